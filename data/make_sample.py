@@ -1,0 +1,174 @@
+"""Make `sample_hotel_reviews.csv`: made-up hotel reviews, the same bytes at every run.
+
+A guest has an overall impression, and an opinion of several aspects scattered around it. The review tells
+some of the aspects, in words of five strengths; the rating comes from all of them and a mood that the text
+does not tell. So the text is informative but not sufficient, as with real reviews. Ratings have the shares of
+the TripAdvisor data set (Alam, Ryu and Lee 2016).
+
+    python make_sample.py
+"""
+
+import csv
+import io
+import random
+from pathlib import Path
+
+FILE = Path(__file__).with_name("sample_hotel_reviews.csv")
+ROWS = 3000
+SEED = 84
+TRIPADVISOR_RATINGS = (1421, 1793, 2184, 6039, 9054)  # reviews with 1, 2, ... 5 stars, of 20,491
+
+# Per aspect: what a guest calls it, and opinions from worst to best.
+# fmt: off
+ASPECTS: dict[str, tuple[list[str], list[list[str]]]] = {
+    "room": (["the room", "our room", "the suite", "the twin room"], [
+        ["was filthy with mould on the walls", "was a dark, smelly box", "had stains on everything"],
+        ["was small and worn out", "was tired, with peeling paint", "was not properly cleaned"],
+        ["was basic but acceptable", "was ordinary for the area", "was smaller than in the pictures, but fine"],
+        ["was clean and comfortable", "was bright and well kept", "was roomy with a decent desk"],
+        ["was spotless and beautifully furnished", "was stunning, with a huge balcony", "was the best we ever had"]]),
+    "bed": (["the bed", "the mattress", "my bed", "the king bed"], [
+        ["had bugs in it", "was broken and had dirty sheets", "felt like a plank, I got no sleep at all"],
+        ["sagged in the middle", "was hard, with flat pillows", "creaked at every move"],
+        ["was all right", "was a bit firm for my taste", "did its job"],
+        ["was comfortable", "had good pillows", "gave us a good rest"],
+        ["was heavenly", "was so soft that we overslept", "was the most comfortable of my life"]]),
+    "staff": (["the staff", "the people at reception", "the front desk", "the concierge"], [
+        ["were rude and shouted at us", "lied to us about the booking", "laughed at our complaint"],
+        ["were slow and indifferent", "seemed annoyed by questions", "forgot our requests twice"],
+        ["were correct, no more", "did what they had to", "were polite but busy"],
+        ["were friendly", "were helpful with directions", "checked us in quickly with a smile"],
+        ["were wonderful and knew our names", "went far beyond what we asked", "could not have been kinder"]]),
+    "breakfast": (["breakfast", "the morning buffet", "the breakfast room"], [
+        ["was inedible", "made my husband ill", "was stale bread and cold coffee, a disgrace"],
+        ["was poor and repetitive", "ran out by nine", "was overpriced for what it was"],
+        ["was standard", "was fine if you like toast", "had the usual things"],
+        ["was varied and fresh", "was tasty, with good coffee", "had plenty of fruit"],
+        ["was superb, with eggs made to order", "was a feast every morning", "was worth the trip alone"]]),
+    "location": (["the location", "the neighbourhood", "the spot"], [
+        ["felt dangerous at night", "was in the middle of a building site", "was miles from where they claim"],
+        ["was far from everything", "was on an ugly main road", "needed a taxi each time"],
+        ["was a fair walk from the centre", "was neither good nor bad", "was near a bus stop"],
+        ["was convenient for the metro", "was close to good restaurants", "was handy for the museums"],
+        ["was perfect, steps from the old town", "was unbeatable, right on the beach", "was ideal for seeing it all"]]),
+    "noise": (["at night it", "the floor", "the street side"], [
+        ["was so loud that we left a day early", "had a disco below until five", "was unbearable, doors slamming"],
+        ["was noisy, with thin walls", "let us hear the lift all night", "was loud from traffic"],
+        ["had some noise, as in any city", "was bearable with earplugs", "was average for a city hotel"],
+        ["was mostly quiet", "was calm after ten", "was quieter than expected"],
+        ["was wonderfully quiet", "was silent as the countryside", "was so peaceful that we slept like babies"]]),
+    "bathroom": (["the bathroom", "the shower", "the bath"], [
+        ["was disgusting, with hair in the drain", "flooded and nobody came", "had no hot water for three days"],
+        ["was old and cramped", "had weak pressure", "had a broken lock"],
+        ["was simple but worked", "was small, as usual here", "could do with new tiles"],
+        ["was modern and clean", "had good pressure", "had nice soaps"],
+        ["was pure luxury", "was marble, with a giant tub", "was gorgeous, with a rain shower"]]),
+    "price": (["the price", "what we paid", "the rate"], [
+        ["was a rip-off", "was outrageous, with hidden fees", "was doubled at check-out"],
+        ["was too high for this", "was not good value", "did not match the quality"],
+        ["was about what you expect", "was reasonable for the season", "was in line with others"],
+        ["was good value", "was fair for the comfort", "was a pleasant surprise"],
+        ["was an incredible bargain", "was worth every penny and more", "was unbelievable for such quality"]]),
+    "pool": (["the pool", "the spa", "the gym"], [
+        ["was green and closed", "smelled of sewage", "had broken glass around it"],
+        ["was crowded and cold", "was tiny and badly kept", "had few working machines"],
+        ["was there, we hardly used it", "was small but usable", "was what you expect"],
+        ["was clean and warm", "was a nice extra", "was relaxing after a long day"],
+        ["was magnificent", "was a paradise, we never wanted to leave it", "was breathtaking, on the roof"]]),
+    "wifi": (["the wifi", "the internet", "the connection"], [
+        ["never worked and cost a fortune", "was a scam", "failed every single day"],
+        ["was slow", "kept dropping", "only worked in the lobby"],
+        ["was okay for mail", "worked most of the time", "was average"],
+        ["was fast enough", "was free and reliable", "worked well in the room"],
+        ["was excellent everywhere", "was lightning fast", "was flawless for work"]]),
+}
+# fmt: on
+OPENINGS = [
+    "We stayed for {n} nights in {month}.",
+    "Came here for a conference in {month}.",
+    "A {n} night stay with the family.",
+    "Booked {n} nights through an agency.",
+    "My second visit, {n} nights this time.",
+    "Stopped over on a road trip in {month}.",
+    "We picked this place after reading other reviews.",
+    "A weekend for our anniversary in {month}.",
+]
+MONTHS = ["January", "March", "April", "June", "July", "August", "September", "October", "December"]
+CONTRASTS = ["On the other hand,", "However,", "Still,", "That said,", "But"]
+ADDITIONS = ["Also,", "And", "Besides,", "In addition,"]
+
+
+class Dice:
+    """Random choices from `random.random()` alone, the one method whose numbers Python never changes."""
+
+    def __init__(self, seed: int) -> None:
+        self.generator = random.Random(seed)
+
+    def pick(self, options: list[str]) -> str:
+        return options[int(self.generator.random() * len(options))]
+
+    def whole(self, least: int, most: int) -> int:
+        return least + int(self.generator.random() * (most - least + 1))
+
+    def normal(self) -> float:
+        """Nearly normal with variance 1: the sum of twelve uniform numbers, less its mean."""
+        return sum(self.generator.random() for _ in range(12)) - 6
+
+    def shuffled(self, options: list[str]) -> list[str]:
+        return sorted(options, key=lambda _: self.generator.random())
+
+
+def make_reviews(rows: int = ROWS, seed: int = SEED) -> list[tuple[str, int]]:
+    """Texts and ratings 1..5, `rows` of them."""
+    dice = Dice(seed)
+    texts, scores = [], []
+    for _ in range(rows):
+        impression = dice.normal()
+        opinions = {aspect: impression + 0.7 * dice.normal() for aspect in ASPECTS}
+        told = dice.shuffled(list(ASPECTS))[: dice.whole(3, 6)]
+        mood = 0.25 * dice.normal()  # not in the text
+        scores.append(impression + sum(opinions[aspect] - impression for aspect in told) / len(told) + mood)
+        texts.append(tell(dice, {aspect: opinions[aspect] for aspect in told}))
+    return list(zip(texts, ratings_with_shares(scores), strict=True))
+
+
+def tell(dice: Dice, opinions: dict[str, float]) -> str:
+    """A review that says something of every aspect."""
+    sentences = [dice.pick(OPENINGS).format(n=dice.whole(2, 9), month=dice.pick(MONTHS))]
+    before = None
+    for aspect, opinion in opinions.items():
+        names, by_strength = ASPECTS[aspect]
+        strength = min(4, max(0, round(2.6 + 1.1 * opinion)))
+        sentence = f"{dice.pick(names)} {dice.pick(by_strength[strength])}."
+        if before is not None and dice.generator.random() < 0.4:
+            joiner = dice.pick(CONTRASTS if (strength - 2) * (before - 2) < 0 else ADDITIONS)
+            sentence = f"{joiner} {sentence}"
+        sentences.append(sentence[0].upper() + sentence[1:])
+        before = strength
+    return " ".join(sentences)
+
+
+def ratings_with_shares(scores: list[float]) -> list[int]:
+    """Ratings 1..5 by rank of the score, in the shares of the TripAdvisor data set."""
+    by_score = sorted(range(len(scores)), key=scores.__getitem__)
+    ratings = [0] * len(scores)
+    total, reached = sum(TRIPADVISOR_RATINGS), 0
+    start = 0
+    for rating, count in enumerate(TRIPADVISOR_RATINGS, start=1):
+        reached += count
+        end = round(len(scores) * reached / total)
+        for row in by_score[start:end]:
+            ratings[row] = rating
+        start = end
+    return ratings
+
+
+def to_csv(reviews: list[tuple[str, int]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows([("Review", "Rating"), *reviews])
+    return text.getvalue().encode()
+
+
+if __name__ == "__main__":
+    FILE.write_bytes(to_csv(make_reviews()))
+    print(f"{FILE.name}: {ROWS:,} reviews")

@@ -1,0 +1,160 @@
+"""The arguments, checked; every error a user can cause is one line and exit status 2."""
+
+import argparse
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from noisy_feedback.errors import InputError
+from noisy_feedback.settings import Settings, Study
+
+DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+POOLINGS = ("model", "cls", "mean")
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, without the usage above it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
+
+
+def run_main(study: Study) -> int:
+    """`main.py`: one run of the study; the exit status."""
+    parser = new_parser(
+        f"One run of the {study.name} study: train a rating regressor on review embeddings, "
+        "make some ratings noisy, fine-tune on preferences made from them, and evaluate."
+    )
+    add_study_arguments(parser, study)
+    add_own_arguments(parser, study)
+    return guarded(parser.prog, lambda: run_single(to_settings(study, parser.parse_args())))
+
+
+def run_single(settings: Settings) -> None:
+    from noisy_feedback.experiment import run  # imports torch: only once the arguments are known to be right
+
+    run(settings)
+
+
+def guarded(program: str, work: Callable[[], None]) -> int:
+    """Do the work; turn what a user can cause into one line. Returns the exit status."""
+    try:
+        work()
+    except InputError as error:
+        return complain(program, str(error))
+    except OSError as error:
+        return complain(program, f"{error.filename or 'a file'}: {error.strerror or error}")
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted; files already written are whole", file=sys.stderr)
+        return 130
+    return 0
+
+
+def complain(program: str, message: str) -> int:
+    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
+
+
+def new_parser(description: str) -> OneLineParser:
+    return OneLineParser(
+        description=description,
+        allow_abbrev=False,
+        add_help=False,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+
+
+def add_study_arguments(parser: argparse.ArgumentParser, study: Study) -> None:
+    """The original study's own arguments, spelt as there."""
+    group = parser.add_argument_group("the study's arguments")
+    group.add_argument("--use-cuda", action="store_true", help="use the GPU if there is one")
+    group.add_argument(
+        "--path",
+        type=Path,
+        default=Path("../data/"),
+        help="a folder with tripadvisor_hotel_reviews.csv, or a file of reviews (.csv, .tsv, .jsonl, .parquet; .gz)",
+    )
+    group.add_argument(
+        "--model_name",
+        default=DEFAULT_ENCODER,
+        metavar="NAME",
+        help="model that embeds the sentences: a hub name or a folder",
+    )
+    group.add_argument("--pc", action="store_true", help="use pre-calculated embeddings; never embed")
+    group.add_argument("--ratio", type=share, default=0.0, help="share of fine-tuning ratings made noisy, 0 to 1")
+    if study.gap is None:
+        group.add_argument(
+            "--k",
+            type=at_least(1),
+            default=1,
+            help="comparisons per list in fine-tuning: lists of k+1 reviews, best first",
+        )
+    group.add_argument("--epochs-t", type=at_least(0), default=study.epochs_t, metavar="N", help="training epochs")
+    group.add_argument("--epochs-f", type=at_least(0), default=study.epochs_f, metavar="N", help="fine-tuning epochs")
+
+
+def add_own_arguments(parser: argparse.ArgumentParser, study: Study) -> None:
+    """Arguments that the original does not have."""
+    group = parser.add_argument_group("beside them")
+    group.add_argument("--seed", type=at_least(0), default=84, metavar="N", help="seed of all randomness")
+    group.add_argument("--lr-f", type=positive, default=study.lr_f, metavar="RATE", help="fine-tuning learning rate")
+    group.add_argument(
+        "--batch-f", type=at_least(1), default=study.batch_f, metavar="N", help="comparisons per fine-tuning batch"
+    )
+    group.add_argument(
+        "--output",
+        type=Path,
+        default=Path("results/"),
+        metavar="FOLDER",
+        help="the run's own folder is made in this one",
+    )
+    group.add_argument("--text-column", default="Review", metavar="NAME", help="column that holds the texts")
+    group.add_argument("--rating-column", default="Rating", metavar="NAME", help="column that holds the ratings")
+    group.add_argument(
+        "--pooling",
+        choices=POOLINGS,
+        default="model",
+        help="how token vectors become one: as the checkpoint says, the [CLS] vector, or their mean",
+    )
+    group.add_argument("--shuffle", action="store_true", help="permute the rows first (seeded): for sorted files")
+    group.add_argument("-h", "--help", action="help", help="show this and leave")
+
+
+def to_settings(study: Study, arguments: argparse.Namespace) -> Settings:
+    return Settings(study=study.name, gap=study.gap, **{"k": 1, **vars(arguments)})
+
+
+def share(text: str) -> float:
+    value = number(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is outside 0..1")
+    return value
+
+
+def positive(text: str) -> float:
+    value = number(text)
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+def number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    def whole(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text} is less than {least}")
+        return value
+
+    return whole
