@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn import metrics as sklearn_metrics
+
+from noisy_feedback import metrics
+
+LABELS = np.arange(1, 6)
+
+
+def random_predictions(n, classes, seed):
+    generator = np.random.default_rng(seed)
+    return generator.dirichlet(np.full(classes, 0.5), size=n), generator.integers(classes, size=n)
+
+
+@settings(deadline=None)
+@given(n=st.integers(2, 60), classes=st.integers(2, 7), seed=st.integers(0, 2**32))
+def test_metrics_are_scikit_learns(n, classes, seed):
+    probabilities, ratings = random_predictions(n, classes, seed)
+    labels = np.arange(1, classes + 1)
+    found = metrics.evaluate(probabilities, ratings, labels)
+    predicted, expected = probabilities.argmax(1), probabilities @ labels
+    macro = {"average": "macro", "zero_division": 0}
+    assert found.accuracy == pytest.approx(sklearn_metrics.f1_score(ratings, predicted, average="micro"))
+    assert found.macro_f1 == pytest.approx(sklearn_metrics.f1_score(ratings, predicted, **macro))
+    assert found.macro_precision == pytest.approx(sklearn_metrics.precision_score(ratings, predicted, **macro))
+    assert found.macro_recall == pytest.approx(sklearn_metrics.recall_score(ratings, predicted, **macro))
+    assert found.mean_absolute_error == pytest.approx(sklearn_metrics.mean_absolute_error(ratings + 1, expected))
+    assert (
+        found.confusion_matrix == sklearn_metrics.confusion_matrix(ratings, predicted, labels=range(classes)).tolist()
+    )
+    rounded = np.rint(expected).astype(int)
+    if len(np.unique(np.concatenate([ratings + 1, rounded]))) > 1:
+        kappa = sklearn_metrics.cohen_kappa_score(ratings + 1, rounded, weights="quadratic", labels=labels)
+        assert found.quadratic_weighted_kappa == pytest.approx(kappa)
+
+
+@given(n=st.integers(2, 40), seed=st.integers(0, 2**32))
+def test_pairwise_accuracy_counts_every_pair_with_different_ratings(n, seed):
+    generator = np.random.default_rng(seed)
+    scores, ratings = generator.integers(6, size=n).astype(float), generator.integers(4, size=n)
+    pairs = [(i, j) for i in range(n) for j in range(n) if ratings[i] > ratings[j]]
+    right = sum(1.0 if scores[i] > scores[j] else 0.5 if scores[i] == scores[j] else 0.0 for i, j in pairs)
+    found = metrics.pairwise_accuracy(scores, ratings)
+    assert found == pytest.approx(right / len(pairs)) if pairs else np.isnan(found)
+
+
+def test_pairwise_accuracy_of_two_ratings_is_the_area_under_the_roc_curve():
+    generator = np.random.default_rng(0)
+    ratings = generator.integers(2, size=500)
+    scores = ratings + generator.normal(size=500)
+    assert metrics.pairwise_accuracy(scores, ratings) == pytest.approx(sklearn_metrics.roc_auc_score(ratings, scores))
+
+
+def test_a_perfect_prediction_has_perfect_scores():
+    ratings = np.arange(50) % 5
+    found = metrics.evaluate(np.eye(5)[ratings], ratings, LABELS)
+    assert (found.accuracy, found.macro_f1, found.quadratic_weighted_kappa, found.pairwise_accuracy) == (1, 1, 1, 1)
+    assert found.mean_absolute_error == 0
+
+
+def test_the_order_of_the_reviews_does_not_matter():
+    probabilities, ratings = random_predictions(200, 5, seed=0)
+    order = np.random.default_rng(1).permutation(200)
+    one, other = (
+        metrics.evaluate(probabilities, ratings, LABELS),
+        metrics.evaluate(probabilities[order], ratings[order], LABELS),
+    )
+    assert one.pairwise_accuracy == other.pairwise_accuracy
+    assert one.confusion_matrix == other.confusion_matrix
+
+
+def test_turning_the_scale_upside_down_changes_no_score():
+    probabilities, ratings = random_predictions(200, 5, seed=0)
+    one = metrics.evaluate(probabilities, ratings, LABELS)
+    other = metrics.evaluate(probabilities[:, ::-1], 4 - ratings, LABELS)
+    for name in ("accuracy", "macro_f1", "mean_absolute_error", "quadratic_weighted_kappa", "pairwise_accuracy"):
+        assert getattr(one, name) == pytest.approx(getattr(other, name)), name
+
+
+def test_errors_are_in_stars_where_the_scale_has_gaps():
+    labels = np.array([1, 2, 10])
+    found = metrics.evaluate(np.eye(3)[[2, 2]], np.array([1, 2]), labels)
+    assert found.mean_absolute_error == 4  # 10 for 2, and 10 for 10
+
+
+def test_a_metric_that_is_not_defined_is_nan():
+    found = metrics.evaluate(np.eye(5)[[2, 2]], np.array([2, 2]), LABELS)
+    assert np.isnan(found.pairwise_accuracy)
+    assert np.isnan(found.quadratic_weighted_kappa)

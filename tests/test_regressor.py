@@ -1,0 +1,84 @@
+import numpy as np
+import pytest
+import torch
+
+from noisy_feedback import regressor
+from noisy_feedback.regressor import Regressor
+
+
+def new(runs=3, dimensions=7, classes=5, seed=0):
+    return regressor.new_regressor(dimensions, classes, [np.random.default_rng([seed, run]) for run in range(runs)])
+
+
+def as_double(stack):
+    return Regressor(stack.parameters.double(), stack.widths)
+
+
+def as_module(stack):
+    widths = stack.widths
+    module = torch.nn.Sequential(
+        torch.nn.Linear(widths[0], widths[1]),
+        torch.nn.ReLU(),
+        torch.nn.Linear(widths[1], widths[2]),
+        torch.nn.ReLU(),
+        torch.nn.Linear(widths[2], widths[3]),
+    )
+    module.load_state_dict(regressor.state_dict(stack))
+    return module
+
+
+def test_it_is_the_study_architecture():
+    assert new(dimensions=768).widths == (768, 64, 32, 5)
+
+
+def test_every_run_is_a_plain_pytorch_mlp():
+    stack, x = new(), torch.randn(3, 11, 7)
+    logits = regressor.forward(stack, x)[-1]
+    for run in range(3):
+        assert torch.allclose(logits[run], as_module(stack[run : run + 1])(x[run]), atol=1e-6)
+
+
+def test_the_backward_pass_agrees_with_autograd():
+    stack, x = as_double(new()), torch.randn(3, 11, 7, dtype=torch.double)
+    slope = torch.randn(3, 11, 5, dtype=torch.double)
+    leaf = stack.parameters.clone().requires_grad_()
+    (regressor.forward(Regressor(leaf, stack.widths), x)[-1] * slope).sum().backward()
+    found = regressor.backward(stack, regressor.forward(stack, x), slope)
+    assert torch.allclose(found, leaf.grad, atol=1e-12)
+
+
+def test_the_backward_pass_agrees_with_finite_differences():
+    stack, x = as_double(new(runs=1, dimensions=3)), torch.randn(1, 4, 3, dtype=torch.double)
+    slope = torch.randn(1, 4, 5, dtype=torch.double)
+    gradient = regressor.backward(stack, regressor.forward(stack, x), slope)[0]
+    step = 1e-6
+    for place in range(0, stack.parameters.shape[1], 97):
+        shifted = [stack.parameters.clone(), stack.parameters.clone()]
+        shifted[0][0, place] += step
+        shifted[1][0, place] -= step
+        up, down = (
+            (regressor.forward(Regressor(moved, stack.widths), x)[-1] * slope).sum().item() for moved in shifted
+        )
+        assert (up - down) / (2 * step) == pytest.approx(gradient[place].item(), abs=1e-6)
+
+
+def test_initial_weights_fill_pytorchs_range_and_no_more():
+    weight, bias = regressor.layers(new(dimensions=400).parameters, (400, 64, 32, 5))[0]
+    assert 0.049 < weight.abs().max() <= 0.05  # 1 / sqrt(400)
+    assert bias.abs().max() <= 0.05
+
+
+def test_a_run_starts_the_same_whatever_else_is_in_the_stack():
+    assert torch.equal(new(runs=3).parameters[1:2], new(runs=2).parameters[1:2])
+
+
+def test_probabilities_sum_to_one():
+    probabilities = regressor.predict(new(), torch.randn(3, 11, 7))
+    assert torch.allclose(probabilities.sum(-1), torch.ones(3, 11, dtype=torch.double))
+
+
+def test_a_saved_regressor_is_the_same_when_loaded():
+    stack = new(runs=1)
+    loaded = regressor.from_state_dict(regressor.state_dict(stack))
+    assert torch.equal(loaded.parameters, stack.parameters)
+    assert loaded.widths == stack.widths

@@ -1,0 +1,192 @@
+import numpy as np
+import pytest
+import torch
+
+from noisy_feedback import losses
+from noisy_feedback.errors import InputError
+from noisy_feedback.regressor import new_regressor
+from noisy_feedback.training import WEIGHT_DECAY, Adam, Examples, equal_batches, fine_tune, one_thread, take, train
+
+N, DIMENSIONS, CLASSES = 400, 12, 4
+
+
+@pytest.fixture(autouse=True)
+def on_one_thread():
+    with one_thread():
+        yield
+
+
+def planted(seed=0, n=N):
+    """Embeddings from which the rating can be read: noisy copies of one random direction per class."""
+    generator = np.random.default_rng(seed)
+    ratings = generator.integers(CLASSES, size=n)
+    vectors = generator.normal(size=(CLASSES, DIMENSIONS))[ratings] + 0.5 * generator.normal(size=(n, DIMENSIONS))
+    return torch.from_numpy(vectors).float(), ratings
+
+
+def singles(ratings, rows):
+    return Examples(rows[:, None], ratings[rows][:, None])
+
+
+def generators(runs, stream):
+    return [np.random.default_rng([run, stream]) for run in runs]
+
+
+def train_runs(runs, epochs=3, sizes=None):
+    embeddings, ratings = planted()
+    sizes = sizes or {run: 300 for run in runs}
+    return train(
+        new_regressor(DIMENSIONS, CLASSES, generators(runs, 0)),
+        embeddings,
+        [singles(ratings, np.arange(sizes[run])) for run in runs],
+        [singles(ratings, np.arange(300, 400)) for _ in runs],
+        generators(runs, 1),
+        range(epochs),
+    )
+
+
+def fine_tune_runs(start, runs, sizes, epochs=3, batch=64):
+    """Lists of planted reviews, best first; run r has `sizes[r]` of them."""
+    embeddings, ratings = planted()
+    generator = np.random.default_rng(9)
+    rows = np.stack([generator.choice(np.flatnonzero(ratings == c), 200) for c in (3, 1, 0)], axis=1)
+    examples = [Examples(rows[: sizes[run]], ratings[rows[: sizes[run]]]) for run in runs]
+    return fine_tune(
+        start,
+        embeddings,
+        examples,
+        [singles(ratings, np.arange(300, 400)) for _ in runs],
+        generators(runs, 2),
+        range(epochs),
+        losses.study,
+        learning_rate=1e-3,
+        batch=batch,
+    )
+
+
+def test_training_finds_planted_ratings():
+    assert train_runs([0], epochs=20).epochs[0][-1].validation_accuracy > 0.9
+
+
+def test_training_is_pytorchs_own_on_the_same_batches():
+    """The whole loop against torch.nn, autograd and torch.optim.Adam."""
+    embeddings, ratings = planted()
+    (start_weights,), (shuffle,) = generators([0], 0), generators([0], 1)
+    stack = new_regressor(DIMENSIONS, CLASSES, [start_weights])
+    from tests.test_regressor import as_module
+
+    module = as_module(stack)
+    optimiser = torch.optim.Adam(module.parameters(), lr=0.01, weight_decay=5e-4)
+    for _ in range(3):
+        order = shuffle.permutation(300)
+        for start in range(0, 300, 64):
+            rows = order[start : start + 64]
+            loss = torch.nn.functional.cross_entropy(module(embeddings[rows]), torch.from_numpy(ratings[rows]))
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+    found = as_module(train_runs([0], epochs=3).last)
+    with torch.no_grad():
+        assert torch.allclose(found(embeddings), module(embeddings), atol=1e-3)
+
+
+def test_the_best_epoch_is_the_first_with_the_highest_validation_accuracy():
+    fitted = train_runs([0], epochs=12)
+    accuracies = [epoch.validation_accuracy for epoch in fitted.epochs[0]]
+    assert fitted.best_epoch[0] == 1 + int(np.argmax(accuracies))
+
+
+def test_the_best_regressor_is_the_one_of_the_best_epoch():
+    fitted = train_runs([0], epochs=12)
+    again = train_runs([0], epochs=fitted.best_epoch[0])
+    assert torch.equal(fitted.best.parameters, again.last.parameters)
+
+
+def test_no_epoch_leaves_the_regressor_as_it_was():
+    fitted = train_runs([0], epochs=0)
+    assert torch.equal(fitted.best.parameters, new_regressor(DIMENSIONS, CLASSES, generators([0], 0)).parameters)
+    assert fitted.best_epoch == [0]
+
+
+@pytest.mark.parametrize("n", [65, 127, 300])  # batches cut short at the end, in different shapes
+def test_a_training_run_is_bit_equal_alone_and_in_a_stack(n):
+    sizes = dict.fromkeys(range(5), n)
+    stack = train_runs([3, 0, 4, 1, 2], sizes=sizes)
+    for place, run in enumerate([3, 0, 4, 1, 2]):
+        alone = train_runs([run], sizes=sizes)
+        assert torch.equal(stack.last.parameters[place], alone.last.parameters[0])
+        assert stack.epochs[place] == alone.epochs[0]
+
+
+def test_a_fine_tuning_run_is_bit_equal_alone_and_among_runs_with_other_numbers_of_lists():
+    start = train_runs([0]).best
+    sizes = {0: 130, 1: 200, 2: 64, 3: 7, 4: 129, 5: 130}
+    stack = fine_tune_runs(start.pick([0] * 6), list(sizes), sizes)
+    for run in sizes:
+        alone = fine_tune_runs(start, [run], sizes)
+        assert torch.equal(stack.last.parameters[run], alone.last.parameters[0])
+        assert torch.equal(stack.best.parameters[run], alone.best.parameters[0])
+        assert stack.epochs[run] == alone.epochs[0]
+
+
+def test_fine_tuning_starts_from_the_parameters_it_is_given_and_leaves_them():
+    start = train_runs([0]).best
+    before = start.parameters.clone()
+    fine_tune_runs(start, [0], {0: 50})
+    assert torch.equal(start.parameters, before)
+
+
+def test_fine_tuning_lowers_the_preference_loss():
+    losses_seen = [epoch.loss for epoch in fine_tune_runs(train_runs([0]).best, [0], {0: 200}, epochs=8).epochs[0]]
+    assert losses_seen[-1] < losses_seen[0]
+
+
+def test_a_run_that_takes_no_step_stands_still():
+    parameters = torch.ones(2, 5)
+    optimiser = Adam(parameters, learning_rate=0.1)
+    optimiser.step(slice(0, 1), torch.ones(1, 5))
+    assert torch.equal(parameters[1], torch.ones(5))
+    assert optimiser.steps[1] == 0
+    assert not optimiser.means[1].any()
+
+
+def test_adam_is_pytorchs():
+    generator = torch.Generator().manual_seed(0)
+    start, gradients = torch.randn(1, 50, generator=generator), torch.randn(6, 1, 50, generator=generator)
+    found, known = start.clone(), start.clone().requires_grad_()
+    ours, theirs = Adam(found, 0.01), torch.optim.Adam([known], lr=0.01, weight_decay=WEIGHT_DECAY)
+    for gradient in gradients:
+        ours.step(slice(0, 1), gradient)
+        known.grad = gradient.clone()
+        theirs.step()
+    assert torch.allclose(found, known.detach(), atol=1e-7)
+
+
+def test_a_loss_that_is_not_finite_is_reported_and_not_a_result():
+    embeddings, ratings = planted()
+    with pytest.raises(InputError, match="loss is nan"):
+        train(
+            new_regressor(DIMENSIONS, CLASSES, generators([0], 0)),
+            embeddings * float("nan"),
+            [singles(ratings, np.arange(300))],
+            [singles(ratings, np.arange(300, 400))],
+            generators([0], 1),
+            range(1),
+        )
+
+
+def test_runs_with_batches_of_one_size_go_together_and_the_rest_alone():
+    assert list(equal_batches([200, 130, 130, 64], 128, 64)) == [(slice(0, 1), 64), (slice(1, 3), 2)]
+
+
+def test_rows_that_follow_one_another_are_a_view():
+    embeddings = torch.arange(20.0).view(10, 2)
+    assert take(embeddings, np.arange(3, 7)).data_ptr() == embeddings[3].data_ptr()
+    assert torch.equal(take(embeddings, np.array([4, 2])), embeddings[[4, 2]])
+
+
+def test_one_thread_is_given_back():
+    torch.set_num_threads(2)
+    with one_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == 2
