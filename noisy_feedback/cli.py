@@ -5,12 +5,14 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from noisy_feedback.errors import InputError
-from noisy_feedback.settings import Settings, Study
+from noisy_feedback.settings import Settings, Study, Sweep
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+SEEDS = [84, 42, 21, 2, 1]
+RATIOS = [0.0, 0.2, 0.4, 0.6, 0.8]
 POOLINGS = ("model", "cls", "mean")
 
 
@@ -27,15 +29,36 @@ def run_main(study: Study) -> int:
         f"One run of the {study.name} study: train a rating regressor on review embeddings, "
         "make some ratings noisy, fine-tune on preferences made from them, and evaluate."
     )
-    add_study_arguments(parser, study)
-    add_own_arguments(parser, study)
-    return guarded(parser.prog, lambda: run_single(to_settings(study, parser.parse_args())))
+    add_study_arguments(parser, study, one_run=True)
+    add_own_arguments(parser, study, one_run=True)
+    settings = to_settings(study, vars(parser.parse_args()))
+
+    def work() -> None:
+        from noisy_feedback.experiment import run  # imports torch: only once the arguments are known to be right
+
+        run(settings)
+
+    return guarded(parser.prog, work)
 
 
-def run_single(settings: Settings) -> None:
-    from noisy_feedback.experiment import run  # imports torch: only once the arguments are known to be right
+def run_config(study: Study) -> int:
+    """`config.py`: the study over seeds and noise ratios; the exit status."""
+    parser = new_parser(
+        f"The {study.name} study over seeds and noise ratios, with tables and figures. The same command again "
+        "computes only what is missing; more seeds or ratios extend the same result."
+    )
+    add_study_arguments(parser, study, one_run=False)
+    add_own_arguments(parser, study, one_run=False)
+    arguments = vars(parser.parse_args())
+    seeds, ratios, dask = (arguments.pop(name) for name in ("seeds", "ratio", "dask"))
+    shared = to_settings(study, {**arguments, "seed": seeds[0], "ratio": ratios[0]})
 
-    run(settings)
+    def work() -> None:
+        from noisy_feedback.sweep import sweep
+
+        sweep(Sweep(shared, seeds, ratios, dask))
+
+    return guarded(parser.prog, work)
 
 
 def guarded(program: str, work: Callable[[], None]) -> int:
@@ -66,7 +89,7 @@ def new_parser(description: str) -> OneLineParser:
     )
 
 
-def add_study_arguments(parser: argparse.ArgumentParser, study: Study) -> None:
+def add_study_arguments(parser: argparse.ArgumentParser, study: Study, one_run: bool) -> None:
     """The original study's own arguments, spelt as there."""
     group = parser.add_argument_group("the study's arguments")
     group.add_argument("--use-cuda", action="store_true", help="use the GPU if there is one")
@@ -83,7 +106,14 @@ def add_study_arguments(parser: argparse.ArgumentParser, study: Study) -> None:
         help="model that embeds the sentences: a hub name or a folder",
     )
     group.add_argument("--pc", action="store_true", help="use pre-calculated embeddings; never embed")
-    group.add_argument("--ratio", type=share, default=0.0, help="share of fine-tuning ratings made noisy, 0 to 1")
+    several: dict[str, Any] = {} if one_run else {"nargs": "+"}
+    group.add_argument(
+        "--ratio",
+        type=share,
+        default=0.0 if one_run else RATIOS,
+        help="share of fine-tuning ratings made noisy, 0 to 1",
+        **several,
+    )
     if study.gap is None:
         group.add_argument(
             "--k",
@@ -95,10 +125,18 @@ def add_study_arguments(parser: argparse.ArgumentParser, study: Study) -> None:
     group.add_argument("--epochs-f", type=at_least(0), default=study.epochs_f, metavar="N", help="fine-tuning epochs")
 
 
-def add_own_arguments(parser: argparse.ArgumentParser, study: Study) -> None:
+def add_own_arguments(parser: argparse.ArgumentParser, study: Study, one_run: bool) -> None:
     """Arguments that the original does not have."""
     group = parser.add_argument_group("beside them")
-    group.add_argument("--seed", type=at_least(0), default=84, metavar="N", help="seed of all randomness")
+    if one_run:
+        group.add_argument("--seed", type=at_least(0), default=SEEDS[0], metavar="N", help="seed of all randomness")
+    else:
+        group.add_argument(
+            "--seeds", type=at_least(0), nargs="+", default=SEEDS, metavar="N", help="seeds of all randomness"
+        )
+        group.add_argument(
+            "--dask", metavar="ADDRESS", help="run on the Dask cluster at this address, or on a 'local' one"
+        )
     group.add_argument("--lr-f", type=positive, default=study.lr_f, metavar="RATE", help="fine-tuning learning rate")
     group.add_argument(
         "--batch-f", type=at_least(1), default=study.batch_f, metavar="N", help="comparisons per fine-tuning batch"
@@ -122,8 +160,8 @@ def add_own_arguments(parser: argparse.ArgumentParser, study: Study) -> None:
     group.add_argument("-h", "--help", action="help", help="show this and leave")
 
 
-def to_settings(study: Study, arguments: argparse.Namespace) -> Settings:
-    return Settings(study=study.name, gap=study.gap, **{"k": 1, **vars(arguments)})
+def to_settings(study: Study, arguments: dict[str, Any]) -> Settings:
+    return Settings(study=study.name, gap=study.gap, **{"k": 1, **arguments})
 
 
 def share(text: str) -> float:

@@ -1,90 +1,126 @@
 """The study as a story: embed, train, corrupt, compare, fine-tune, evaluate. Read this first."""
 
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
-from noisy_feedback import comparisons, losses, noise, results
+from noisy_feedback import comparisons, losses, noise, report, results
 from noisy_feedback.embeddings import CHUNK, Embeddings, embed, find_embeddings, read_precalculated
 from noisy_feedback.encoder import find_encoder
 from noisy_feedback.errors import InputError
 from noisy_feedback.files import check_writable
 from noisy_feedback.metrics import Metrics, evaluate
 from noisy_feedback.regressor import Regressor, new_regressor, predict
-from noisy_feedback.report import confusion_table, metrics_table
+from noisy_feedback.results import Outcome
 from noisy_feedback.reviews import SAMPLE_FILE, Parts, Reviews, find_reviews, read_reviews, shuffled, split
 from noisy_feedback.settings import Settings
-from noisy_feedback.training import Examples, Fit, fine_tune, one_thread, take, train
+from noisy_feedback.training import Examples, Fit, Learner, fine_tune, one_thread, take, train
 
 # Every kind of randomness has its own generator, derived from the seed and its place here: drawing more of
 # one leaves the others as they were. Append only.
 RANDOMNESS = ("rows", "weights", "training batches", "noise", "comparisons", "fine-tuning batches")
 
+Progress = Callable[[str, int], None]  # the phase, and how many runs have finished one more epoch of it
 
-SORTED_FILE = 0.25  # contiguous parts whose ratings differ more than this do not come from a mixed file
+
+@dataclass(frozen=True)
+class Material:
+    """What runs are made from: vectors (n, d), classes (n,), the stars they stand for (C,); and their origin."""
+
+    vectors: Tensor
+    ratings: np.ndarray
+    labels: np.ndarray
+    origin: dict[str, Any]  # data, encoder, device: as results tell it
 
 
 @dataclass(frozen=True)
 class Feedback:
     """The noisy ratings of one run's fine-tuning part, and the lists made from them."""
 
-    parts: Parts
     noisy: np.ndarray  # (n,) classes of the fine-tuning part
-    lists: np.ndarray  # (L, k+1) positions in the fine-tuning part, best first
     changed: int
+    lists: np.ndarray  # (L, k+1) positions in the fine-tuning part, best first
 
 
-def run(settings: Settings) -> results.Outcome:
+def run(settings: Settings) -> Outcome:
     """One run of the study, told on the screen and left in `settings.output`."""
     check_writable(settings.output)
+    material = prepare(settings)
+    with one_thread() as cores, report.PhaseBars(training=settings.epochs_t, fine_tuning=settings.epochs_f) as bars:
+        ((outcome, regressor),) = run_all([settings], material, cores, bars.advance, tell=tqdm.write)
+    print(report.outcome(outcome, material.labels.tolist()))
+    print(f"results    {results.save_run(outcome, regressor, material.origin)}")
+    return outcome
+
+
+def run_all(
+    runs: Sequence[Settings], material: Material, workers: int, progress: Progress, tell: Callable[[str], None]
+) -> list[tuple[Outcome, Regressor]]:
+    """Runs that differ in seed and ratio alone: one training per seed, all as one stack; then all fine-tunings as one.
+
+    Gives every run's outcome and best fine-tuned regressor (a stack of one). A run's numbers do not depend on
+    the others. Call it where torch computes on one thread.
+    """
+    seeds = {run.seed: run for run in runs}
+    place = {seed: number for number, seed in enumerate(seeds)}
+    parts = {seed: choose_parts(run, len(material.ratings)) for seed, run in seeds.items()}
+
+    trained = train_regressors(list(seeds.values()), parts, material, workers, partial(progress, "training"))
+
+    feedback = [give_feedback(run, material, parts[run.seed].fine_tuning) for run in runs]
+    for run_settings, given in zip(runs, feedback, strict=True):
+        tell(report.feedback(run_settings, len(given.noisy), given.changed, given.lists.shape))
+
+    start = trained.best.pick([place[run.seed] for run in runs])
+    tuned = fine_tune_regressors(runs, start, feedback, parts, material, workers, partial(progress, "fine_tuning"))
+
+    before = {seed: test(trained.best[place[seed] :][:1], material, parts[seed].test) for seed in seeds}
+    found = []
+    for number, (settings, given) in enumerate(zip(runs, feedback, strict=True)):
+        best, last = tuned.best[number : number + 1], tuned.last[number : number + 1]
+        rows = parts[settings.seed].test
+        outcome = Outcome(
+            settings=settings,
+            noise={"requested": settings.ratio, "changed": given.changed, "of": len(given.noisy)},
+            comparisons={"count": len(given.lists), "k": settings.k, "reviews_used": given.lists.size},
+            best_epochs={
+                "training": trained.best_epoch[place[settings.seed]],
+                "fine_tuning": tuned.best_epoch[number],
+            },
+            training=trained.epochs[place[settings.seed]],
+            fine_tuning=tuned.epochs[number],
+            before=before[settings.seed],
+            best=test(best, material, rows) if settings.epochs_f else None,
+            last=test(last, material, rows) if settings.epochs_f else None,
+        )
+        found.append((outcome, best))
+    return found
+
+
+def prepare(settings: Settings) -> Material:
+    """Read the reviews and get their embeddings; what can be wrong is found out before the long work."""
     device = choose_device(settings)
     reviews = load_reviews(settings)
-    check_scale(settings, reviews)
-    parts = choose_parts(settings, reviews)
-    print_parts(reviews, parts)
-
+    parts = choose_parts(settings, len(reviews.ratings))
+    print(report.parts(reviews, parts))
+    without_vectors = Material(torch.empty(0), reviews.ratings, reviews.labels, {})
+    check_comparisons(settings, without_vectors, parts)
     embeddings = obtain_embeddings(settings, reviews, device)
-    vectors = embeddings.vectors.to(device)
-    with one_thread():
-        trained = train_regressors([settings], vectors, reviews, [parts])
-        feedback = give_feedback(settings, reviews, parts)
-        print_feedback(settings, feedback)
-        tuned = fine_tune_regressors([settings], trained.best, vectors, reviews, [feedback])
-        before = test(trained.best, vectors, reviews, parts)
-        best, last = (
-            (test(regressor, vectors, reviews, parts) for regressor in (tuned.best, tuned.last))
-            if settings.epochs_f
-            else (None, None)
-        )
-
-    outcome = results.Outcome(
-        settings=settings,
-        data={
-            "name": reviews.name,
-            "rows": len(reviews.texts),
-            "classes": len(reviews.labels),
-            "labels": reviews.labels.tolist(),
-            "sha256": reviews.sha256,
-        },
-        encoder=embeddings.origin,
-        device=device,
-        noise={"requested": settings.ratio, "changed": feedback.changed, "of": len(feedback.noisy)},
-        comparisons={"count": len(feedback.lists), "k": settings.k, "reviews_used": feedback.lists.size},
-        training=trained.epochs[0],
-        fine_tuning=tuned.epochs[0],
-        best_epochs={"training": trained.best_epoch[0], "fine_tuning": tuned.best_epoch[0]},
-        before=before,
-        best=best,
-        last=last,
-        regressor=tuned.best,
-    )
-    print_outcome(outcome)
-    print(f"results    {results.save(outcome)}")
-    return outcome
+    data = {
+        "name": reviews.name,
+        "rows": len(reviews.texts),
+        "classes": len(reviews.labels),
+        "labels": reviews.labels.tolist(),
+        "sha256": reviews.sha256,
+    }
+    origin = {"data": data, "encoder": embeddings.origin, "device": device}
+    return Material(embeddings.vectors.to(device), reviews.ratings, reviews.labels, origin)
 
 
 def generator(seed: int, of: str) -> np.random.Generator:
@@ -110,20 +146,18 @@ def load_reviews(settings: Settings) -> Reviews:
     return read_reviews(file, settings.text_column, settings.rating_column)
 
 
-def check_scale(settings: Settings, reviews: Reviews) -> None:
-    if settings.k >= len(reviews.labels):
-        raise InputError(
-            f"--k {settings.k}: {reviews.name} has {len(reviews.labels)} different ratings; "
-            f"k must be 1 to {len(reviews.labels) - 1}"
-        )
+def choose_parts(settings: Settings, n: int) -> Parts:
+    parts = split(n)
+    return shuffled(parts, generator(settings.seed, "rows")) if settings.shuffle else parts
 
 
-def choose_parts(settings: Settings, reviews: Reviews) -> Parts:
-    parts = split(len(reviews.texts))
-    parts = shuffled(parts, generator(settings.seed, "rows")) if settings.shuffle else parts
-    if settings.ratio == 0:  # without noise the lists are known to be possible or not before the long work
-        give_feedback(settings, reviews, parts)
-    return parts
+def check_comparisons(settings: Settings, material: Material, parts: Parts) -> None:
+    """Refuse a `--k` or a data set of which no comparison can be made, as far as that is known without noise."""
+    classes = len(material.labels)
+    if settings.k >= classes:
+        raise InputError(f"--k {settings.k}: there are {classes} different ratings; k must be 1 to {classes - 1}")
+    if settings.ratio == 0:
+        give_feedback(settings, material, parts.fine_tuning)
 
 
 def obtain_embeddings(settings: Settings, reviews: Reviews, device: str) -> Embeddings:
@@ -142,14 +176,11 @@ def obtain_embeddings(settings: Settings, reviews: Reviews, device: str) -> Embe
             reviews.folder,
             stem=reviews.name.partition(".")[0],
             devices=devices,
-            track=lambda chunks: tqdm(chunks, desc="embedding", unit=" reviews", unit_scale=CHUNK * len(devices)),
+            track=lambda chunks: tqdm(
+                chunks, desc="embedding", unit=" reviews", unit_scale=CHUNK * len(devices), leave=False
+            ),
         )
-    print(f"embeddings {embeddings.vectors.shape[1]} dimensions from {embeddings.origin['model']}, {how}")
-    if embeddings.truncated:
-        print(
-            f"           {embeddings.truncated:,} reviews were cut at the model's limit of "
-            f"{embeddings.limit} word pieces"
-        )
+    print(report.embeddings(embeddings, how))
     return embeddings
 
 
@@ -163,109 +194,79 @@ def load_precalculated(settings: Settings, reviews: Reviews) -> Embeddings:
     return read_precalculated(file, len(reviews.texts))
 
 
-def train_regressors(runs: Sequence[Settings], vectors: torch.Tensor, reviews: Reviews, parts: Sequence[Parts]) -> Fit:
+def train_regressors(
+    runs: Sequence[Settings],
+    parts: dict[int, Parts],
+    material: Material,
+    workers: int,
+    progress: Callable[[int], None],
+) -> Fit:
     """Train one rating regressor per run, as one stack."""
-    start = new_regressor(vectors.shape[1], len(reviews.labels), [generator(run.seed, "weights") for run in runs])
-    return train(
-        Regressor(start.parameters.to(vectors.device), start.widths),
-        vectors,
-        examples=[singles(reviews, part.train) for part in parts],
-        validation=[singles(reviews, part.validation) for part in parts],
-        generators=[generator(run.seed, "training batches") for run in runs],
-        epochs=epochs_with_bar(runs[0].epochs_t, "training"),
-    )
+    dimensions, classes = material.vectors.shape[1], len(material.labels)
+    start = new_regressor(dimensions, classes, [generator(run.seed, "weights") for run in runs])
+    learners = [
+        Learner(
+            examples=singles(material, parts[run.seed].train),
+            validation=singles(material, parts[run.seed].validation),
+            generator=generator(run.seed, "training batches"),
+        )
+        for run in runs
+    ]
+    start = Regressor(start.parameters.to(material.vectors.device), start.widths)
+    return train(start, material.vectors, learners, runs[0].epochs_t, workers, progress)
 
 
-def give_feedback(settings: Settings, reviews: Reviews, parts: Parts) -> Feedback:
+def give_feedback(settings: Settings, material: Material, rows: np.ndarray) -> Feedback:
     """Corrupt the ratings of the fine-tuning part, and build the comparisons that they imply."""
-    clean = reviews.ratings[parts.fine_tuning]
-    classes = len(reviews.labels)
+    clean = material.ratings[rows]
+    classes = len(material.labels)
     noisy = noise.uniform(clean, settings.ratio, classes, generator(settings.seed, "noise"))
     compared = generator(settings.seed, "comparisons")
     if settings.gap is None:
         lists = comparisons.lists(noisy, settings.k, classes, compared)
     else:
-        lists = comparisons.pairs(reviews.labels[noisy], settings.gap, compared)
-    return Feedback(parts, noisy, lists, changed=int((noisy != clean).sum()))
+        lists = comparisons.pairs(material.labels[noisy], settings.gap, compared)
+    return Feedback(noisy, int((noisy != clean).sum()), lists)
 
 
 def fine_tune_regressors(
-    runs: Sequence[Settings], trained: Regressor, vectors: torch.Tensor, reviews: Reviews, feedback: Sequence[Feedback]
+    runs: Sequence[Settings],
+    trained: Regressor,
+    feedback: Sequence[Feedback],
+    parts: dict[int, Parts],
+    material: Material,
+    workers: int,
+    progress: Callable[[int], None],
 ) -> Fit:
     """Fine-tune one trained regressor per run on its lists, as one stack."""
+    learners = [
+        Learner(
+            examples=Examples(parts[run.seed].fine_tuning[given.lists], given.noisy[given.lists]),
+            validation=singles(material, parts[run.seed].validation),
+            generator=generator(run.seed, "fine-tuning batches"),
+        )
+        for run, given in zip(runs, feedback, strict=True)
+    ]
+    shared = runs[0]
     return fine_tune(
         trained,
-        vectors,
-        examples=[Examples(given.parts.fine_tuning[given.lists], given.noisy[given.lists]) for given in feedback],
-        validation=[singles(reviews, given.parts.validation) for given in feedback],
-        generators=[generator(run.seed, "fine-tuning batches") for run in runs],
-        epochs=epochs_with_bar(runs[0].epochs_f, "fine-tuning"),
-        loss=losses.study,
-        learning_rate=runs[0].lr_f,
-        batch=runs[0].batch_f,
+        material.vectors,
+        learners,
+        shared.epochs_f,
+        losses.study,
+        learning_rate=shared.lr_f,
+        batch=shared.batch_f,
+        workers=workers,
+        progress=progress,
     )
 
 
-def singles(reviews: Reviews, rows: np.ndarray) -> Examples:
+def singles(material: Material, rows: np.ndarray) -> Examples:
     """Reviews with their true ratings, as lists of one."""
-    return Examples(rows[:, None], reviews.ratings[rows][:, None])
+    return Examples(rows[:, None], material.ratings[rows][:, None])
 
 
-def test(regressor: Regressor, vectors: torch.Tensor, reviews: Reviews, parts: Parts) -> Metrics:
+def test(regressor: Regressor, material: Material, rows: np.ndarray) -> Metrics:
     """Metrics of one run's regressor on the test part, against the true ratings."""
-    probabilities = predict(regressor, take(vectors, parts.test).unsqueeze(0))[0]
-    return evaluate(probabilities.cpu().numpy(), reviews.ratings[parts.test], reviews.labels)
-
-
-def epochs_with_bar(count: int, what: str) -> Iterable[int]:
-    return tqdm(range(count), desc=what, unit=" epochs")
-
-
-def print_parts(reviews: Reviews, parts: Parts) -> None:
-    shares = ", ".join(
-        f"{label}: {count:,}" for label, count in zip(reviews.labels, np.bincount(reviews.ratings), strict=True)
-    )
-    print(f"reviews    {len(reviews.texts):,} from {reviews.name} ({shares})")
-    print(
-        f"parts      {len(parts.train):,} training, {len(parts.validation):,} validation, "
-        f"{len(parts.fine_tuning):,} fine-tuning, {len(parts.test):,} test"
-    )
-    train_shares, test_shares = (
-        np.bincount(reviews.ratings[rows], minlength=len(reviews.labels)) / len(rows)
-        for rows in (parts.train, parts.test)
-    )
-    apart = np.abs(train_shares - test_shares).sum() / 2  # total variation distance
-    if apart > SORTED_FILE:
-        print(
-            f"warning: {apart:.0%} of the training part's ratings would have to change to look like the test part's: "
-            "the file seems sorted; --shuffle mixes it",
-            file=sys.stderr,
-        )
-
-
-def print_feedback(settings: Settings, feedback: Feedback) -> None:
-    print(
-        f"noise      {feedback.changed:,} of {len(feedback.noisy):,} fine-tuning ratings changed "
-        f"(ratio {settings.ratio:g})"
-    )
-    kind = (
-        f"lists of {settings.k + 1} different ratings" if settings.gap is None else f"pairs {settings.gap} stars apart"
-    )
-    print(f"comparing  {len(feedback.lists):,} {kind}, from {feedback.lists.size:,} reviews")
-
-
-def print_outcome(outcome: results.Outcome) -> None:
-    best = outcome.best_epochs
-    print(
-        f"best epoch {best['training']} of {len(outcome.training)} in training"
-        + (f", {best['fine_tuning']} of {len(outcome.fine_tuning)} in fine-tuning" if outcome.fine_tuning else "")
-    )
-    stages = {"before": outcome.before}
-    if outcome.best and outcome.last:
-        stages |= {"best epoch": outcome.best, "last epoch": outcome.last}
-    print(f"\ntest part\n{metrics_table(stages)}")
-    for stage in ("before", "best epoch"):
-        if stage in stages:
-            table = confusion_table(stages[stage].confusion_matrix, outcome.data["labels"])
-            print(f"\nconfusion matrix, {stage}\n{table}")
-    print()
+    probabilities = predict(regressor, take(material.vectors, rows).unsqueeze(0))[0]
+    return evaluate(probabilities.cpu().numpy(), material.ratings[rows], material.labels)

@@ -29,19 +29,18 @@ def study(logits: Tensor, ratings: Tensor) -> Tensor:
     return -F.logsigmoid(reward[..., :-1] - reward[..., 1:]).sum(-1)
 
 
-def with_slope(loss: Loss, logits: Tensor, ratings: Tensor) -> tuple[Tensor, Tensor]:
-    """The loss per list (R, B), and the gradient of its sum in the logits (R, B, k+1, C), by autograd."""
-    logits = logits.detach().requires_grad_()
-    with torch.enable_grad():
-        value = loss(logits, ratings)
-        (slope,) = torch.autograd.grad(value.sum(), logits)
-    return value.detach(), slope
+def slope_of(loss: Loss) -> Loss:
+    """The function that gives the gradient of the summed loss in the logits (R, B, k+1, C), by autograd."""
+
+    def slope(logits: Tensor, ratings: Tensor) -> Tensor:
+        logits = logits.detach().requires_grad_()
+        with torch.enable_grad():
+            return torch.autograd.grad(loss(logits, ratings).sum(), logits)[0]
+
+    return slope
 
 
-def cross_entropy_with_slope(logits: Tensor, ratings: Tensor) -> tuple[Tensor, Tensor]:
-    """As `with_slope(cross_entropy, ...)`, from the closed form softmax - one-hot."""
-    log_probabilities = torch.log_softmax(logits, dim=-1)
-    value = -log_probabilities.gather(-1, ratings.unsqueeze(-1)).squeeze(-1).sum(-1)
-    slope = log_probabilities.exp()
-    slope.scatter_add_(-1, ratings.unsqueeze(-1), slope.new_full((), -1.0).expand(*ratings.shape, 1))
-    return value, slope
+def cross_entropy_slope(logits: Tensor, ratings: Tensor) -> Tensor:
+    """As `slope_of(cross_entropy)`, from the closed form: probabilities less one at the rating."""
+    slope = torch.softmax(logits, dim=-1)
+    return slope.scatter_add_(-1, ratings.unsqueeze(-1), slope.new_full((), -1.0).expand(*ratings.shape, 1))

@@ -4,6 +4,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+METRICS = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "macro_precision": "macro precision",
+    "macro_recall": "macro recall",
+    "mean_absolute_error": "mean absolute error (stars)",
+    "quadratic_weighted_kappa": "quadratic weighted kappa",
+    "pairwise_accuracy": "pairwise accuracy",
+}
+
 
 @dataclass(frozen=True)
 class Metrics:

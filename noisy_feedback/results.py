@@ -1,28 +1,30 @@
-"""What a run leaves on disk, written atomically."""
+"""What runs and sweeps leave on disk: written atomically, found again on the next start."""
 
 import csv
 import hashlib
 import json
 import math
 import sys
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, astuple, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from safetensors.torch import save_file
 
 from noisy_feedback import plots
 from noisy_feedback.files import written_atomically
-from noisy_feedback.metrics import Metrics
+from noisy_feedback.metrics import METRICS, Metrics
 from noisy_feedback.regressor import Regressor, state_dict
-from noisy_feedback.settings import Settings
+from noisy_feedback.settings import Settings, Sweep
 from noisy_feedback.training import Epoch
 
 NOT_KEPT = ("pc", "use_cuda", "output")  # where embeddings come from, and results go, changes no number
-PACKAGES = ("noisy-feedback", "torch", "numpy", "pandas", "sentence-transformers", "safetensors")
+PACKAGES = ("noisy-feedback", "torch", "numpy", "pandas", "scipy", "sentence-transformers", "safetensors")
 MODEL_METADATA = "noisy_feedback"
+EPOCH_COLUMNS = ("loss", "training_accuracy", "validation_accuracy", "validation_macro_f1")
 
 
 @dataclass(frozen=True)
@@ -30,55 +32,148 @@ class Outcome:
     """Everything one run found out. `best` and `last` are None, and epoch 0, where nothing was fine-tuned."""
 
     settings: Settings
-    data: dict[str, Any]  # name, rows, classes, labels, sha256
-    encoder: dict[str, Any]
-    device: str
     noise: dict[str, Any]  # requested, changed, of
     comparisons: dict[str, Any]  # count, k, reviews_used
+    best_epochs: dict[str, int]  # training, fine_tuning
     training: list[Epoch]
     fine_tuning: list[Epoch]
-    best_epochs: dict[str, int]  # training, fine_tuning
     before: Metrics
     best: Metrics | None
     last: Metrics | None
-    regressor: Regressor  # of the best fine-tuning epoch; a stack of one
+
+    def stages(self) -> dict[str, Metrics | None]:
+        return {"before": self.before, "best": self.best, "last": self.last}
 
 
-def save(outcome: Outcome) -> Path:
+def save_run(outcome: Outcome, regressor: Regressor, origin: dict[str, Any]) -> Path:
     """Write run.json, curves.csv, curves.png and model.safetensors to the run's own folder, and return it.
 
     The folder is named after the settings and what they were applied to; run.json is written last.
     """
-    folder = outcome.settings.output / folder_name(outcome)
-    with written_atomically(folder / "curves.csv") as file, file.open("w", newline="", encoding="utf-8") as lines:
-        csv.writer(lines, lineterminator="\n").writerows(curve_rows(outcome))
+    settings = outcome.settings
+    digest = short_digest(arguments(settings), origin)
+    folder = settings.output / f"{k_of(settings)}ratio{settings.ratio:g}_seed{settings.seed}_{digest}"
+    epochs = [("training", outcome.training), ("fine-tuning", outcome.fine_tuning)]
+    write_csv(folder / "curves.csv", ("phase", "epoch", *EPOCH_COLUMNS), curve_rows((), epochs))
     with written_atomically(folder / "curves.png") as file:
-        plots.draw_curves(outcome.training, outcome.fine_tuning, outcome.settings.ratio, file)
+        plots.draw_run(outcome.training, outcome.fine_tuning, settings.ratio, file)
     with written_atomically(folder / "model.safetensors") as file:
-        metadata = {"labels": outcome.data["labels"], "encoder": outcome.encoder}
-        save_file(state_dict(outcome.regressor), file, metadata={MODEL_METADATA: json.dumps(metadata)})
-    with written_atomically(folder / "run.json") as file:
-        file.write_text(json.dumps(summary(outcome), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        metadata = {"labels": origin["data"]["labels"], "encoder": origin["encoder"]}
+        save_file(state_dict(regressor), file, metadata={MODEL_METADATA: json.dumps(metadata)})
+    write_json(folder / "run.json", run_json(outcome, origin))
     return folder
 
 
-def summary(outcome: Outcome) -> dict[str, Any]:
+def run_json(outcome: Outcome, origin: dict[str, Any]) -> dict[str, Any]:
     """The content of run.json: the same command on the same machine gives the same, to the last bit."""
     return {
         "study": outcome.settings.study,
         "arguments": arguments(outcome.settings),
-        "data": outcome.data,
-        "encoder": outcome.encoder,
-        "device": outcome.device,
+        **origin,
         "noise": outcome.noise,
         "comparisons": outcome.comparisons,
         "best_epochs": outcome.best_epochs,
-        **{
-            stage: metrics and without_nan(asdict(metrics))
-            for stage, metrics in (("before", outcome.before), ("best", outcome.best), ("last", outcome.last))
-        },
-        "versions": {"python": ".".join(map(str, sys.version_info[:3])), **{name: version(name) for name in PACKAGES}},
+        **{stage: metrics and without_nan(asdict(metrics)) for stage, metrics in outcome.stages().items()},
+        "versions": versions(),
     }
+
+
+class SweepFolder:
+    """The folder of a sweep, named after everything but seeds and ratios, so that more of them extend it.
+
+    `runs`/ keeps every finished run by itself; the tables are made from them and from nothing else.
+    """
+
+    def __init__(self, sweep: Sweep, origin: dict[str, Any]) -> None:
+        self.sweep = sweep
+        self.origin = origin
+        self.shared = {name: value for name, value in arguments(sweep.run).items() if name not in ("seed", "ratio")}
+        digest = short_digest(self.shared, origin, versions())
+        run = sweep.run
+        self.path = run.output / f"sweep_{k_of(run)}t{run.epochs_t}_f{run.epochs_f}_{digest}"
+
+    def file_of(self, run: Settings) -> Path:
+        return self.path / "runs" / f"seed{run.seed}_ratio{run.ratio:g}.json"
+
+    def keep(self, outcome: Outcome) -> None:
+        """Keep one finished run."""
+        content = {name: value for name, value in asdict(outcome).items() if name != "settings"}
+        with written_atomically(self.file_of(outcome.settings)) as file:
+            file.write_text(json.dumps(content), encoding="utf-8")
+
+    def find(self, run: Settings) -> Outcome | None:
+        """A run that was kept; None where there is none, or what is there is damaged."""
+        try:
+            content = json.loads(self.file_of(run).read_text(encoding="utf-8"))
+            for phase in ("training", "fine_tuning"):
+                content[phase] = [Epoch(**epoch) for epoch in content[phase]]
+            for stage in ("before", "best", "last"):
+                content[stage] = content[stage] and Metrics(**content[stage])
+            return Outcome(settings=run, **content)
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def write_tables(self, outcomes: Sequence[Outcome], summary: pd.DataFrame) -> None:
+        """settings.json, runs.csv, curves.csv, summary.csv and the figures, from all runs of the sweep."""
+        settings = {
+            "study": self.sweep.run.study,
+            "arguments": self.shared,
+            "seeds": sorted(set(self.sweep.seeds)),
+            "ratios": sorted(set(self.sweep.ratios)),
+            **self.origin,
+            "versions": versions(),
+        }
+        write_json(self.path / "settings.json", settings)
+        curves = list(sweep_curve_rows(outcomes))
+        columns = ("seed", "ratio", "phase", "epoch", *EPOCH_COLUMNS)
+        write_csv(self.path / "curves.csv", columns, iter(curves))
+        runs = runs_table(outcomes)
+        for name, table in (("runs.csv", runs), ("summary.csv", summary)):
+            with written_atomically(self.path / name) as file:
+                table.to_csv(file, index=False, lineterminator="\n")
+        for suffix in (".png", ".pdf"):
+            with written_atomically(self.path / f"curves{suffix}") as file:
+                plots.draw_curves(pd.DataFrame(curves, columns=columns), file)
+            if self.sweep.run.epochs_f:
+                with written_atomically(self.path / f"metrics{suffix}") as file:
+                    plots.draw_metrics(runs, summary, file)
+
+
+def runs_table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
+    """One row per seed and ratio: every test metric before, best and last; best epochs; noise and comparisons."""
+    rows = []
+    for outcome in outcomes:
+        row: dict[str, Any] = {
+            "seed": outcome.settings.seed,
+            "ratio": outcome.settings.ratio,
+            "best_training_epoch": outcome.best_epochs["training"],
+            "best_fine_tuning_epoch": outcome.best_epochs["fine_tuning"],
+            "ratings_changed": outcome.noise["changed"],
+            "ratings": outcome.noise["of"],
+            "comparisons": outcome.comparisons["count"],
+            "reviews_used": outcome.comparisons["reviews_used"],
+        }
+        for stage, metrics in outcome.stages().items():
+            row |= {f"{stage}_{name}": getattr(metrics, name) if metrics else math.nan for name in METRICS}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def sweep_curve_rows(outcomes: Sequence[Outcome]) -> Iterator[tuple[Any, ...]]:
+    """Curves of all runs; training, which knows no ratio, once per seed and with an empty ratio."""
+    seen = set()
+    for outcome in outcomes:
+        seed = outcome.settings.seed
+        if seed not in seen:
+            yield from curve_rows((seed, None), [("training", outcome.training)])
+        seen.add(seed)
+        yield from curve_rows((seed, outcome.settings.ratio), [("fine-tuning", outcome.fine_tuning)])
+
+
+def curve_rows(start: tuple[Any, ...], phases: Sequence[tuple[str, Sequence[Epoch]]]) -> Iterator[tuple[Any, ...]]:
+    for phase, epochs in phases:
+        for number, epoch in enumerate(epochs, start=1):
+            yield (*start, phase, number, *astuple(epoch))
 
 
 def arguments(settings: Settings) -> dict[str, Any]:
@@ -90,31 +185,30 @@ def arguments(settings: Settings) -> dict[str, Any]:
     }
 
 
-def folder_name(outcome: Outcome) -> str:
-    settings = outcome.settings
-    applied_to = [
-        {**arguments(settings), "path": None},
-        outcome.data["sha256"],
-        outcome.encoder["sha256"],
-        outcome.device,
-    ]
-    digest = hashlib.sha256(json.dumps(applied_to, sort_keys=True).encode()).hexdigest()[:8]
-    k = f"k{settings.k}_" if settings.gap is None else ""
-    return f"{k}ratio{settings.ratio:g}_seed{settings.seed}_{digest}"
+def k_of(settings: Settings) -> str:
+    return f"k{settings.k}_" if settings.gap is None else ""
 
 
-def curve_rows(outcome: Outcome) -> Iterator[tuple[Any, ...]]:
-    yield ("phase", "epoch", "loss", "training_accuracy", "validation_accuracy", "validation_macro_f1")
-    for phase, epochs in (("training", outcome.training), ("fine-tuning", outcome.fine_tuning)):
-        for number, epoch in enumerate(epochs, start=1):
-            yield (
-                phase,
-                number,
-                epoch.loss,
-                epoch.training_accuracy,
-                epoch.validation_accuracy,
-                epoch.validation_macro_f1,
-            )
+def short_digest(arguments: dict[str, Any], *more: dict[str, Any]) -> str:
+    """Eight hexadecimal digits that stand for settings and what they were applied to, wherever its file lies."""
+    content = json.dumps([{**arguments, "path": None}, *more], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:8]
+
+
+def versions() -> dict[str, str]:
+    return {"python": ".".join(map(str, sys.version_info[:3])), **{name: version(name) for name in PACKAGES}}
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    with written_atomically(path) as file:
+        file.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterator[tuple[Any, ...]]) -> None:
+    with written_atomically(path) as file, file.open("w", newline="", encoding="utf-8") as lines:
+        writer = csv.writer(lines, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
 
 
 def without_nan(values: dict[str, Any]) -> dict[str, Any]:

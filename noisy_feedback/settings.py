@@ -1,6 +1,7 @@
 """What a user can set. Light on purpose: it is read before anything heavy is imported."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
@@ -9,7 +10,7 @@ class Study:
     """What is particular to one script: how comparisons are built, and its defaults."""
 
     name: str
-    gap: int | None  # None: lists of k+1 different ratings; a number: pairs that differ by exactly so many stars
+    gap: int | None  # None: lists of k+1 different ratings; a number: pairs exactly so many stars apart
     epochs_t: int
     epochs_f: int
     lr_f: float
@@ -38,3 +39,21 @@ class Settings:
     text_column: str
     rating_column: str
     output: Path
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """Runs that differ in seed and ratio alone; `run` holds what they share."""
+
+    run: Settings
+    seeds: Sequence[int]
+    ratios: Sequence[float]
+    dask: str | None
+
+    def runs(self) -> list[Settings]:
+        """Every run, seed by seed, both rising: the files are the same in whatever order they were asked for."""
+        return [
+            replace(self.run, seed=seed, ratio=ratio)
+            for seed in sorted(set(self.seeds))
+            for ratio in sorted(set(self.ratios))
+        ]

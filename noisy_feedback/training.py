@@ -1,6 +1,7 @@
 """Train and fine-tune a stack of regressors."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -10,15 +11,17 @@ import torch
 from torch import Tensor
 from torch.optim.adam import adam
 
-from noisy_feedback import losses, metrics
+from noisy_feedback import metrics
 from noisy_feedback.errors import InputError
-from noisy_feedback.regressor import Regressor, backward, forward
+from noisy_feedback.losses import Loss, cross_entropy, cross_entropy_slope, slope_of
+from noisy_feedback.regressor import Regressor, Workspace, backward, forward
 
 TRAINING_RATE = 0.01
 TRAINING_BATCH = 64
 WEIGHT_DECAY = 5e-4
+CACHE = 2 * 2**20  # bytes of one batch of a stack that a core keeps close; larger stacks are computed in pieces
 
-WithSlope = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+Progress = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,15 @@ class Examples:
 
     rows: np.ndarray
     ratings: np.ndarray
+
+
+@dataclass(frozen=True)
+class Learner:
+    """One run: what it learns from, what its best epoch is chosen by, and the generator of its shuffles."""
+
+    examples: Examples
+    validation: Examples
+    generator: np.random.Generator
 
 
 @dataclass(frozen=True)
@@ -52,149 +64,160 @@ class Fit:
     epochs: list[list[Epoch]]
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How a stack learns: `slope` is the gradient in the logits of what a step goes down, `loss` what is recorded."""
+
+    loss: Loss
+    slope: Loss
+    learning_rate: float
+    batch: int
+    epochs: int
+
+
 def train(
     regressor: Regressor,
     embeddings: Tensor,
-    examples: Sequence[Examples],
-    validation: Sequence[Examples],
-    generators: Sequence[np.random.Generator],
-    epochs: Iterable[int],
+    learners: Sequence[Learner],
+    epochs: int,
+    workers: int = 1,
+    progress: Progress = lambda runs: None,
 ) -> Fit:
     """Learn ratings: cross-entropy, mean over batches of 64, Adam with learning rate 0.01.
 
-    Per run one `Examples` of single reviews (n, 1) to learn from, one to choose the best epoch by, and one
-    generator that shuffles; `embeddings` (n, d) serve all. `epochs` is iterated over: a bar may wrap it.
+    One learner per run, whose examples are single reviews (n, 1); `embeddings` (n, d) serve all. `progress` is
+    told how many runs have finished one more epoch.
     """
 
-    def mean_over_batch(logits: Tensor, ratings: Tensor) -> tuple[Tensor, Tensor]:
-        loss, slope = losses.cross_entropy_with_slope(logits, ratings)
-        return loss, slope / loss.shape[1]
+    def mean_over_batch(logits: Tensor, ratings: Tensor) -> Tensor:
+        return cross_entropy_slope(logits, ratings) / logits.shape[1]
 
-    return fit(
-        regressor, embeddings, examples, validation, generators, epochs, mean_over_batch, TRAINING_RATE, TRAINING_BATCH
-    )
+    recipe = Recipe(cross_entropy, mean_over_batch, TRAINING_RATE, TRAINING_BATCH, epochs)
+    return fit(regressor, embeddings, learners, recipe, workers, progress)
 
 
 def fine_tune(
     regressor: Regressor,
     embeddings: Tensor,
-    examples: Sequence[Examples],
-    validation: Sequence[Examples],
-    generators: Sequence[np.random.Generator],
-    epochs: Iterable[int],
-    loss: losses.Loss,
+    learners: Sequence[Learner],
+    epochs: int,
+    loss: Loss,
     learning_rate: float,
     batch: int,
+    workers: int = 1,
+    progress: Progress = lambda runs: None,
 ) -> Fit:
     """Learn preferences: `loss` summed over batches of lists that stand best first; otherwise as `train`."""
-    return fit(
-        regressor,
-        embeddings,
-        examples,
-        validation,
-        generators,
-        epochs,
-        lambda logits, ratings: losses.with_slope(loss, logits, ratings),
-        learning_rate,
-        batch,
+    recipe = Recipe(loss, slope_of(loss), learning_rate, batch, epochs)
+    return fit(regressor, embeddings, learners, recipe, workers, progress)
+
+
+def fit(
+    regressor: Regressor,
+    embeddings: Tensor,
+    learners: Sequence[Learner],
+    recipe: Recipe,
+    workers: int,
+    progress: Progress,
+) -> Fit:
+    """Adam on every run's own examples, best epoch by validation accuracy (micro F1), the first of equals.
+
+    A GPU takes the stack whole. On CPUs it is dealt out in pieces that fit a core's cache, each computed on one
+    thread: a run's numbers depend neither on the piece it is in nor on how many cores there are.
+    """
+    most_first = sorted(range(len(learners)), key=lambda run: -len(learners[run].examples.rows))
+    size = len(learners) if embeddings.is_cuda else piece_size(learners, recipe.batch, embeddings.shape[1], workers)
+    pieces = [most_first[start : start + size] for start in range(0, len(most_first), size)]
+
+    def fit_one(piece: list[int]) -> Fit:
+        return fit_piece(regressor.pick(piece), embeddings, [learners[run] for run in piece], recipe, progress)
+
+    if len(pieces) == 1:
+        fits = [fit_one(pieces[0])]
+    else:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            fits = list(pool.map(fit_one, pieces))
+    return put_together(fits, np.argsort(most_first).tolist())
+
+
+def piece_size(learners: Sequence[Learner], batch: int, dimensions: int, workers: int) -> int:
+    """Runs per piece: an equal share for every worker, as long as one batch of all of them fits a core's cache."""
+    lists = min(batch, max(len(learner.examples.rows) for learner in learners))
+    bytes_per_run = lists * learners[0].examples.rows.shape[1] * dimensions * 4
+    return max(1, min(-(-len(learners) // workers), CACHE // bytes_per_run))
+
+
+def put_together(fits: Sequence[Fit], order: Sequence[int]) -> Fit:
+    """One fit of all runs, from fits of pieces, in the given order."""
+    widths = fits[0].best.widths
+    best_epochs = [epoch for fitted in fits for epoch in fitted.best_epoch]
+    epochs = [run for fitted in fits for run in fitted.epochs]
+    return Fit(
+        best=Regressor(torch.cat([fitted.best.parameters for fitted in fits]), widths).pick(order),
+        last=Regressor(torch.cat([fitted.last.parameters for fitted in fits]), widths).pick(order),
+        best_epoch=[best_epochs[run] for run in order],
+        epochs=[epochs[run] for run in order],
     )
 
 
 @torch.no_grad()
-def fit(
-    regressor: Regressor,
-    embeddings: Tensor,
-    examples: Sequence[Examples],
-    validation: Sequence[Examples],
-    generators: Sequence[np.random.Generator],
-    epochs: Iterable[int],
-    with_slope: WithSlope,
-    learning_rate: float,
-    batch: int,
+def fit_piece(
+    networks: Regressor, embeddings: Tensor, learners: Sequence[Learner], recipe: Recipe, progress: Progress
 ) -> Fit:
-    """Adam on every run's own examples, best epoch by validation accuracy (micro F1), the first of equals.
-
-    Runs may have different numbers of examples: one that has used up its own takes no step.
-    """
-    most_first = sorted(range(len(regressor)), key=lambda run: -len(examples[run].rows))
-    networks = regressor.pick(most_first)
-    learners = [Learner(examples[run], validation[run], generators[run]) for run in most_first]
-    optimiser = Adam(networks.parameters, learning_rate)
+    """`fit` for runs whose numbers of examples fall. `networks` are changed in place."""
+    stack = Stack(networks, recipe.learning_rate)
     best = networks.parameters.clone()
-    for _ in epochs:
-        loss, right = learn_one_epoch(networks, embeddings, learners, optimiser, with_slope, batch)
+    best_epoch = [0] * len(learners)
+    epochs: list[list[Epoch]] = [[] for _ in learners]
+    for number in range(1, recipe.epochs + 1):
+        learnt = learn_one_epoch(stack, embeddings, learners, recipe)
         for run, learner in enumerate(learners):
-            size = learner.examples.rows.size
-            matrix = validation_matrix(networks[run : run + 1], embeddings, learner.validation)
-            epoch = Epoch(
-                loss[run] / len(learner.examples.rows),
-                right[run] / size,
-                metrics.accuracy(matrix),
-                metrics.precision_recall_f1(matrix)[2],
-            )
-            if learner.finished(epoch):
+            matrix = validation_matrix(stack, run, embeddings, learner.validation)
+            validation = metrics.accuracy(matrix), metrics.precision_recall_f1(matrix)[2]
+            epochs[run].append(Epoch(*learnt[run], *validation))
+            check_finite(epochs[run])
+            if number == 1 or validation[0] > epochs[run][best_epoch[run] - 1].validation_accuracy:
+                best_epoch[run] = number
                 best[run] = networks.parameters[run]
-    back = [most_first.index(run) for run in range(len(regressor))]
-    return Fit(
-        best=Regressor(best, networks.widths).pick(back),
-        last=networks.pick(back),
-        best_epoch=[learners[run].best_epoch for run in back],
-        epochs=[learners[run].epochs for run in back],
-    )
+        progress(len(learners))
+    return Fit(Regressor(best, networks.widths), networks, best_epoch, epochs)
 
 
-class Learner:
-    """One run's examples, its shuffles, and how it did."""
-
-    def __init__(self, examples: Examples, validation: Examples, generator: np.random.Generator) -> None:
-        self.examples = examples
-        self.validation = validation
-        self.generator = generator
-        self.epochs: list[Epoch] = []
-        self.best_epoch = 0
-
-    def finished(self, epoch: Epoch) -> bool:
-        """Keep the record of an epoch; is it the best so far?"""
-        if not np.isfinite(epoch.loss):
-            raise InputError(
-                f"the loss is {epoch.loss} in epoch {len(self.epochs) + 1}: the embeddings are too "
-                "large, or the learning rate (--lr-f) is too high"
-            )
-        self.epochs.append(epoch)
-        is_best = (
-            self.best_epoch == 0 or epoch.validation_accuracy > self.epochs[self.best_epoch - 1].validation_accuracy
+def check_finite(epochs: Sequence[Epoch]) -> None:
+    if not np.isfinite(epochs[-1].loss):
+        raise InputError(
+            f"the loss is {epochs[-1].loss} in epoch {len(epochs)}: the embeddings are too large, or the "
+            "learning rate (--lr-f) is too high"
         )
-        if is_best:
-            self.best_epoch = len(self.epochs)
-        return is_best
 
 
 def learn_one_epoch(
-    networks: Regressor,
-    embeddings: Tensor,
-    learners: Sequence[Learner],
-    optimiser: "Adam",
-    with_slope: WithSlope,
-    batch: int,
-) -> tuple[list[float], list[int]]:
-    """One pass over every run's examples, freshly shuffled; per run the summed loss and the right predictions."""
+    stack: "Stack", embeddings: Tensor, learners: Sequence[Learner], recipe: Recipe
+) -> list[tuple[float, float]]:
+    """One pass over every run's examples, freshly shuffled; per run the mean loss and the accuracy on the way.
+
+    Runs may have different numbers of examples: one that has used up its own takes no step.
+    """
     counts = [len(learner.examples.rows) for learner in learners]
     rows, ratings = shuffled(learners, embeddings.device)  # (R, n, g), n the longest
-    loss = torch.zeros(rows.shape[:2], device=rows.device)
-    right = torch.zeros(rows.shape, dtype=torch.bool, device=rows.device)
-    for start in range(0, rows.shape[1], batch):
-        for runs, size in equal_batches(counts, start, batch):
+    logits = torch.zeros(*rows.shape, stack.networks.widths[-1], device=rows.device)  # (R, n, g, C)
+    for start in range(0, rows.shape[1], recipe.batch):
+        for runs, size in equal_batches(counts, start, recipe.batch):
             here = (runs, slice(start, start + size))
-            lists = rows[here]  # (R', B, g)
-            x = embeddings.index_select(0, lists.flatten()).view(len(lists), -1, embeddings.shape[1])
-            activations = forward(networks[runs], x)
-            logits = activations[-1].view(*lists.shape, -1)  # (R', B, g, C)
-            loss[here], slope = with_slope(logits, ratings[here])
-            right[here] = logits.argmax(-1) == ratings[here]
-            gradient = backward(networks[runs], activations, slope.reshape(activations[-1].shape))
-            optimiser.step(runs, gradient)
-    sums = [float(loss[run, :count].double().sum()) for run, count in enumerate(counts)]
-    return sums, right.sum(dim=(1, 2)).tolist()
+            part = stack.part(runs, size * rows.shape[2])
+            part.workspace.load(embeddings, rows[here])
+            output = forward(part.networks, part.workspace)  # (R', B*g, C)
+            logits[here] = output.view(logits[here].shape)
+            slope = recipe.slope(logits[here], ratings[here])  # (R', B, g, C)
+            backward(part.networks, part.workspace, slope.reshape(output.shape), part.gradient)
+            stack.step(runs)
+    return [record(recipe.loss, logits[run, :count], ratings[run, :count]) for run, count in enumerate(counts)]
+
+
+def record(loss: Loss, logits: Tensor, ratings: Tensor) -> tuple[float, float]:
+    """Mean loss and accuracy of one run's lists (n, g, C). In that run's own shape: the last bits depend on it."""
+    mean = loss(logits.unsqueeze(0), ratings.unsqueeze(0)).double().mean()
+    return mean.item(), (logits.argmax(-1) == ratings).double().mean().item()
 
 
 def shuffled(learners: Sequence[Learner], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -223,11 +246,12 @@ def equal_batches(counts: Sequence[int], start: int, batch: int) -> Iterator[tup
         first = last
 
 
-def validation_matrix(regressor: Regressor, embeddings: Tensor, validation: Examples) -> np.ndarray:
+def validation_matrix(stack: "Stack", run: int, embeddings: Tensor, validation: Examples) -> np.ndarray:
     """Confusion matrix (C, C) of one run on its validation part."""
-    x = take(embeddings, validation.rows[:, 0]).unsqueeze(0)
-    predicted = forward(regressor, x)[-1][0].argmax(-1).cpu().numpy()
-    return metrics.confusion_matrix(validation.ratings[:, 0], predicted, regressor.widths[-1])
+    part = stack.part(slice(run, run + 1), len(validation.rows))
+    part.workspace.inputs[0] = take(embeddings, validation.rows[:, 0]).unsqueeze(0)
+    predicted = forward(part.networks, part.workspace)[0].argmax(-1).cpu().numpy()
+    return metrics.confusion_matrix(validation.ratings[:, 0], predicted, part.networks.widths[-1])
 
 
 def take(embeddings: Tensor, rows: np.ndarray) -> Tensor:
@@ -237,25 +261,50 @@ def take(embeddings: Tensor, rows: np.ndarray) -> Tensor:
     return embeddings[torch.from_numpy(rows).to(embeddings.device)]
 
 
-class Adam:
-    """PyTorch's fused Adam, per run of a stack: moments and step counts of runs that take no step stand still."""
+@dataclass(frozen=True)
+class Part:
+    """Neighbouring runs of a stack, on its memory, and what a batch of them needs."""
 
-    def __init__(self, parameters: Tensor, learning_rate: float) -> None:
-        self.parameters = list(parameters)  # (P,) per run, on the stack's memory
-        self.means = list(torch.zeros_like(parameters))
-        self.squares = list(torch.zeros_like(parameters))
-        self.steps = list(torch.zeros(len(parameters), device=parameters.device))
+    networks: Regressor
+    gradient: Regressor
+    workspace: Workspace
+
+
+class Stack:
+    """Networks that learn side by side by PyTorch's fused Adam.
+
+    Every run has moments and a step count of its own: those of a run that takes no step stand still.
+    """
+
+    def __init__(self, networks: Regressor, learning_rate: float) -> None:
+        self.networks = networks
+        self.gradient = Regressor(torch.zeros_like(networks.parameters), networks.widths)
+        self.means, self.squares = (torch.zeros_like(networks.parameters) for _ in range(2))
+        self.steps = torch.zeros(len(networks), device=networks.parameters.device)
         self.learning_rate = learning_rate
+        self.parts: dict[tuple[int, int, int], Part] = {}
 
-    def step(self, runs: slice, gradient: Tensor) -> None:
-        """One step of the named runs along their gradients (R', P)."""
+    def part(self, runs: slice, batch: int) -> Part:
+        """The named runs with memory for a batch of this size, made once."""
+        key = (runs.start, runs.stop, batch)
+        if key not in self.parts:
+            networks = self.networks[runs]
+            self.parts[key] = Part(networks, self.gradient[runs], Workspace(networks, batch))
+        return self.parts[key]
+
+    def step(self, runs: slice) -> None:
+        """One step of the named runs along `gradient`."""
+        parameters, gradient, means, squares, steps = (
+            list(tensor[runs])  # (P,) per run, on the stack's memory
+            for tensor in (self.networks.parameters, self.gradient.parameters, self.means, self.squares, self.steps)
+        )
         adam(
-            self.parameters[runs],
-            list(gradient),
-            self.means[runs],
-            self.squares[runs],
+            parameters,
+            gradient,
+            means,
+            squares,
             [],
-            self.steps[runs],
+            steps,
             fused=True,
             amsgrad=False,
             beta1=0.9,
@@ -268,11 +317,11 @@ class Adam:
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute on one thread: sums then have one order, and numbers do not depend on how many cores there are."""
+def one_thread() -> Iterator[int]:
+    """Compute on one thread, so that sums have one order; gives the number of threads there were before."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        yield before
     finally:
         torch.set_num_threads(before)

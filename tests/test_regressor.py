@@ -1,13 +1,21 @@
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
 
 from noisy_feedback import regressor
-from noisy_feedback.regressor import Regressor
+from noisy_feedback.regressor import Regressor, Workspace
 
 
 def new(runs=3, dimensions=7, classes=5, seed=0):
     return regressor.new_regressor(dimensions, classes, [np.random.default_rng([seed, run]) for run in range(runs)])
+
+
+def forward(stack, x):
+    workspace = Workspace(stack, x.shape[1])
+    workspace.inputs[0].copy_(x)
+    return regressor.forward(stack, workspace)
 
 
 def as_double(stack):
@@ -27,13 +35,31 @@ def as_module(stack):
     return module
 
 
+def functional(parameters, widths, x):
+    """The same network in autograd's terms, from one run's flat parameters."""
+    for depth, (n_in, n_out) in enumerate(pairwise(widths)):
+        weight, bias, parameters = parameters.split([n_in * n_out, n_out, len(parameters) - n_in * n_out - n_out])
+        x = torch.nn.functional.linear(x, weight.view(n_out, n_in), bias)
+        x = x if depth == len(widths) - 2 else torch.relu(x)
+    return x
+
+
+def gradient_of(stack, x, slope):
+    gradient = Regressor(torch.full_like(stack.parameters, float("nan")), stack.widths)
+    workspace = Workspace(stack, x.shape[1])
+    workspace.inputs[0].copy_(x)
+    regressor.forward(stack, workspace)
+    regressor.backward(stack, workspace, slope, gradient)
+    return gradient.parameters
+
+
 def test_it_is_the_study_architecture():
     assert new(dimensions=768).widths == (768, 64, 32, 5)
 
 
 def test_every_run_is_a_plain_pytorch_mlp():
     stack, x = new(), torch.randn(3, 11, 7)
-    logits = regressor.forward(stack, x)[-1]
+    logits = forward(stack, x)
     for run in range(3):
         assert torch.allclose(logits[run], as_module(stack[run : run + 1])(x[run]), atol=1e-6)
 
@@ -42,28 +68,26 @@ def test_the_backward_pass_agrees_with_autograd():
     stack, x = as_double(new()), torch.randn(3, 11, 7, dtype=torch.double)
     slope = torch.randn(3, 11, 5, dtype=torch.double)
     leaf = stack.parameters.clone().requires_grad_()
-    (regressor.forward(Regressor(leaf, stack.widths), x)[-1] * slope).sum().backward()
-    found = regressor.backward(stack, regressor.forward(stack, x), slope)
-    assert torch.allclose(found, leaf.grad, atol=1e-12)
+    logits = torch.stack([functional(leaf[run], stack.widths, x[run]) for run in range(3)])
+    (logits * slope).sum().backward()
+    assert torch.allclose(gradient_of(stack, x, slope), leaf.grad, atol=1e-12)
 
 
 def test_the_backward_pass_agrees_with_finite_differences():
     stack, x = as_double(new(runs=1, dimensions=3)), torch.randn(1, 4, 3, dtype=torch.double)
     slope = torch.randn(1, 4, 5, dtype=torch.double)
-    gradient = regressor.backward(stack, regressor.forward(stack, x), slope)[0]
+    gradient = gradient_of(stack, x, slope)[0]
     step = 1e-6
     for place in range(0, stack.parameters.shape[1], 97):
         shifted = [stack.parameters.clone(), stack.parameters.clone()]
         shifted[0][0, place] += step
         shifted[1][0, place] -= step
-        up, down = (
-            (regressor.forward(Regressor(moved, stack.widths), x)[-1] * slope).sum().item() for moved in shifted
-        )
+        up, down = ((forward(Regressor(moved, stack.widths), x) * slope).sum().item() for moved in shifted)
         assert (up - down) / (2 * step) == pytest.approx(gradient[place].item(), abs=1e-6)
 
 
 def test_initial_weights_fill_pytorchs_range_and_no_more():
-    weight, bias = regressor.layers(new(dimensions=400).parameters, (400, 64, 32, 5))[0]
+    weight, bias = new(dimensions=400).layers[0]
     assert 0.049 < weight.abs().max() <= 0.05  # 1 / sqrt(400)
     assert bias.abs().max() <= 0.05
 
@@ -82,3 +106,12 @@ def test_a_saved_regressor_is_the_same_when_loaded():
     loaded = regressor.from_state_dict(regressor.state_dict(stack))
     assert torch.equal(loaded.parameters, stack.parameters)
     assert loaded.widths == stack.widths
+
+
+@pytest.mark.parametrize("batch", [40, 700])  # below and above the size that goes to another library
+def test_large_products_are_the_same_as_small_ones(batch):
+    stack, x, slope = new(dimensions=384), torch.randn(3, batch, 384), torch.randn(3, batch, 5)
+    exact = as_double(stack)
+    assert torch.allclose(forward(stack, x).double(), forward(exact, x.double()), atol=1e-5)
+    close, precise = gradient_of(stack, x, slope).double(), gradient_of(exact, x.double(), slope.double())
+    assert torch.allclose(close, precise, atol=1e-4, rtol=1e-4)

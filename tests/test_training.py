@@ -2,10 +2,21 @@ import numpy as np
 import pytest
 import torch
 
-from noisy_feedback import losses
+from noisy_feedback import losses, training
 from noisy_feedback.errors import InputError
 from noisy_feedback.regressor import new_regressor
-from noisy_feedback.training import WEIGHT_DECAY, Adam, Examples, equal_batches, fine_tune, one_thread, take, train
+from noisy_feedback.training import (
+    WEIGHT_DECAY,
+    Examples,
+    Learner,
+    Stack,
+    equal_batches,
+    fine_tune,
+    one_thread,
+    take,
+    train,
+)
+from tests.test_regressor import as_module
 
 N, DIMENSIONS, CLASSES = 400, 12, 4
 
@@ -32,35 +43,30 @@ def generators(runs, stream):
     return [np.random.default_rng([run, stream]) for run in runs]
 
 
-def train_runs(runs, epochs=3, sizes=None):
+def train_runs(runs, epochs=3, n=300, workers=1):
     embeddings, ratings = planted()
-    sizes = sizes or {run: 300 for run in runs}
-    return train(
-        new_regressor(DIMENSIONS, CLASSES, generators(runs, 0)),
-        embeddings,
-        [singles(ratings, np.arange(sizes[run])) for run in runs],
-        [singles(ratings, np.arange(300, 400)) for _ in runs],
-        generators(runs, 1),
-        range(epochs),
-    )
+    learners = [
+        Learner(singles(ratings, np.arange(n)), singles(ratings, np.arange(300, 400)), generator)
+        for generator in generators(runs, 1)
+    ]
+    return train(new_regressor(DIMENSIONS, CLASSES, generators(runs, 0)), embeddings, learners, epochs, workers)
 
 
-def fine_tune_runs(start, runs, sizes, epochs=3, batch=64):
+def fine_tune_runs(start, runs, sizes, epochs=3, batch=64, workers=1):
     """Lists of planted reviews, best first; run r has `sizes[r]` of them."""
     embeddings, ratings = planted()
     generator = np.random.default_rng(9)
     rows = np.stack([generator.choice(np.flatnonzero(ratings == c), 200) for c in (3, 1, 0)], axis=1)
-    examples = [Examples(rows[: sizes[run]], ratings[rows[: sizes[run]]]) for run in runs]
+    learners = [
+        Learner(
+            Examples(rows[: sizes[run]], ratings[rows[: sizes[run]]]),
+            singles(ratings, np.arange(300, 400)),
+            np.random.default_rng([run, 2]),
+        )
+        for run in runs
+    ]
     return fine_tune(
-        start,
-        embeddings,
-        examples,
-        [singles(ratings, np.arange(300, 400)) for _ in runs],
-        generators(runs, 2),
-        range(epochs),
-        losses.study,
-        learning_rate=1e-3,
-        batch=batch,
+        start, embeddings, learners, epochs, losses.study, learning_rate=1e-3, batch=batch, workers=workers
     )
 
 
@@ -73,8 +79,6 @@ def test_training_is_pytorchs_own_on_the_same_batches():
     embeddings, ratings = planted()
     (start_weights,), (shuffle,) = generators([0], 0), generators([0], 1)
     stack = new_regressor(DIMENSIONS, CLASSES, [start_weights])
-    from tests.test_regressor import as_module
-
     module = as_module(stack)
     optimiser = torch.optim.Adam(module.parameters(), lr=0.01, weight_decay=5e-4)
     for _ in range(3):
@@ -109,24 +113,46 @@ def test_no_epoch_leaves_the_regressor_as_it_was():
 
 
 @pytest.mark.parametrize("n", [65, 127, 300])  # batches cut short at the end, in different shapes
-def test_a_training_run_is_bit_equal_alone_and_in_a_stack(n):
-    sizes = dict.fromkeys(range(5), n)
-    stack = train_runs([3, 0, 4, 1, 2], sizes=sizes)
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_a_training_run_is_bit_equal_alone_and_in_a_stack(n, workers):
+    stack = train_runs([3, 0, 4, 1, 2], n=n, workers=workers)
     for place, run in enumerate([3, 0, 4, 1, 2]):
-        alone = train_runs([run], sizes=sizes)
+        alone = train_runs([run], n=n)
         assert torch.equal(stack.last.parameters[place], alone.last.parameters[0])
         assert stack.epochs[place] == alone.epochs[0]
 
 
-def test_a_fine_tuning_run_is_bit_equal_alone_and_among_runs_with_other_numbers_of_lists():
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_a_fine_tuning_run_is_bit_equal_alone_and_among_runs_with_other_numbers_of_lists(workers):
     start = train_runs([0]).best
     sizes = {0: 130, 1: 200, 2: 64, 3: 7, 4: 129, 5: 130}
-    stack = fine_tune_runs(start.pick([0] * 6), list(sizes), sizes)
+    stack = fine_tune_runs(start.pick([0] * 6), list(sizes), sizes, workers=workers)
     for run in sizes:
         alone = fine_tune_runs(start, [run], sizes)
         assert torch.equal(stack.last.parameters[run], alone.last.parameters[0])
         assert torch.equal(stack.best.parameters[run], alone.best.parameters[0])
         assert stack.epochs[run] == alone.epochs[0]
+
+
+@pytest.mark.parametrize("dimensions", [384, 768])
+def test_runs_are_bit_equal_in_pieces_of_any_size_at_real_widths(dimensions, monkeypatch):
+    generator = np.random.default_rng(0)
+    embeddings = torch.from_numpy(generator.normal(size=(900, dimensions))).float()
+    ratings = generator.integers(5, size=900)
+    lists = {run: generator.permutation(800)[: 4 * (80 + 40 * run)].reshape(-1, 4) for run in range(4)}
+
+    def tune(runs):
+        start = new_regressor(dimensions, 5, generators(runs, 0))
+        validation = singles(ratings, np.arange(800, 900))
+        learners = [
+            Learner(Examples(lists[run], ratings[lists[run]]), validation, np.random.default_rng(run)) for run in runs
+        ]
+        return fine_tune(start, embeddings, learners, 2, losses.study, learning_rate=1e-3, batch=128, workers=1)
+
+    alone = [tune([run]).last.parameters[0] for run in range(4)]
+    monkeypatch.setattr(training, "CACHE", 2**30)  # the whole stack as one piece
+    together = tune([2, 0, 3, 1]).last.parameters
+    assert all(torch.equal(together[place], alone[run]) for place, run in enumerate([2, 0, 3, 1]))
 
 
 def test_fine_tuning_starts_from_the_parameters_it_is_given_and_leaves_them():
@@ -141,38 +167,38 @@ def test_fine_tuning_lowers_the_preference_loss():
     assert losses_seen[-1] < losses_seen[0]
 
 
+def new_stack(runs, learning_rate=0.1):
+    return Stack(new_regressor(DIMENSIONS, CLASSES, generators(range(runs), 0)), learning_rate)
+
+
 def test_a_run_that_takes_no_step_stands_still():
-    parameters = torch.ones(2, 5)
-    optimiser = Adam(parameters, learning_rate=0.1)
-    optimiser.step(slice(0, 1), torch.ones(1, 5))
-    assert torch.equal(parameters[1], torch.ones(5))
-    assert optimiser.steps[1] == 0
-    assert not optimiser.means[1].any()
+    stack = new_stack(2)
+    before = stack.networks.parameters.clone()
+    stack.gradient.parameters.fill_(1.0)
+    stack.step(slice(0, 1))
+    assert torch.equal(stack.networks.parameters[1], before[1])
+    assert not torch.equal(stack.networks.parameters[0], before[0])
+    assert stack.steps.tolist() == [1, 0]
+    assert not stack.means[1].any()
 
 
-def test_adam_is_pytorchs():
-    generator = torch.Generator().manual_seed(0)
-    start, gradients = torch.randn(1, 50, generator=generator), torch.randn(6, 1, 50, generator=generator)
-    found, known = start.clone(), start.clone().requires_grad_()
-    ours, theirs = Adam(found, 0.01), torch.optim.Adam([known], lr=0.01, weight_decay=WEIGHT_DECAY)
-    for gradient in gradients:
-        ours.step(slice(0, 1), gradient)
-        known.grad = gradient.clone()
+def test_a_step_is_pytorchs_adam():
+    stack = new_stack(1, learning_rate=0.01)
+    known = stack.networks.parameters.clone().requires_grad_()
+    theirs = torch.optim.Adam([known], lr=0.01, weight_decay=WEIGHT_DECAY)
+    for _ in range(6):
+        known.grad = torch.randn_like(known)
+        stack.gradient.parameters.copy_(known.grad)
+        stack.step(slice(0, 1))
         theirs.step()
-    assert torch.allclose(found, known.detach(), atol=1e-7)
+    assert torch.allclose(stack.networks.parameters, known.detach(), atol=1e-7)
 
 
 def test_a_loss_that_is_not_finite_is_reported_and_not_a_result():
     embeddings, ratings = planted()
+    learner = Learner(singles(ratings, np.arange(300)), singles(ratings, np.arange(300, 400)), np.random.default_rng(0))
     with pytest.raises(InputError, match="loss is nan"):
-        train(
-            new_regressor(DIMENSIONS, CLASSES, generators([0], 0)),
-            embeddings * float("nan"),
-            [singles(ratings, np.arange(300))],
-            [singles(ratings, np.arange(300, 400))],
-            generators([0], 1),
-            range(1),
-        )
+        train(new_regressor(DIMENSIONS, CLASSES, generators([0], 0)), embeddings * float("nan"), [learner], 1)
 
 
 def test_runs_with_batches_of_one_size_go_together_and_the_rest_alone():

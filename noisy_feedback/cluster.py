@@ -1,0 +1,76 @@
+"""A sweep's runs on a Dask cluster: groups of seeds as tasks, the embeddings sent once per worker."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import torch
+
+from noisy_feedback.errors import InputError
+from noisy_feedback.experiment import Material, run_all
+from noisy_feedback.results import Outcome
+from noisy_feedback.settings import Settings
+from noisy_feedback.sweep import groups_of_seeds
+
+LOCAL = "local"  # --dask local: a cluster of this machine's cores
+TRIES = 5  # of a group whose worker was lost
+
+
+def run_on_cluster(address: str, runs: Sequence[Settings], material: Material) -> Iterator[list[Outcome]]:
+    """Run every group of seeds on the cluster at `address`; give each group's outcomes as it finishes.
+
+    A lost worker costs its tasks another try. Errors: InputError where the cluster cannot be reached, or keeps
+    losing the same work.
+    """
+    try:
+        import distributed
+    except ImportError:
+        raise InputError('--dask: distributed is not installed: pip install -e ".[cluster]"') from None
+    with ExitStack() as stack:
+        client = connect(address, stack)
+        workers = max(1, len(client.scheduler_info()["workers"]))
+        seeds = len({run.seed for run in runs})
+        waiting = list(groups_of_seeds(runs, size=max(1, seeds // (4 * workers))))
+        for _ in range(TRIES):
+            arrays = (material.vectors.cpu().numpy(), material.ratings, material.labels)
+            sent = client.scatter(arrays, broadcast=True, hash=False)
+            futures = {
+                client.submit(run_group, group, sent, material.origin, pure=False, retries=TRIES): group
+                for group in waiting
+            }
+            for future in distributed.as_completed(futures):
+                if future.status == "finished":
+                    yield future.result()
+                    waiting.remove(futures[future])
+                elif future.status == "error" and isinstance(future.exception(), InputError):
+                    raise future.exception()
+            if not waiting:
+                return
+        raise InputError(f"--dask {address}: the cluster lost the same runs {TRIES} times; see its workers' logs")
+
+
+def connect(address: str, stack: ExitStack) -> Any:
+    """A client of the cluster, closed with `stack`."""
+    import distributed
+
+    if address == LOCAL:
+        cluster = distributed.LocalCluster(threads_per_worker=1, dashboard_address=None)
+        address = stack.enter_context(cluster).scheduler_address
+    try:
+        return stack.enter_context(distributed.Client(address, timeout=10))
+    except (OSError, ValueError) as error:
+        raise InputError(f"--dask {address}: no scheduler answers there ({type(error).__name__})") from None
+
+
+def run_group(
+    runs: Sequence[Settings], arrays: tuple[np.ndarray, np.ndarray, np.ndarray], origin: dict[str, Any]
+) -> list[Outcome]:
+    """One task: some runs, on one thread of a worker, to the same bits as anywhere else."""
+    torch.set_num_threads(1)
+    vectors, ratings, labels = arrays
+    device = origin["device"] if torch.cuda.is_available() else "cpu"
+    # A copy: arrays that came over the network may be read-only, and torch takes none of those.
+    material = Material(torch.from_numpy(np.array(vectors)).to(device), ratings, labels, origin)
+    found = run_all(runs, material, workers=1, progress=lambda phase, count: None, tell=lambda text: None)
+    return [outcome for outcome, _ in found]
