@@ -54,9 +54,9 @@ def run_config(study: Study) -> int:
     shared = to_settings(study, {**arguments, "seed": seeds[0], "ratio": ratios[0]})
 
     def work() -> None:
-        from noisy_feedback.sweep import sweep
+        from noisy_feedback.sweep import run_sweep
 
-        sweep(Sweep(shared, seeds, ratios, dask))
+        run_sweep(Sweep(shared, seeds, ratios, dask))
 
     return guarded(parser.prog, work)
 

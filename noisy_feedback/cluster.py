@@ -1,7 +1,7 @@
 """A sweep's runs on a Dask cluster: groups of seeds as tasks, the embeddings sent once per worker."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,57 +10,58 @@ import torch
 from noisy_feedback.errors import InputError
 from noisy_feedback.experiment import Material, run_all
 from noisy_feedback.results import Outcome
-from noisy_feedback.settings import Settings
-from noisy_feedback.sweep import groups_of_seeds
+from noisy_feedback.settings import Settings, groups_of_seeds
 
 LOCAL = "local"  # --dask local: a cluster of this machine's cores
 TRIES = 5  # of a group whose worker was lost
+TIMEOUT = 10  # seconds for a scheduler to answer
+SEEDS_AT_ONCE = 10  # per task at most: what a lost worker can cost
 
 
-def run_on_cluster(address: str, runs: Sequence[Settings], material: Material) -> Iterator[list[Outcome]]:
-    """Run every group of seeds on the cluster at `address`; give each group's outcomes as it finishes.
-
-    A lost worker costs its tasks another try. Errors: InputError where the cluster cannot be reached, or keeps
-    losing the same work.
-    """
+@contextmanager
+def connected(address: str) -> Iterator[Any]:
+    """A client of the cluster at `address`. Errors: InputError where distributed is missing or nobody answers."""
     try:
         import distributed
     except ImportError:
         raise InputError('--dask: distributed is not installed: pip install -e ".[cluster]"') from None
     with ExitStack() as stack:
-        client = connect(address, stack)
-        workers = max(1, len(client.scheduler_info()["workers"]))
-        seeds = len({run.seed for run in runs})
-        waiting = list(groups_of_seeds(runs, size=max(1, seeds // (4 * workers))))
-        for _ in range(TRIES):
-            arrays = (material.vectors.cpu().numpy(), material.ratings, material.labels)
-            sent = client.scatter(arrays, broadcast=True, hash=False)
-            futures = {
-                client.submit(run_group, group, sent, material.origin, pure=False, retries=TRIES): group
-                for group in waiting
-            }
-            for future in distributed.as_completed(futures):
-                if future.status == "finished":
-                    yield future.result()
-                    waiting.remove(futures[future])
-                elif future.status == "error" and isinstance(future.exception(), InputError):
-                    raise future.exception()
-            if not waiting:
-                return
-        raise InputError(f"--dask {address}: the cluster lost the same runs {TRIES} times; see its workers' logs")
+        if address == LOCAL:
+            cluster = distributed.LocalCluster(threads_per_worker=1, dashboard_address=None)
+            address = stack.enter_context(cluster).scheduler_address
+        try:
+            client = stack.enter_context(distributed.Client(address, timeout=TIMEOUT))
+        except (OSError, ValueError) as error:
+            raise InputError(f"--dask {address}: no scheduler answers there ({type(error).__name__})") from None
+        yield client
 
 
-def connect(address: str, stack: ExitStack) -> Any:
-    """A client of the cluster, closed with `stack`."""
-    import distributed
+def run_on_cluster(client: Any, runs: Sequence[Settings], material: Material) -> Iterator[list[Outcome]]:
+    """Run every group of seeds on the cluster; give each group's outcomes as it finishes.
 
-    if address == LOCAL:
-        cluster = distributed.LocalCluster(threads_per_worker=1, dashboard_address=None)
-        address = stack.enter_context(cluster).scheduler_address
-    try:
-        return stack.enter_context(distributed.Client(address, timeout=10))
-    except (OSError, ValueError) as error:
-        raise InputError(f"--dask {address}: no scheduler answers there ({type(error).__name__})") from None
+    A lost worker costs its tasks another try. Errors: InputError where the cluster keeps losing the same work.
+    """
+    from distributed import as_completed
+
+    workers = max(1, len(client.scheduler_info()["workers"]))
+    seeds = len({run.seed for run in runs})
+    waiting = list(groups_of_seeds(runs, size=min(SEEDS_AT_ONCE, max(1, seeds // (4 * workers)))))
+    for _ in range(TRIES):
+        arrays = (material.vectors.cpu().numpy(), material.ratings, material.labels)
+        sent = client.scatter(arrays, broadcast=True, hash=False)
+        futures = {
+            client.submit(run_group, group, sent, material.origin, pure=False, retries=TRIES): group
+            for group in waiting
+        }
+        for future in as_completed(futures):
+            if future.status == "finished":
+                yield future.result()
+                waiting.remove(futures[future])
+            elif future.status == "error" and isinstance(future.exception(), InputError):
+                raise future.exception()
+        if not waiting:
+            return
+    raise InputError(f"--dask: the cluster lost the same runs {TRIES} times; see its workers' logs")
 
 
 def run_group(

@@ -30,12 +30,17 @@ def study(logits: Tensor, ratings: Tensor) -> Tensor:
 
 
 def slope_of(loss: Loss) -> Loss:
-    """The function that gives the gradient of the summed loss in the logits (R, B, k+1, C), by autograd."""
+    """The function that gives the gradient of the summed loss in the logits (R, B, k+1, C), by autograd.
+
+    On CPUs one run after the other: exp and log of an element have other last bits in the middle of a vector
+    register than at the end of a tensor, and a run's must not depend on what lies behind it.
+    """
 
     def slope(logits: Tensor, ratings: Tensor) -> Tensor:
         logits = logits.detach().requires_grad_()
+        runs = [slice(None)] if logits.is_cuda else [slice(run, run + 1) for run in range(len(logits))]
         with torch.enable_grad():
-            return torch.autograd.grad(loss(logits, ratings).sum(), logits)[0]
+            return torch.autograd.grad([loss(logits[run], ratings[run]).sum() for run in runs], logits)[0]
 
     return slope
 

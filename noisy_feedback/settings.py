@@ -57,3 +57,10 @@ class Sweep:
             for seed in sorted(set(self.seeds))
             for ratio in sorted(set(self.ratios))
         ]
+
+
+def groups_of_seeds(runs: Sequence[Settings], size: int) -> list[list[Settings]]:
+    """The runs in groups of at most `size` seeds."""
+    seeds = list(dict.fromkeys(run.seed for run in runs))
+    groups = [set(seeds[start : start + size]) for start in range(0, len(seeds), size)]
+    return [[run for run in runs if run.seed in group] for group in groups]

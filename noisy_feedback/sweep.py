@@ -1,6 +1,7 @@
 """The sweep: every seed with every noise ratio, in groups, each run kept as soon as it is finished."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
@@ -10,18 +11,18 @@ from noisy_feedback.errors import InputError
 from noisy_feedback.experiment import Material, prepare, run_all
 from noisy_feedback.files import check_writable
 from noisy_feedback.results import Outcome, SweepFolder, runs_table
-from noisy_feedback.settings import Settings, Sweep
+from noisy_feedback.settings import Settings, Sweep, groups_of_seeds
 from noisy_feedback.summary import summarise
 from noisy_feedback.training import one_thread
 
 SEEDS_AT_ONCE = 10  # per stack: what a kill can lose, and what bounds the memory
 
 
-def sweep(settings: Sweep) -> None:
+def run_sweep(sweep: Sweep) -> None:
     """Run what is missing of a sweep, then write its tables and figures and print the summary."""
-    check_writable(settings.run.output)
-    material = prepare(settings.run)
-    folder = SweepFolder(settings, material.origin)
+    check_writable(sweep.run.output)
+    material = prepare(sweep.run)
+    folder = SweepFolder(sweep, material.origin)
     folder.path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.path / ".lock")
     try:
@@ -31,12 +32,10 @@ def sweep(settings: Sweep) -> None:
             f"another sweep is writing to {folder.path}; wait for it to end, or give another --output"
         ) from None
     with lock:
-        missing = [run for run in settings.runs() if folder.find(run) is None]
-        print(
-            f"sweep      {len(settings.runs())} runs, of which {len(settings.runs()) - len(missing)} are kept already"
-        )
-        run_missing(settings, missing, material, folder)
-        outcomes = [outcome for run in settings.runs() if (outcome := folder.find(run)) is not None]
+        missing = [run for run in sweep.runs() if folder.find(run) is None]
+        print(f"sweep      {len(sweep.runs())} runs, of which {len(sweep.runs()) - len(missing)} are kept already")
+        run_missing(sweep, missing, material, folder)
+        outcomes = [outcome for run in sweep.runs() if (outcome := folder.find(run)) is not None]
         summary = summarise(runs_table(outcomes))
         folder.write_tables(outcomes, summary)
     print(f"\n{report.summary_table(summary)}")
@@ -44,37 +43,34 @@ def sweep(settings: Sweep) -> None:
     print(f"figures    {folder.path / 'curves.png'}, {folder.path / 'metrics.png'} (and .pdf)")
 
 
-def run_missing(settings: Sweep, missing: Sequence[Settings], material: Material, folder: SweepFolder) -> None:
-    """Run and keep the missing runs, here or on a cluster, with one bar over all of it."""
-    seeds = len({run.seed for run in missing})
-    total = seeds * settings.run.epochs_t + len(missing) * settings.run.epochs_f
-    with tqdm(total=total, unit=" epochs", disable=not missing) as bar:
+def run_missing(sweep: Sweep, missing: Sequence[Settings], material: Material, folder: SweepFolder) -> None:
+    """Run the missing runs, here or on a cluster, and keep each; with one bar over all of it."""
+    with ExitStack() as stack:
+        client = None
+        if sweep.dask is not None:
+            from noisy_feedback import cluster
 
-        def keep(outcomes: Sequence[Outcome]) -> None:
+            client = stack.enter_context(cluster.connected(sweep.dask))
+        seeds = len({run.seed for run in missing})
+        epochs = seeds * sweep.run.epochs_t + len(missing) * sweep.run.epochs_f
+        bar = stack.enter_context(tqdm(total=epochs, unit=" epochs", desc="sweep"))
+        groups = cluster.run_on_cluster(client, missing, material) if client else run_here(missing, material, bar)
+        for outcomes in groups:
             for outcome in outcomes:
                 folder.keep(outcome)
-
-        def advance(phase: str, runs: int) -> None:
-            bar.set_description(phase.replace("_", "-"), refresh=False)
-            bar.update(runs)
-
-        if settings.dask is not None:
-            from noisy_feedback.cluster import run_on_cluster
-
-            for outcomes in run_on_cluster(settings.dask, missing, material):
-                keep(outcomes)
+            if client:
                 trained = len({outcome.settings.seed for outcome in outcomes})
-                advance("on the cluster", trained * settings.run.epochs_t + len(outcomes) * settings.run.epochs_f)
-            return
-        for group in groups_of_seeds(missing, SEEDS_AT_ONCE):
-            with one_thread() as cores:
-                found = run_all(group, material, cores, advance, tell=lambda text: None)
-            keep([outcome for outcome, _ in found])
+                bar.update(trained * sweep.run.epochs_t + len(outcomes) * sweep.run.epochs_f)
 
 
-def groups_of_seeds(runs: Sequence[Settings], size: int) -> Iterator[list[Settings]]:
-    """The runs in groups of at most `size` seeds."""
-    seeds = list(dict.fromkeys(run.seed for run in runs))
-    for start in range(0, len(seeds), size):
-        chosen = set(seeds[start : start + size])
-        yield [run for run in runs if run.seed in chosen]
+def run_here(runs: Sequence[Settings], material: Material, bar: tqdm) -> Iterator[list[Outcome]]:
+    """Run groups of seeds on this machine's cores or GPU; give each group's outcomes as it finishes."""
+
+    def advance(phase: str, finished: int) -> None:
+        bar.set_description(phase.replace("_", "-"), refresh=False)
+        bar.update(finished)
+
+    for group in groups_of_seeds(runs, SEEDS_AT_ONCE):
+        with one_thread() as cores:
+            found = run_all(group, material, cores, advance, tell=lambda text: None)
+        yield [outcome for outcome, _ in found]

@@ -52,7 +52,7 @@ def train_runs(runs, epochs=3, n=300, workers=1):
     return train(new_regressor(DIMENSIONS, CLASSES, generators(runs, 0)), embeddings, learners, epochs, workers)
 
 
-def fine_tune_runs(start, runs, sizes, epochs=3, batch=64, workers=1):
+def fine_tune_runs(start, runs, sizes, epochs=3, batch=51, workers=1):
     """Lists of planted reviews, best first; run r has `sizes[r]` of them."""
     embeddings, ratings = planted()
     generator = np.random.default_rng(9)

@@ -1,0 +1,219 @@
+"""The sweep as its users see it: cells equal single runs, kills cost little, more seeds extend, two at once stop."""
+
+import contextlib
+import importlib.util
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from noisy_feedback.cli import run_config, run_main
+
+ROOT = Path(__file__).parent.parent
+TABLES = ("settings.json", "runs.csv", "curves.csv", "summary.csv")
+FIGURES = ("curves.png", "curves.pdf", "metrics.png", "metrics.pdf")
+
+
+@pytest.fixture(scope="module")
+def planted_data(tmp_path_factory):
+    """A data folder whose embeddings tell the rating, with some error, so that feedback noise can do harm."""
+    folder = tmp_path_factory.mktemp("data")
+    generator = np.random.default_rng(0)
+    ratings = generator.choice(5, size=1000, p=[0.1, 0.1, 0.15, 0.3, 0.35])
+    position = ratings[:, None] + 0.8 * generator.normal(size=(1000, 1))
+    directions = generator.normal(size=(1, 16))
+    vectors = position * directions + 0.3 * generator.normal(size=(1000, 16))
+    rows = pd.DataFrame({"Review": [f"review {n}" for n in range(1000)], "Rating": ratings + 1})
+    rows.to_csv(folder / "reviews.csv", index=False)
+    torch.save(torch.from_numpy(vectors).float(), folder / "embeddings.pt")
+    return folder / "reviews.csv"
+
+
+def arguments(data, output, *more, epochs=("6", "6")):
+    given = ["--path", data, "--pc", "--output", output, "--epochs-t", epochs[0], "--epochs-f", epochs[1], *more]
+    return [str(part) for part in given]
+
+
+def start(script, given, **options):
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    command = [sys.executable, Path(script).name, *given]
+    return subprocess.Popen(command, cwd=ROOT / Path(script).parent, env=environment, **pipes, **options)
+
+
+def run(script, given):
+    """The script's program, in this process: starting Python and its libraries anew would take most of the time."""
+    spec = importlib.util.spec_from_file_location("script", ROOT / script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    program = run_config if Path(script).name == "config.py" else run_main
+    with (
+        mock.patch.object(sys, "argv", [Path(script).name, *given]),
+        contextlib.chdir(ROOT / Path(script).parent),
+        contextlib.redirect_stdout(io.StringIO()) as out,
+    ):
+        assert program(module.STUDY) == 0
+    return out.getvalue()
+
+
+def folder_of(output):
+    (folder,) = (path for path in Path(output).iterdir() if path.name.startswith("sweep_"))
+    return folder
+
+
+def contents(output, names=TABLES + FIGURES):
+    return {name: (folder_of(output) / name).read_bytes() for name in names}
+
+
+@pytest.fixture(scope="module")
+def finished(planted_data, tmp_path_factory):
+    """A small sweep that nothing disturbed, and what it printed."""
+    output = tmp_path_factory.mktemp("finished")
+    out = run(
+        "multiclass/config.py", arguments(planted_data, output, "--k", "2", "--seeds", 3, 1, 2, "--ratio", 0, 0.5)
+    )
+    return output, out
+
+
+def test_it_leaves_every_table_and_figure_and_prints_the_summary(finished):
+    output, out = finished
+    assert all((folder_of(output) / name).stat().st_size > 200 for name in TABLES + FIGURES)
+    assert "test macro F1 (3 seeds; before fine-tuning" in out
+    assert out.rstrip().splitlines()[-1].startswith("figures ")
+
+
+def test_the_tables_have_one_row_per_run_and_epoch(finished):
+    output, _ = finished
+    runs, curves = (pd.read_csv(folder_of(output) / name) for name in ("runs.csv", "curves.csv"))
+    assert list(zip(runs["seed"], runs["ratio"], strict=True)) == [(s, r) for s in (1, 2, 3) for r in (0, 0.5)]
+    assert (runs["ratings_changed"] == (runs["ratio"] * runs["ratings"]).round()).all()
+    assert len(curves[curves["phase"] == "training"]) == 3 * 6
+    assert len(curves[curves["phase"] == "fine-tuning"]) == 3 * 2 * 6
+
+
+@pytest.mark.parametrize(("folder", "k"), [("multiclass", ["--k", "2"]), ("binary", [])])
+@pytest.mark.parametrize("more", [[], ["--shuffle"]])
+def test_a_cell_equals_the_single_run_with_the_same_arguments_bit_for_bit(planted_data, tmp_path, folder, k, more):
+    seeds = ["--seeds", "5", "9", "7", "--ratio", "0.6", "0", "0.3"]
+    run(f"{folder}/config.py", arguments(planted_data, tmp_path / "sweep", *k, *more, *seeds))
+    single = ["--seed", "7", "--ratio", "0.6", "--lr-f", "1e-3", "--batch-f", "512"]
+    run(f"{folder}/main.py", arguments(planted_data, tmp_path / "single", *k, *more, *single))
+    (alone,) = (tmp_path / "single").iterdir()
+    cell = json.loads((folder_of(tmp_path / "sweep") / "runs" / "seed7_ratio0.6.json").read_text())
+    expected = json.loads((alone / "run.json").read_text())
+    for part in ("noise", "comparisons", "best_epochs", "before", "best", "last"):
+        assert cell[part] == expected[part], part
+    curves = pd.read_csv(alone / "curves.csv")
+    in_cell = pd.DataFrame([*cell["training"], *cell["fine_tuning"]])
+    assert (in_cell.to_numpy() == curves[list(in_cell.columns)].to_numpy()).all()
+
+
+def test_the_order_of_seeds_and_the_rest_of_the_stack_change_nothing(planted_data, finished, tmp_path):
+    reordered = ["--k", "2", "--seeds", 2, 3, 1, "--ratio", 0.5, 0]
+    run("multiclass/config.py", arguments(planted_data, tmp_path, *reordered))
+    assert contents(tmp_path) == contents(finished[0])
+
+
+def test_the_same_command_again_computes_nothing_and_gives_the_same(planted_data, finished):
+    output, _ = finished
+    before = contents(output)
+    kept = {file: file.stat().st_mtime_ns for file in (folder_of(output) / "runs").iterdir()}
+    out = run("multiclass/config.py", arguments(planted_data, output, "--k", 2, "--seeds", 3, 1, 2, "--ratio", 0, 0.5))
+    assert "6 runs, of which 6 are kept already" in out
+    assert {file: file.stat().st_mtime_ns for file in (folder_of(output) / "runs").iterdir()} == kept
+    assert contents(output) == before
+
+
+def test_more_seeds_and_ratios_extend_the_same_result(planted_data, finished, tmp_path):
+    run("multiclass/config.py", arguments(planted_data, tmp_path, "--k", 2, "--seeds", 1, "--ratio", 0.5))
+    run("multiclass/config.py", arguments(planted_data, tmp_path, "--k", 2, "--seeds", 1, 2, "--ratio", 0, 0.5))
+    out = run(
+        "multiclass/config.py", arguments(planted_data, tmp_path, "--k", 2, "--seeds", 1, 2, 3, "--ratio", 0, 0.5)
+    )
+    assert "6 runs, of which 4 are kept already" in out
+    assert contents(tmp_path) == contents(finished[0])
+
+
+def test_a_damaged_run_is_computed_again(planted_data, finished, tmp_path):
+    given = arguments(planted_data, tmp_path, "--k", 2, "--seeds", 1, 2, 3, "--ratio", 0, 0.5)
+    run("multiclass/config.py", given)
+    file = folder_of(tmp_path) / "runs" / "seed2_ratio0.5.json"
+    file.write_bytes(file.read_bytes()[:100])
+    assert "6 runs, of which 5 are kept already" in run("multiclass/config.py", given)
+    assert contents(tmp_path) == contents(finished[0])
+
+
+def test_killed_at_random_moments_it_ends_with_the_same_bytes(planted_data, tmp_path):
+    more = ["--k", 2, "--seeds", *range(24), "--ratio", 0, 0.5]
+    run("multiclass/config.py", arguments(planted_data, tmp_path / "calm", *more))
+    given = arguments(planted_data, tmp_path / "killed", *more)
+    moments = random.Random(0)
+    kept = []
+    for _ in range(4):
+        process = start("multiclass/config.py", given)
+        time.sleep(2.5 + 2 * moments.random())
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        kept.append(len(list((tmp_path / "killed").glob("sweep_*/runs/seed*.json"))))
+    run("multiclass/config.py", given)
+    assert kept == sorted(kept)  # nothing finished is lost
+    assert contents(tmp_path / "killed") == contents(tmp_path / "calm")
+
+
+def test_a_second_sweep_into_the_same_folder_says_so_and_stops(planted_data, tmp_path):
+    given = arguments(planted_data, tmp_path, "--seeds", *range(10), epochs=("2000", "1"))
+    first = start("multiclass/config.py", given)
+    try:
+        while not list(tmp_path.glob("sweep_*/.lock")):
+            time.sleep(0.05)
+            assert first.poll() is None
+        second = start("multiclass/config.py", given)
+        _, err = second.communicate(timeout=60)
+    finally:
+        first.kill()
+        first.communicate()
+    assert second.returncode == 2
+    assert err.startswith("config.py: error: another sweep is writing to ")
+    assert len(err.splitlines()) == 1
+
+
+def test_one_seed_has_no_interval_and_no_test(planted_data, tmp_path):
+    run("binary/config.py", arguments(planted_data, tmp_path, "--seeds", 4, "--ratio", 0, 0.5))
+    summary = pd.read_csv(folder_of(tmp_path) / "summary.csv")
+    assert summary[["sd", "low", "high", "p_value"]].isna().all(axis=None)
+
+
+def test_without_fine_tuning_there_are_tables_and_training_curves(planted_data, tmp_path):
+    run("multiclass/config.py", arguments(planted_data, tmp_path, "--seeds", 4, 5, epochs=("3", "0")))
+    assert set(pd.read_csv(folder_of(tmp_path) / "curves.csv")["phase"]) == {"training"}
+
+
+@pytest.mark.parametrize("bad", [["--seeds", "-1"], ["--seeds"], ["--ratio", "0", "1.2"], ["--dask", "nowhere:1"]])
+def test_bad_arguments_are_one_line_and_leave_no_result(planted_data, tmp_path, bad):
+    process = start("multiclass/config.py", arguments(planted_data, tmp_path / "output", *bad))
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert len(err.splitlines()) == 1
+    assert not list(tmp_path.glob("output/sweep_*/*.csv"))
+
+
+def test_the_figures_are_not_blank_and_the_planted_trend_shows(finished):
+    from matplotlib.image import imread
+
+    output, _ = finished
+    for name in ("curves.png", "metrics.png"):
+        picture = imread(folder_of(output) / name)
+        assert picture.std() > 0.05, name
+    runs = pd.read_csv(folder_of(output) / "runs.csv").groupby("ratio")["last_pairwise_accuracy"].mean()
+    assert runs[0.5] < runs[0]
