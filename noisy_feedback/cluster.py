@@ -14,7 +14,7 @@ from noisy_feedback.settings import Settings, groups_of_seeds
 
 LOCAL = "local"  # --dask local: a cluster of this machine's cores
 TRIES = 5  # of a group whose worker was lost
-TIMEOUT = 10  # seconds for a scheduler to answer
+TIMEOUT = 5  # seconds for a scheduler to answer
 SEEDS_AT_ONCE = 10  # per task at most: what a lost worker can cost
 
 
