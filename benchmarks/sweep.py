@@ -63,8 +63,8 @@ def made_up(n: int = 20491, dimensions: int = 768) -> Material:
     directions = generator.normal(size=(len(SHARES), dimensions)).astype(np.float32)
     vectors = 0.08 * directions[ratings] + generator.normal(size=(n, dimensions)).astype(np.float32)
     origin = {"data": {"sha256": "made up"}, "encoder": {"sha256": "made up"}, "device": "cpu"}
-    vectors = torch.from_numpy(vectors / np.float32(dimensions**0.5))
-    return Material(vectors, ratings.astype(np.int64), np.arange(1, len(SHARES) + 1), origin)
+    scaled = torch.from_numpy(vectors / np.float32(dimensions**0.5))
+    return Material(scaled, ratings.astype(np.int64), np.arange(1, len(SHARES) + 1), origin)
 
 
 def runs_of(seeds: Sequence[int], ratios: Sequence[float]) -> list[Settings]:

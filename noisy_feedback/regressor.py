@@ -151,8 +151,8 @@ def state_dict(regressor: Regressor) -> dict[str, Tensor]:
     (_,) = regressor.parameters
     tensors = {}
     for number, (weight, bias) in enumerate(regressor.layers):
-        tensors[f"{2 * number}.weight"] = weight[0].clone()
-        tensors[f"{2 * number}.bias"] = bias[0, 0].clone()
+        tensors[f"{2 * number}.weight"] = weight[0].cpu().clone()
+        tensors[f"{2 * number}.bias"] = bias[0, 0].cpu().clone()
     return tensors
 
 

@@ -104,7 +104,7 @@ def summary_table(summary: pd.DataFrame) -> str:
             end = last.iloc[0]
             line = f"{ratio:>8g}{interval(best.iloc[0]):>26}{interval(end):>26}"
             if not math.isnan(end["difference"]):
-                line += f"{interval(end, 'difference', 'difference_'):>30}  p = {end['p_value']:.3f}"
+                line += f"{interval(end, 'difference', 'difference_'):>30}  p {probability(end['p_value'])}"
             lines.append(line)
         lines.append("")
     return "\n".join(lines)
@@ -116,6 +116,10 @@ def interval(row: pd.Series, middle: str = "mean", prefix: str = "") -> str:
 
 def number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3f}"
+
+
+def probability(value: float) -> str:
+    return "= -" if math.isnan(value) else "< 0.001" if value < 0.001 else f"= {value:.3f}"
 
 
 class PhaseBars:
