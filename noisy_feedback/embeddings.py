@@ -2,14 +2,13 @@
 
 import hashlib
 import json
-import pickle
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,6 +19,9 @@ from safetensors.torch import load_file, save_file
 from noisy_feedback.encoder import Encoder, count_tokens, fetch_encoder, load_encoder
 from noisy_feedback.errors import InputError
 from noisy_feedback.files import written_atomically
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
 
 CHUNK = 256  # reviews per file while embedding: what a kill can lose
 BATCH = 32
@@ -78,30 +80,19 @@ def read_precalculated(file: Path, n: int) -> Embeddings:
     """
     try:
         vectors = torch.load(file, map_location="cpu", weights_only=True)
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        EOFError,
-        ValueError,
-        KeyError,
-        AttributeError,
-        TypeError,
-        IndexError,
-        ImportError,
-        UnicodeDecodeError,
-        OverflowError,
-        MemoryError,
-        AssertionError,
-    ):
+    except OSError:
+        raise
+    except Exception:  # a broken file makes torch raise many kinds; to the user they are one
         raise InputError(f"{file}: not a plain tensor saved by torch.save; nothing else is loaded") from None
-    if not isinstance(vectors, torch.Tensor) or vectors.ndim != 2 or not vectors.is_floating_point():
+    plain = isinstance(vectors, torch.Tensor) and vectors.layout == torch.strided and not vectors.is_meta
+    if not plain or vectors.ndim != 2 or not vectors.is_floating_point():
         raise InputError(f"{file}: holds no tensor of shape (reviews, dimensions) of floating-point numbers")
     if len(vectors) != n or vectors.shape[1] == 0:
         raise InputError(
             f"{file}: {tuple(vectors.shape)} numbers for {n} reviews; it belongs to other data: "
             "remove it, or run without --pc"
         )
-    vectors = vectors.float().contiguous()
+    vectors = vectors.detach().float().contiguous()
     if not torch.isfinite(vectors).all():
         raise InputError(f"{file}: holds NaN or infinite values; make the embeddings again")
     return Embeddings(vectors, {"model": file.name, "sha256": sha256_of_tensor(vectors)}, truncated=0, limit=None)
@@ -117,6 +108,7 @@ def embed(
     A folder that cannot be written costs a warning and the chance to go on later.
     """
     encoder = fetch_encoder(encoder)
+    model = load_encoder(encoder, devices[0])  # before anything is written: what is no model leaves no trace
     target = folder / "embeddings" / f"{stem}-{short_digest(fingerprint(texts, encoder))}.safetensors"
     with ExitStack() as stack:
         try:
@@ -128,12 +120,12 @@ def embed(
                 "they are lost when this run ends",
                 file=sys.stderr,
             )
-            return embed_chunks(texts, encoder, devices, track, partial=None)
+            return embed_chunks(texts, encoder, model, devices, track, partial=None)
         stored = find_embeddings(texts, encoder, folder)  # by the process that was waited for
         if stored is not None:
             return stored
         partial = target.with_suffix(".partial")
-        embeddings = embed_chunks(texts, encoder, devices, track, partial)
+        embeddings = embed_chunks(texts, encoder, model, devices, track, partial)
         with written_atomically(target) as temporary:
             save_file(
                 {"embeddings": embeddings.vectors},
@@ -154,10 +146,14 @@ def embed(
 
 
 def embed_chunks(
-    texts: Sequence[str], encoder: Encoder, devices: Sequence[str], track: Track, partial: Path | None
+    texts: Sequence[str],
+    encoder: Encoder,
+    model: "SentenceTransformer",
+    devices: Sequence[str],
+    track: Track,
+    partial: Path | None,
 ) -> Embeddings:
     """Embed chunk by chunk, texts of like length together; chunks found in the folder `partial` are not done again."""
-    model = load_encoder(encoder, devices[0])
     tokens = np.array(count_tokens(model, texts))
     limit = model.max_seq_length
     order = np.argsort(-tokens, kind="stable")  # the longest first: memory runs out at the start or not at all
