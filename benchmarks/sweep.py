@@ -219,7 +219,7 @@ def published_sweep() -> None:
 
 
 def growth() -> None:
-    print("\nseconds of run_all, ratios 0 to 0.8, and peak memory of this process so far")
+    print("\nseconds of run_all, ratios 0 to 0.8, one seed unless said")
     cases = [("reviews", n, made_up(n), runs_of([1], RATIOS)) for n in (5_000, 50_000, 500_000)]
     cases += [("seeds", n, made_up(), runs_of(range(n), RATIOS)) for n in (1, 10)]
     cases += [("dimensions", n, made_up(dimensions=n), runs_of([1], RATIOS)) for n in (96, 384, 1536)]
