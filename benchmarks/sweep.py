@@ -44,6 +44,10 @@ SHARED = Settings(
     use_cuda=False,
     ratio=0.0,
     k=3,
+    noise="uniform",
+    loss="study",
+    anchor=0.0,
+    flip_rate=None,
     epochs_t=30,
     epochs_f=30,
     lr_f=1e-3,
@@ -67,8 +71,12 @@ def made_up(n: int = 20491, dimensions: int = 768) -> Material:
     return Material(scaled, ratings.astype(np.int64), np.arange(1, len(SHARES) + 1), origin)
 
 
+def sweep_of(seeds: Sequence[int], ratios: Sequence[float]) -> Sweep:
+    return Sweep(SHARED, seeds, ["study"], [0.0], ["uniform"], ratios, dask=None)
+
+
 def runs_of(seeds: Sequence[int], ratios: Sequence[float]) -> list[Settings]:
-    return Sweep(SHARED, seeds, ratios, dask=None).runs()
+    return sweep_of(seeds, ratios).runs()
 
 
 def multiply_adds(runs: Sequence[Settings], material: Material) -> int:
@@ -122,8 +130,8 @@ def breakdown(runs: Sequence[Settings], material: Material, folder: Path) -> dic
     computed = time.perf_counter()
     outcomes = [outcome for outcome, _ in found]
     summary = summarise(runs_table(outcomes))
-    sweep = Sweep(replace(SHARED, output=folder), SEEDS, RATIOS, dask=None)
-    SweepFolder(sweep, material.origin).write_tables(outcomes, summary)
+    sweep = sweep_of(SEEDS, RATIOS)
+    SweepFolder(replace(sweep, run=replace(SHARED, output=folder)), material.origin).write_tables(outcomes, summary)
     written = time.perf_counter()
     return {
         "training": reached["training"] - start,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from noisy_feedback.errors import InputError
-from noisy_feedback.settings import Settings, Study, Sweep
+from noisy_feedback.settings import LOSSES, NOISES, WITH_FLIP_RATE, Settings, Study, Sweep
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 SEEDS = [84, 42, 21, 2, 1]
@@ -50,13 +50,16 @@ def run_config(study: Study) -> int:
     add_study_arguments(parser, study, one_run=False)
     add_own_arguments(parser, study, one_run=False)
     arguments = vars(parser.parse_args())
-    seeds, ratios, dask = (arguments.pop(name) for name in ("seeds", "ratio", "dask"))
-    shared = to_settings(study, {**arguments, "seed": seeds[0], "ratio": ratios[0]})
+    swept = {name: arguments.pop(name) for name in ("loss", "anchor", "noise", "ratio")}
+    seeds, dask = arguments.pop("seeds"), arguments.pop("dask")
+    first = {name: values[0] for name, values in swept.items()}
+    shared = to_settings(study, {**arguments, **first, "seed": seeds[0]})
+    sweep = Sweep(shared, seeds, swept["loss"], swept["anchor"], swept["noise"], swept["ratio"], dask)
 
     def work() -> None:
         from noisy_feedback.sweep import run_sweep
 
-        run_sweep(Sweep(shared, seeds, ratios, dask))
+        run_sweep(sweep)
 
     return guarded(parser.prog, work)
 
@@ -128,6 +131,7 @@ def add_study_arguments(parser: argparse.ArgumentParser, study: Study, one_run: 
 def add_own_arguments(parser: argparse.ArgumentParser, study: Study, one_run: bool) -> None:
     """Arguments that the original does not have."""
     group = parser.add_argument_group("beside them")
+    several: dict[str, Any] = {} if one_run else {"nargs": "+"}
     if one_run:
         group.add_argument("--seed", type=at_least(0), default=SEEDS[0], metavar="N", help="seed of all randomness")
     else:
@@ -147,6 +151,27 @@ def add_own_arguments(parser: argparse.ArgumentParser, study: Study, one_run: bo
         default=Path("results/"),
         metavar="FOLDER",
         help="the run's own folder is made in this one",
+    )
+    group.add_argument(
+        "--loss", choices=LOSSES, default="study" if one_run else ["study"], help="preference loss", **several
+    )
+    group.add_argument(
+        "--anchor",
+        type=not_negative,
+        default=0.0 if one_run else [0.0],
+        metavar="WEIGHT",
+        help="weight of the divergence from the model before fine-tuning",
+        **several,
+    )
+    group.add_argument(
+        "--noise", choices=NOISES, default="uniform" if one_run else ["uniform"], help="kind of noise", **several
+    )
+    group.add_argument(
+        "--flip-rate",
+        type=share,
+        metavar="SHARE",
+        help=f"share of reversed comparisons that --loss {' and '.join(WITH_FLIP_RATE)} suppose; "
+        "left out, what --noise and --ratio imply for the ratings",
     )
     group.add_argument("--text-column", default="Review", metavar="NAME", help="column that holds the texts")
     group.add_argument("--rating-column", default="Rating", metavar="NAME", help="column that holds the ratings")
@@ -168,6 +193,13 @@ def share(text: str) -> float:
     value = number(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is outside 0..1")
+    return value
+
+
+def not_negative(text: str) -> float:
+    value = number(text)
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 on")
     return value
 
 

@@ -19,7 +19,7 @@ from noisy_feedback.metrics import Metrics, evaluate
 from noisy_feedback.regressor import Regressor, new_regressor, predict
 from noisy_feedback.results import Outcome
 from noisy_feedback.reviews import SAMPLE_FILE, Parts, Reviews, find_reviews, read_reviews, shuffled, split
-from noisy_feedback.settings import Settings
+from noisy_feedback.settings import WITH_FLIP_RATE, Settings
 from noisy_feedback.training import Examples, Fit, Learner, fine_tune, one_thread, take, train
 
 # Every kind of randomness has its own generator, derived from the seed and its place here: drawing more of
@@ -44,8 +44,9 @@ class Feedback:
     """The noisy ratings of one run's fine-tuning part, and the lists made from them."""
 
     noisy: np.ndarray  # (n,) classes of the fine-tuning part
-    changed: int
-    lists: np.ndarray  # (L, k+1) positions in the fine-tuning part, best first
+    lists: np.ndarray  # (L, k+1) positions in the fine-tuning part, best first as far as the noise lets them
+    changed: int  # ratings that the noise changed; with noise in the pairs, lists that it turned around
+    of: int
 
 
 def run(settings: Settings) -> Outcome:
@@ -73,11 +74,15 @@ def run_all(
 
     trained = train_regressors(list(seeds.values()), parts, material, workers, partial(progress, "training"))
 
-    feedback = [give_feedback(run, material, parts[run.seed].fine_tuning) for run in runs]
-    for run_settings, given in zip(runs, feedback, strict=True):
-        tell(report.feedback(run_settings, len(given.noisy), given.changed, given.lists.shape))
-
     start = trained.best.pick([place[run.seed] for run in runs])
+    feedback = []
+    for number, run_settings in enumerate(runs):
+        rows = parts[run_settings.seed].fine_tuning
+        certainty = how_certain(start[number : number + 1], material, rows) if run_settings.noise == "hard" else None
+        given = give_feedback(run_settings, material, rows, certainty)
+        tell(report.feedback(run_settings, given.changed, given.of, given.lists.shape))
+        feedback.append(given)
+
     tuned = fine_tune_regressors(runs, start, feedback, parts, material, workers, partial(progress, "fine_tuning"))
 
     before = {seed: test(trained.best[place[seed] :][:1], material, parts[seed].test) for seed in seeds}
@@ -87,7 +92,7 @@ def run_all(
         rows = parts[settings.seed].test
         outcome = Outcome(
             settings=settings,
-            noise={"requested": settings.ratio, "changed": given.changed, "of": len(given.noisy)},
+            noise={"requested": settings.ratio, "changed": given.changed, "of": given.of},
             comparisons={"count": len(given.lists), "k": settings.k, "reviews_used": given.lists.size},
             best_epochs={
                 "training": trained.best_epoch[place[settings.seed]],
@@ -157,7 +162,7 @@ def check_comparisons(settings: Settings, material: Material, parts: Parts) -> N
     if settings.k >= classes:
         raise InputError(f"--k {settings.k}: there are {classes} different ratings; k must be 1 to {classes - 1}")
     if settings.ratio == 0:
-        give_feedback(settings, material, parts.fine_tuning)
+        give_feedback(settings, material, parts.fine_tuning, certainty=np.zeros(len(parts.fine_tuning)))
 
 
 def obtain_embeddings(settings: Settings, reviews: Reviews, device: str) -> Embeddings:
@@ -216,17 +221,41 @@ def train_regressors(
     return train(start, material.vectors, learners, runs[0].epochs_t, workers, progress)
 
 
-def give_feedback(settings: Settings, material: Material, rows: np.ndarray) -> Feedback:
-    """Corrupt the ratings of the fine-tuning part, and build the comparisons that they imply."""
+def give_feedback(
+    settings: Settings, material: Material, rows: np.ndarray, certainty: np.ndarray | None = None
+) -> Feedback:
+    """Corrupt the ratings of the fine-tuning part, and build the comparisons that they imply.
+
+    `certainty` (n,) of the trained regressor is what `hard` noise goes by.
+    """
     clean = material.ratings[rows]
     classes = len(material.labels)
-    noisy = noise.uniform(clean, settings.ratio, classes, generator(settings.seed, "noise"))
+    drawn = generator(settings.seed, "noise")
+    if settings.noise == "pairs":
+        noisy = clean
+    elif settings.noise == "hard":
+        assert certainty is not None
+        noisy = noise.hard(clean, settings.ratio, classes, drawn, certainty)
+    else:
+        noisy = getattr(noise, settings.noise)(clean, settings.ratio, classes, drawn)
+    lists = compare(settings, material, noisy)
+    if settings.noise != "pairs":
+        return Feedback(noisy, lists, int((noisy != clean).sum()), len(clean))
+    turned = noise.pairs(lists, settings.ratio, drawn)
+    return Feedback(noisy, turned, int((turned != lists).any(axis=1).sum()), len(lists))
+
+
+def compare(settings: Settings, material: Material, noisy: np.ndarray) -> np.ndarray:
+    """Lists (L, k+1) of positions in the fine-tuning part, best first by the noisy ratings."""
     compared = generator(settings.seed, "comparisons")
     if settings.gap is None:
-        lists = comparisons.lists(noisy, settings.k, classes, compared)
-    else:
-        lists = comparisons.pairs(material.labels[noisy], settings.gap, compared)
-    return Feedback(noisy, int((noisy != clean).sum()), lists)
+        return comparisons.lists(noisy, settings.k, len(material.labels), compared)
+    return comparisons.pairs(material.labels[noisy], settings.gap, compared)
+
+
+def how_certain(regressor: Regressor, material: Material, rows: np.ndarray) -> np.ndarray:
+    """The probability (n,) of the most probable rating."""
+    return predict(regressor, take(material.vectors, rows).unsqueeze(0))[0].amax(-1).cpu().numpy()
 
 
 def fine_tune_regressors(
@@ -239,26 +268,61 @@ def fine_tune_regressors(
     progress: Callable[[int], None],
 ) -> Fit:
     """Fine-tune one trained regressor per run on its lists, as one stack."""
-    learners = [
-        Learner(
-            examples=Examples(parts[run.seed].fine_tuning[given.lists], given.noisy[given.lists]),
-            validation=singles(material, parts[run.seed].validation),
-            generator=generator(run.seed, "fine-tuning batches"),
+    learners = []
+    for number, (run_settings, given) in enumerate(zip(runs, feedback, strict=True)):
+        part = parts[run_settings.seed]
+        rows = part.fine_tuning[given.lists]
+        before = log_probabilities(trained[number : number + 1], material, rows) if run_settings.anchor else None
+        learners.append(
+            Learner(
+                examples=Examples(rows, given.noisy[given.lists], before),
+                validation=singles(material, part.validation),
+                generator=generator(run_settings.seed, "fine-tuning batches"),
+                objective=choose_objective(run_settings, given, material.ratings[part.train]),
+            )
         )
-        for run, given in zip(runs, feedback, strict=True)
-    ]
     shared = runs[0]
     return fine_tune(
         trained,
         material.vectors,
         learners,
         shared.epochs_f,
-        losses.study,
         learning_rate=shared.lr_f,
         batch=shared.batch_f,
         workers=workers,
         progress=progress,
     )
+
+
+def choose_objective(settings: Settings, given: Feedback, known: np.ndarray) -> losses.Objective:
+    """The loss that the settings name, with the flip rate that they give or imply, and its anchor.
+
+    `known` are the ratings of the training part, whose shares stand for those under the noise.
+    """
+    loss = getattr(losses, settings.loss.replace("-", "_"))
+    if settings.loss in WITH_FLIP_RATE:
+        rate = settings.flip_rate if settings.flip_rate is not None else implied_flip_rate(settings, given, known)
+        if settings.loss == "unbiased" and rate >= 0.5:
+            raise InputError(
+                f"--loss unbiased: a flip rate of {rate:.3g} leaves nothing to learn; it must be below 0.5"
+            )
+        loss = partial(loss, flip_rate=rate)
+    return losses.anchored(loss, settings.anchor)
+
+
+def implied_flip_rate(settings: Settings, given: Feedback, known: np.ndarray) -> float:
+    """The share of reversed neighbours in the lists that the noise implies."""
+    compared = given.noisy[given.lists]  # (L, k+1)
+    neighbours = np.stack([compared[:, :-1].ravel(), compared[:, 1:].ravel()], axis=1)
+    classes = int(max(known.max(), given.noisy.max())) + 1
+    shares = np.bincount(known, minlength=classes) / len(known)
+    return noise.flip_rate(settings.noise, settings.ratio, shares, neighbours)
+
+
+def log_probabilities(regressor: Regressor, material: Material, rows: np.ndarray) -> np.ndarray:
+    """What one run's regressor says of the reviews in lists (n, g): log-probabilities (n, g, C)."""
+    x = material.vectors[torch.from_numpy(rows.ravel()).to(material.vectors.device)].unsqueeze(0)
+    return predict(regressor, x).log().float().cpu().numpy().reshape(*rows.shape, -1)
 
 
 def singles(material: Material, rows: np.ndarray) -> Examples:

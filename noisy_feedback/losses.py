@@ -1,16 +1,19 @@
-"""Logits of a list -> loss. One public function per loss; a new one is a function here.
+"""Logits of a list -> loss. One public function per loss; a new one is a function here and its name in settings.py.
 
-Every function takes `logits` (R, B, k+1, C) of lists that stand best first and their `ratings`
-(R, B, k+1), and returns one loss per list (R, B).
+Every preference loss takes `logits` (R, B, k+1, C) of lists that stand best first and their `ratings`
+(R, B, k+1), and returns one loss per list (R, B). All but the study's are of the margins between neighbours
+in the list, z_i = r(x_i) - r(x_{i+1}), where the reward r is the expected rating sum_c c p_c.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor
 
 Loss = Callable[[Tensor, Tensor], Tensor]
+Objective = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # logits, ratings, reference (R, B, k+1, C) -> (R, B)
+DR_DPO_TEMPERATURE = 1.0
 
 
 def cross_entropy(logits: Tensor, ratings: Tensor) -> Tensor:
@@ -29,23 +32,111 @@ def study(logits: Tensor, ratings: Tensor) -> Tensor:
     return -F.logsigmoid(reward[..., :-1] - reward[..., 1:]).sum(-1)
 
 
-def slope_of(loss: Loss) -> Loss:
-    """The function that gives the gradient of the summed loss in the logits (R, B, k+1, C), by autograd.
+def bradley_terry(logits: Tensor, ratings: Tensor) -> Tensor:
+    """-sum_i log sigmoid(z_i). Source: Bradley and Terry 1952."""
+    return -F.logsigmoid(margins(logits)).sum(-1)
 
-    On CPUs one run after the other: exp and log of an element have other last bits in the middle of a vector
-    register than at the end of a tensor, and a run's must not depend on what lies behind it.
+
+def plackett_luce(logits: Tensor, ratings: Tensor) -> Tensor:
+    """-sum_i log(exp r(x_i) / sum_{j >= i} exp r(x_j)): of the whole order; bradley_terry at k = 1.
+
+    Source: Plackett 1975; as a loss for lists: ListMLE (Xia et al. 2008).
     """
+    reward = expected_rating(logits)
+    of_the_rest = reward.flip(-1).logcumsumexp(-1).flip(-1)
+    return (of_the_rest - reward)[..., :-1].sum(-1)
 
-    def slope(logits: Tensor, ratings: Tensor) -> Tensor:
-        logits = logits.detach().requires_grad_()
-        runs = [slice(None)] if logits.is_cuda else [slice(run, run + 1) for run in range(len(logits))]
-        with torch.enable_grad():
-            return torch.autograd.grad([loss(logits[run], ratings[run]).sum() for run in runs], logits)[0]
 
-    return slope
+def hinge(logits: Tensor, ratings: Tensor) -> Tensor:
+    """sum_i max(0, 1 - z_i). Source: the ranking SVM (Joachims 2002); SLiC-HF (Zhao et al. 2023)."""
+    return torch.relu(1 - margins(logits)).sum(-1)
+
+
+def conservative(logits: Tensor, ratings: Tensor, flip_rate: float) -> Tensor:
+    """Label smoothing: -sum_i [(1 - e) log sigmoid(z_i) + e log sigmoid(-z_i)], e the flip rate.
+
+    Source: cDPO (Mitchell 2023, A note on DPO with noisy preferences).
+    """
+    z = margins(logits)
+    return -((1 - flip_rate) * F.logsigmoid(z) + flip_rate * F.logsigmoid(-z)).sum(-1)
+
+
+def unbiased(logits: Tensor, ratings: Tensor, flip_rate: float) -> Tensor:
+    """-sum_i [(1 - e) log sigmoid(z_i) - e log sigmoid(-z_i)] / (1 - 2e), e < 1/2 the flip rate.
+
+    Its expectation under flips at that rate is bradley_terry without noise. Source: rDPO (Chowdhury, Kini and
+    Natarajan 2024, Provably robust DPO), after Natarajan et al. 2013, lemma 1.
+    """
+    z = margins(logits)
+    return -(((1 - flip_rate) * F.logsigmoid(z) - flip_rate * F.logsigmoid(-z)) / (1 - 2 * flip_rate)).sum(-1)
+
+
+def sigmoid(logits: Tensor, ratings: Tensor) -> Tensor:
+    """sum_i sigmoid(-z_i): bounded and symmetric, l(z) + l(-z) = 1, so that uniform flips only scale its mean.
+
+    Source: Ghosh, Manwani and Sastry 2015, Making risk minimization tolerant to label noise.
+    """
+    return torch.sigmoid(-margins(logits)).sum(-1)
+
+
+def dr_dpo(logits: Tensor, ratings: Tensor) -> Tensor:
+    """-b log mean_lists exp(-bradley_terry / b), b = 1, the same for every list: those that fit badly weigh less.
+
+    Unlike the others it is a loss of the whole batch; times B it tends to bradley_terry's sum for large b.
+    Source: Wu et al. 2024, Towards robust alignment of language models (Dr. DPO).
+    """
+    fit = -bradley_terry(logits, ratings) / DR_DPO_TEMPERATURE
+    batch = -DR_DPO_TEMPERATURE * (fit.logsumexp(-1, keepdim=True) - torch.tensor(float(fit.shape[-1])).log())
+    return batch.expand_as(fit)
+
+
+def expected_rating(logits: Tensor) -> Tensor:
+    """sum_c c p_c over the last axis, in classes: the reward."""
+    classes = torch.arange(logits.shape[-1], dtype=logits.dtype, device=logits.device)
+    return (torch.softmax(logits, dim=-1) * classes).sum(-1)
+
+
+def margins(logits: Tensor) -> Tensor:
+    """Reward of each item less that of the next, (R, B, k)."""
+    reward = expected_rating(logits)
+    return reward[..., :-1] - reward[..., 1:]
+
+
+def divergence(logits: Tensor, reference: Tensor) -> Tensor:
+    """KL(before || now) between the rating distributions, summed over a list's items (R, B).
+
+    `reference` (R, B, k+1, C) are the log-probabilities of the model before fine-tuning.
+    """
+    now = torch.log_softmax(logits, dim=-1)
+    return (reference.exp() * (reference - now)).sum(dim=(-1, -2))
+
+
+def anchored(loss: Loss, weight: float) -> Objective:
+    """The loss plus `weight` times the divergence from the model before fine-tuning."""
+
+    def objective(logits: Tensor, ratings: Tensor, reference: Tensor | None) -> Tensor:
+        value = loss(logits, ratings)
+        return value if reference is None or weight == 0 else value + weight * divergence(logits, reference)
+
+    return objective
+
+
+def slope(objectives: Sequence[Objective], logits: Tensor, ratings: Tensor, reference: Tensor | None) -> Tensor:
+    """The gradient of the summed objectives, one per run, in the logits (R, B, k+1, C), by autograd.
+
+    One run after the other: exp and log of an element have other last bits in the middle of a vector register
+    than at the end of a tensor, and a run's must not depend on what lies behind it.
+    """
+    logits = logits.detach().requires_grad_()
+    with torch.enable_grad():
+        values = []
+        for number, objective in enumerate(objectives):
+            run = slice(number, number + 1)
+            values.append(objective(logits[run], ratings[run], None if reference is None else reference[run]).sum())
+        return torch.autograd.grad(values, logits)[0]
 
 
 def cross_entropy_slope(logits: Tensor, ratings: Tensor) -> Tensor:
-    """As `slope_of(cross_entropy)`, from the closed form: probabilities less one at the rating."""
+    """The gradient of the summed cross_entropy, from the closed form: probabilities less one at the rating."""
     slope = torch.softmax(logits, dim=-1)
     return slope.scatter_add_(-1, ratings.unsqueeze(-1), slope.new_full((), -1.0).expand(*ratings.shape, 1))

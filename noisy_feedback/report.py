@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from noisy_feedback.embeddings import Embeddings
 from noisy_feedback.metrics import METRICS, Metrics
+from noisy_feedback.plots import named
 from noisy_feedback.results import Outcome
 from noisy_feedback.reviews import Parts, Reviews
 from noisy_feedback.settings import Settings
@@ -44,14 +45,16 @@ def embeddings(found: Embeddings, how: str) -> str:
     return line
 
 
-def feedback(settings: Settings, ratings: int, changed: int, lists: tuple[int, ...]) -> str:
-    """How many ratings the noise changed, how many comparisons (L, k+1) were built and from how many reviews."""
+def feedback(settings: Settings, changed: int, of: int, lists: tuple[int, ...]) -> str:
+    """How much the noise changed, how many comparisons (L, k+1) were built and from how many reviews."""
     if settings.gap is None:
         kind = f"lists of {settings.k + 1} different ratings"
     else:
         kind = f"pairs {settings.gap} stars apart"
+    kind_of_noise = "" if settings.noise == "uniform" else f", {settings.noise}"
+    what = "lists turned around" if settings.noise == "pairs" else "fine-tuning ratings changed"
     return (
-        f"noise      {changed:,} of {ratings:,} fine-tuning ratings changed (ratio {settings.ratio:g})\n"
+        f"noise      {changed:,} of {of:,} {what} (ratio {settings.ratio:g}{kind_of_noise})\n"
         f"comparing  {lists[0]:,} {kind}, from {math.prod(lists):,} reviews"
     )
 
@@ -88,24 +91,27 @@ def confusion_table(matrix: Sequence[Sequence[int]], labels: Sequence[int]) -> s
 
 
 def summary_table(summary: pd.DataFrame) -> str:
-    """Per ratio the mean over seeds and its 95 % interval, of the metrics that matter most, at the last epoch."""
+    """Per combination and ratio the mean over seeds and its 95 % interval, of the metrics that matter most."""
+    summary = summary.assign(combination=named(summary))
     lines = []
     for metric in ("macro_f1", "quadratic_weighted_kappa"):
         rows = summary[summary["metric"] == metric]
         before = rows[rows["stage"] == "before"].iloc[0]
         lines += [
             f"test {METRICS[metric]} ({before['seeds']} seeds; before fine-tuning {number(before['mean'])})",
-            f"{'noise':>8}{'best epoch':>26}{'last epoch':>26}{'last epoch, against noise 0':>42}",
+            f"{'noise ratio':>24}{'best epoch':>24}{'last epoch':>24}{'last epoch, against noise 0':>38}",
         ]
-        for ratio in sorted(set(rows["ratio"])):
-            best, last = (rows[(rows["stage"] == stage) & (rows["ratio"] == ratio)] for stage in ("best", "last"))
-            if not len(last):
-                continue
-            end = last.iloc[0]
-            line = f"{ratio:>8g}{interval(best.iloc[0]):>26}{interval(end):>26}"
-            if not math.isnan(end["difference"]):
-                line += f"{interval(end, 'difference', 'difference_'):>30}  p {probability(end['p_value'])}"
-            lines.append(line)
+        for name in dict.fromkeys(rows["combination"]):
+            for ratio in sorted(set(rows["ratio"])):
+                chosen = rows[(rows["combination"] == name) & (rows["ratio"] == ratio)].set_index("stage")
+                if "last" not in chosen.index:
+                    continue
+                best, last = chosen.loc["best"], chosen.loc["last"]
+                line = f"{f'{name} {ratio:g}':>24}{interval(best):>24}{interval(last):>24}"
+                if not math.isnan(last["difference"]):
+                    compared = interval(last, "difference", "difference_")
+                    line += f"{compared:>27}  p {probability(last['difference_p'])}"
+                lines.append(line)
         lines.append("")
     return "\n".join(lines)
 

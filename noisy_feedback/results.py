@@ -18,12 +18,13 @@ from noisy_feedback import plots
 from noisy_feedback.files import written_atomically
 from noisy_feedback.metrics import METRICS, Metrics
 from noisy_feedback.regressor import Regressor, state_dict
-from noisy_feedback.settings import Settings, Sweep
+from noisy_feedback.settings import COMBINATION, Settings, Sweep
 from noisy_feedback.training import Epoch
 
 NOT_KEPT = ("pc", "use_cuda", "output")  # where embeddings come from, and results go, changes no number
 PACKAGES = ("noisy-feedback", "torch", "numpy", "pandas", "scipy", "sentence-transformers", "safetensors")
 MODEL_METADATA = "noisy_feedback"
+SWEPT = {"seed": "seed", **COMBINATION, "ratio": "ratio"}  # columns of tables, and the settings that they show
 EPOCH_COLUMNS = ("loss", "training_accuracy", "validation_accuracy", "validation_macro_f1")
 
 
@@ -52,7 +53,7 @@ def save_run(outcome: Outcome, regressor: Regressor, origin: dict[str, Any]) -> 
     """
     settings = outcome.settings
     digest = short_digest(arguments(settings), origin)
-    folder = settings.output / f"{k_of(settings)}ratio{settings.ratio:g}_seed{settings.seed}_{digest}"
+    folder = settings.output / f"{k_of(settings)}{settings.loss}_ratio{settings.ratio:g}_seed{settings.seed}_{digest}"
     epochs = [("training", outcome.training), ("fine-tuning", outcome.fine_tuning)]
     write_csv(folder / "curves.csv", ("phase", "epoch", *EPOCH_COLUMNS), curve_rows((), epochs))
     with written_atomically(folder / "curves.png") as file:
@@ -79,7 +80,7 @@ def run_json(outcome: Outcome, origin: dict[str, Any]) -> dict[str, Any]:
 
 
 class SweepFolder:
-    """The folder of a sweep, named after everything but seeds and ratios, so that more of them extend it.
+    """The folder of a sweep, named after everything that it does not sweep over, so that more of that extends it.
 
     `runs`/ keeps every finished run by itself; the tables are made from them and from nothing else.
     """
@@ -87,13 +88,14 @@ class SweepFolder:
     def __init__(self, sweep: Sweep, origin: dict[str, Any]) -> None:
         self.sweep = sweep
         self.origin = origin
-        self.shared = {name: value for name, value in arguments(sweep.run).items() if name not in ("seed", "ratio")}
+        self.shared = {name: value for name, value in arguments(sweep.run).items() if name not in SWEPT.values()}
         digest = short_digest(self.shared, origin, versions())
         run = sweep.run
         self.path = run.output / f"sweep_{k_of(run)}t{run.epochs_t}_f{run.epochs_f}_{digest}"
 
     def file_of(self, run: Settings) -> Path:
-        return self.path / "runs" / f"seed{run.seed}_ratio{run.ratio:g}.json"
+        name = f"seed{run.seed}_{run.loss}_anchor{run.anchor:g}_{run.noise}_ratio{run.ratio:g}.json"
+        return self.path / "runs" / name
 
     def keep(self, outcome: Outcome) -> None:
         """Keep one finished run."""
@@ -118,14 +120,13 @@ class SweepFolder:
         settings = {
             "study": self.sweep.run.study,
             "arguments": self.shared,
-            "seeds": sorted(set(self.sweep.seeds)),
-            "ratios": sorted(set(self.sweep.ratios)),
+            **{name: sorted({getattr(run, name) for run in self.sweep.runs()}) for name in SWEPT.values()},
             **self.origin,
             "versions": versions(),
         }
         write_json(self.path / "settings.json", settings)
         curves = list(sweep_curve_rows(outcomes))
-        columns = ("seed", "ratio", "phase", "epoch", *EPOCH_COLUMNS)
+        columns = (*SWEPT, "phase", "epoch", *EPOCH_COLUMNS)
         write_csv(self.path / "curves.csv", columns, iter(curves))
         runs = runs_table(outcomes)
         for name, table in (("runs.csv", runs), ("summary.csv", summary)):
@@ -134,9 +135,13 @@ class SweepFolder:
         for suffix in (".png", ".pdf"):
             with written_atomically(self.path / f"curves{suffix}") as file:
                 plots.draw_curves(pd.DataFrame(curves, columns=columns), file)
-            if self.sweep.run.epochs_f:
-                with written_atomically(self.path / f"metrics{suffix}") as file:
-                    plots.draw_metrics(runs, summary, file)
+            if not self.sweep.run.epochs_f:
+                continue
+            with written_atomically(self.path / f"metrics{suffix}") as file:
+                plots.draw_metrics(runs, summary, file)
+            if len(plots.combinations(runs)) > 1:
+                with written_atomically(self.path / f"change{suffix}") as file:
+                    plots.draw_change(summary, file)
 
 
 def runs_table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
@@ -144,8 +149,7 @@ def runs_table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
     rows = []
     for outcome in outcomes:
         row: dict[str, Any] = {
-            "seed": outcome.settings.seed,
-            "ratio": outcome.settings.ratio,
+            **{column: getattr(outcome.settings, name) for column, name in SWEPT.items()},
             "best_training_epoch": outcome.best_epochs["training"],
             "best_fine_tuning_epoch": outcome.best_epochs["fine_tuning"],
             "ratings_changed": outcome.noise["changed"],
@@ -160,14 +164,15 @@ def runs_table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
 
 
 def sweep_curve_rows(outcomes: Sequence[Outcome]) -> Iterator[tuple[Any, ...]]:
-    """Curves of all runs; training, which knows no ratio, once per seed and with an empty ratio."""
+    """Curves of all runs; training, which knows neither noise nor loss, once per seed and with empty cells for them."""
     seen = set()
     for outcome in outcomes:
         seed = outcome.settings.seed
         if seed not in seen:
-            yield from curve_rows((seed, None), [("training", outcome.training)])
+            yield from curve_rows((seed, *[None] * (len(SWEPT) - 1)), [("training", outcome.training)])
         seen.add(seed)
-        yield from curve_rows((seed, outcome.settings.ratio), [("fine-tuning", outcome.fine_tuning)])
+        swept = tuple(getattr(outcome.settings, name) for name in SWEPT.values())
+        yield from curve_rows(swept, [("fine-tuning", outcome.fine_tuning)])
 
 
 def curve_rows(start: tuple[Any, ...], phases: Sequence[tuple[str, Sequence[Epoch]]]) -> Iterator[tuple[Any, ...]]:

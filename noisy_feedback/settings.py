@@ -4,6 +4,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+LOSSES = (
+    "study",
+    "bradley-terry",
+    "plackett-luce",
+    "hinge",
+    "conservative",
+    "unbiased",
+    "sigmoid",
+    "dr-dpo",
+)
+NOISES = ("uniform", "adjacent", "pairs", "hard")
+# What a sweep combines beside seeds and ratios: columns of its tables, and the settings that they show.
+COMBINATION = {"preference_loss": "loss", "anchor": "anchor", "noise": "noise"}
+WITH_FLIP_RATE = ("conservative", "unbiased")
+
 
 @dataclass(frozen=True)
 class Study:
@@ -30,6 +45,10 @@ class Settings:
     use_cuda: bool
     ratio: float
     k: int
+    noise: str
+    loss: str
+    anchor: float
+    flip_rate: float | None  # None: as the noise implies
     epochs_t: int
     epochs_f: int
     lr_f: float
@@ -43,18 +62,24 @@ class Settings:
 
 @dataclass(frozen=True)
 class Sweep:
-    """Runs that differ in seed and ratio alone; `run` holds what they share."""
+    """Runs that differ in seed, loss, anchor, noise and ratio alone; `run` holds what they share."""
 
     run: Settings
     seeds: Sequence[int]
+    losses: Sequence[str]
+    anchors: Sequence[float]
+    noises: Sequence[str]
     ratios: Sequence[float]
     dask: str | None
 
     def runs(self) -> list[Settings]:
-        """Every run, seed by seed, both rising: the files are the same in whatever order they were asked for."""
+        """Every run, seed by seed, all rising: the files are the same in whatever order they were asked for."""
         return [
-            replace(self.run, seed=seed, ratio=ratio)
+            replace(self.run, seed=seed, loss=loss, anchor=anchor, noise=noise, ratio=ratio)
             for seed in sorted(set(self.seeds))
+            for loss in sorted(set(self.losses), key=LOSSES.index)
+            for anchor in sorted(set(self.anchors))
+            for noise in sorted(set(self.noises), key=NOISES.index)
             for ratio in sorted(set(self.ratios))
         ]
 

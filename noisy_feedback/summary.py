@@ -5,29 +5,43 @@ import pandas as pd
 from scipy import stats
 
 from noisy_feedback.metrics import METRICS
+from noisy_feedback.settings import COMBINATION
 
 CONFIDENCE = 0.95
 RESAMPLES = 9999
+ROUNDING = 1e-12  # values that differ by less are the same but for the order of sums
 STAGES = ("before", "best", "last")
 
 
 def summarise(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per ratio, stage and metric: mean, standard deviation and 95 % bootstrap interval over seeds.
+    """One row per combination, ratio, stage and metric: mean, deviation and 95 % bootstrap interval over seeds.
 
-    And the difference to ratio 0, seed by seed, with the interval and p-value of the paired t-test. `runs` has
-    one row per seed and ratio with the columns seed, ratio and stage_metric. NaN where there are too few seeds,
-    nothing to compare with, or nothing that differs. Source: Efron and Tibshirani 1993, chapter 13 (percentile
-    intervals of the BCa kind, chapter 14), through scipy.stats.
+    And, seed by seed, the difference to ratio 0 (`difference`) and to the model before fine-tuning (`change`), each
+    with the interval and p-value of the paired t-test. `runs` has one row per seed, combination (preference_loss,
+    anchor, noise) and ratio, with a column for each stage_metric. NaN where there are too few seeds, nothing to
+    compare with, or nothing that differs. Source of the bootstrap intervals: Efron and Tibshirani 1993, chapter 14
+    (BCa), through scipy.stats.
     """
     rows = []
-    for stage in STAGES:
-        for metric in METRICS:
-            by_seed = runs.pivot(index="seed", columns="ratio", values=f"{stage}_{metric}").dropna(how="all", axis=1)
-            for ratio in by_seed:
-                row = {"ratio": ratio, "stage": stage, "metric": metric, **describe(by_seed[ratio].to_numpy())}
-                compared = 0.0 in by_seed and ratio != 0.0
-                rows.append(row | paired(by_seed[ratio].to_numpy(), by_seed[0.0].to_numpy() if compared else None))
-    return pd.DataFrame(rows).sort_values("ratio", kind="stable").reset_index(drop=True)
+    for combination, found in runs.groupby(list(COMBINATION), sort=False):
+        named = dict(zip(COMBINATION, combination, strict=True))
+        for stage in STAGES:
+            for metric in METRICS:
+                by_seed, before = (
+                    found.pivot(index="seed", columns="ratio", values=f"{of}_{metric}") for of in (stage, "before")
+                )
+                for ratio in by_seed.dropna(how="all", axis=1):
+                    values = by_seed[ratio].to_numpy()
+                    noiseless = by_seed[0.0].to_numpy() if 0.0 in by_seed and ratio != 0 else None
+                    untuned = before[ratio].to_numpy() if stage != "before" else None
+                    rows.append(
+                        named
+                        | {"ratio": ratio, "stage": stage, "metric": metric}
+                        | describe(values)
+                        | paired("difference", values, noiseless)
+                        | paired("change", values, untuned)
+                    )
+    return pd.DataFrame(rows)
 
 
 def describe(values: np.ndarray) -> dict[str, float]:
@@ -41,7 +55,7 @@ def bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
     """95 % BCa bootstrap interval of the mean; the same for the same values. NaN for fewer than two."""
     if len(values) < 2 or np.isnan(values).any():
         return float("nan"), float("nan")
-    if np.ptp(values) == 0:
+    if np.ptp(values) < ROUNDING:
         return float(values[0]), float(values[0])
     interval = stats.bootstrap(
         (values,),
@@ -54,19 +68,19 @@ def bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def paired(values: np.ndarray, reference: np.ndarray | None) -> dict[str, float]:
+def paired(name: str, values: np.ndarray, reference: np.ndarray | None) -> dict[str, float]:
     """Mean difference of values (seeds,) to the reference (seeds,), with its t interval and p-value."""
-    empty = {name: float("nan") for name in ("difference", "difference_low", "difference_high", "p_value")}
+    empty = dict.fromkeys((name, f"{name}_low", f"{name}_high", f"{name}_p"), float("nan"))
     if reference is None:
         return empty
     difference = values - reference
-    if len(values) < 2 or np.isnan(difference).any() or np.ptp(difference) == 0:
-        return empty | {"difference": float(difference.mean())}
+    if len(values) < 2 or np.isnan(difference).any() or np.ptp(difference) < ROUNDING:
+        return empty | {name: float(difference.mean())}
     test = stats.ttest_rel(values, reference)
     interval = test.confidence_interval(CONFIDENCE)
     return {
-        "difference": float(difference.mean()),
-        "difference_low": float(interval.low),
-        "difference_high": float(interval.high),
-        "p_value": float(test.pvalue),
+        name: float(difference.mean()),
+        f"{name}_low": float(interval.low),
+        f"{name}_high": float(interval.high),
+        f"{name}_p": float(test.pvalue),
     }

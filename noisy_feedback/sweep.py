@@ -34,7 +34,8 @@ def run_sweep(sweep: Sweep) -> None:
     with lock:
         missing = [run for run in sweep.runs() if folder.find(run) is None]
         print(f"sweep      {len(sweep.runs())} runs, of which {len(sweep.runs()) - len(missing)} are kept already")
-        run_missing(sweep, missing, material, folder)
+        if missing:
+            run_missing(sweep, missing, material, folder)
         outcomes = [outcome for run in sweep.runs() if (outcome := folder.find(run)) is not None]
         summary = summarise(runs_table(outcomes))
         folder.write_tables(outcomes, summary)

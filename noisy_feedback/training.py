@@ -13,12 +13,13 @@ from torch.optim.adam import adam
 
 from noisy_feedback import metrics
 from noisy_feedback.errors import InputError
-from noisy_feedback.losses import Loss, cross_entropy, cross_entropy_slope, slope_of
+from noisy_feedback.losses import Objective, anchored, cross_entropy, cross_entropy_slope, slope
 from noisy_feedback.regressor import Regressor, Workspace, backward, forward
 
 TRAINING_RATE = 0.01
 TRAINING_BATCH = 64
 WEIGHT_DECAY = 5e-4
+TRAINING_OBJECTIVE = anchored(cross_entropy, 0.0)
 CACHE = 2 * 2**20  # bytes of one batch of a stack that a core keeps close; larger stacks are computed in pieces
 
 Progress = Callable[[int], None]
@@ -28,20 +29,23 @@ Progress = Callable[[int], None]
 class Examples:
     """What one run learns from: lists of reviews; in training, lists of one.
 
-    `rows` (n, g) are rows of the embeddings, `ratings` (n, g) their classes.
+    `rows` (n, g) are rows of the embeddings, `ratings` (n, g) their classes, `reference` (n, g, C) the
+    log-probabilities that an anchored loss holds on to.
     """
 
     rows: np.ndarray
     ratings: np.ndarray
+    reference: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class Learner:
-    """One run: what it learns from, what its best epoch is chosen by, and the generator of its shuffles."""
+    """One run: what it learns from, what chooses its best epoch, the generator of its shuffles, what it minimises."""
 
     examples: Examples
     validation: Examples
     generator: np.random.Generator
+    objective: Objective = TRAINING_OBJECTIVE
 
 
 @dataclass(frozen=True)
@@ -66,10 +70,9 @@ class Fit:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a stack learns: `slope` is the gradient in the logits of what a step goes down, `loss` what is recorded."""
+    """How a stack learns: `slope` gives the gradient in the logits of what a step goes down."""
 
-    loss: Loss
-    slope: Loss
+    slope: Callable[[Sequence[Objective], Tensor, Tensor, Tensor | None], Tensor]
     learning_rate: float
     batch: int
     epochs: int
@@ -89,10 +92,10 @@ def train(
     told how many runs have finished one more epoch.
     """
 
-    def mean_over_batch(logits: Tensor, ratings: Tensor) -> Tensor:
+    def mean_over_batch(_: Sequence[Objective], logits: Tensor, ratings: Tensor, __: Tensor | None) -> Tensor:
         return cross_entropy_slope(logits, ratings) / logits.shape[1]
 
-    recipe = Recipe(cross_entropy, mean_over_batch, TRAINING_RATE, TRAINING_BATCH, epochs)
+    recipe = Recipe(mean_over_batch, TRAINING_RATE, TRAINING_BATCH, epochs)
     return fit(regressor, embeddings, learners, recipe, workers, progress)
 
 
@@ -101,14 +104,13 @@ def fine_tune(
     embeddings: Tensor,
     learners: Sequence[Learner],
     epochs: int,
-    loss: Loss,
     learning_rate: float,
     batch: int,
     workers: int = 1,
     progress: Progress = lambda runs: None,
 ) -> Fit:
-    """Learn preferences: `loss` summed over batches of lists that stand best first; otherwise as `train`."""
-    recipe = Recipe(loss, slope_of(loss), learning_rate, batch, epochs)
+    """Learn preferences: each run's objective, summed over batches of lists that stand best first; else as `train`."""
+    recipe = Recipe(slope, learning_rate, batch, epochs)
     return fit(regressor, embeddings, learners, recipe, workers, progress)
 
 
@@ -199,7 +201,7 @@ def learn_one_epoch(
     Runs may have different numbers of examples: one that has used up its own takes no step.
     """
     counts = [len(learner.examples.rows) for learner in learners]
-    rows, ratings = shuffled(learners, embeddings.device)  # (R, n, g), n the longest
+    rows, ratings, reference = shuffled(learners, embeddings.device)  # (R, n, g) and (R, n, g, C), n the longest
     logits = torch.zeros(*rows.shape, stack.networks.widths[-1], device=rows.device)  # (R, n, g, C)
     for start in range(0, rows.shape[1], recipe.batch):
         for runs, size in equal_batches(counts, start, recipe.batch):
@@ -208,28 +210,49 @@ def learn_one_epoch(
             part.workspace.load(embeddings, rows[here])
             output = forward(part.networks, part.workspace)  # (R', B*g, C)
             logits[here] = output.view(logits[here].shape)
-            slope = recipe.slope(logits[here], ratings[here])  # (R', B, g, C)
-            backward(part.networks, part.workspace, slope.reshape(output.shape), part.gradient)
+            objectives = [learner.objective for learner in learners[runs]]
+            held = None if reference is None else reference[here]
+            downhill = recipe.slope(objectives, logits[here], ratings[here], held)  # (R', B, g, C)
+            backward(part.networks, part.workspace, downhill.reshape(output.shape), part.gradient)
             stack.step(runs)
-    return [record(recipe.loss, logits[run, :count], ratings[run, :count]) for run, count in enumerate(counts)]
+    return [
+        record(
+            learner.objective,
+            logits[run : run + 1, :count],
+            ratings[run : run + 1, :count],
+            None if reference is None else reference[run : run + 1, :count],
+        )
+        for run, (learner, count) in enumerate(zip(learners, counts, strict=True))
+    ]
 
 
-def record(loss: Loss, logits: Tensor, ratings: Tensor) -> tuple[float, float]:
-    """Mean loss and accuracy of one run's lists (n, g, C). In that run's own shape: the last bits depend on it."""
-    mean = loss(logits.unsqueeze(0), ratings.unsqueeze(0)).double().mean()
+def record(objective: Objective, logits: Tensor, ratings: Tensor, reference: Tensor | None) -> tuple[float, float]:
+    """Mean loss and accuracy of one run's lists (1, n, g, C). In that run's own shape: the last bits depend on it."""
+    mean = objective(logits, ratings, reference).double().mean()
     return mean.item(), (logits.argmax(-1) == ratings).double().mean().item()
 
 
-def shuffled(learners: Sequence[Learner], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Every run's rows and ratings in a new random order, padded to the longest: two tensors (R, n, g)."""
+def shuffled(learners: Sequence[Learner], device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Every run's rows, ratings (R, n, g) and reference (R, n, g, C) in a new random order, padded to the longest.
+
+    There is no reference where no run has one.
+    """
     counts = [len(learner.examples.rows) for learner in learners]
     shape = (len(learners), max(counts), learners[0].examples.rows.shape[1])
     rows, ratings = np.zeros(shape, dtype=np.int64), np.zeros(shape, dtype=np.int64)
+    references = [learner.examples.reference for learner in learners if learner.examples.reference is not None]
+    reference = np.zeros((*shape, references[0].shape[-1]), dtype=np.float32) if references else None
     for run, (learner, count) in enumerate(zip(learners, counts, strict=True)):
         order = learner.generator.permutation(count)
         rows[run, :count] = learner.examples.rows[order]
         ratings[run, :count] = learner.examples.ratings[order]
-    return torch.from_numpy(rows).to(device), torch.from_numpy(ratings).to(device)
+        if reference is not None and learner.examples.reference is not None:
+            reference[run, :count] = learner.examples.reference[order]
+    return (
+        torch.from_numpy(rows).to(device),
+        torch.from_numpy(ratings).to(device),
+        None if reference is None else torch.from_numpy(reference).to(device),
+    )
 
 
 def equal_batches(counts: Sequence[int], start: int, batch: int) -> Iterator[tuple[slice, int]]:

@@ -1,10 +1,12 @@
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 
 from noisy_feedback import losses
+from noisy_feedback.settings import LOSSES
 
 
 def random_lists(k, seed=0, runs=2, lists=3, classes=5):
@@ -59,11 +61,15 @@ def test_a_list_has_the_same_loss_whatever_stands_beside_it(loss):
     assert torch.equal(loss(logits, ratings)[1:2, 2:3], alone)
 
 
-def test_slope_of_gives_the_gradient_of_the_summed_loss():
+def test_the_slope_is_the_gradient_of_every_runs_own_summed_objective():
     logits, ratings = random_lists(k=2)
+    reference = torch.log_softmax(random_lists(k=2, seed=1)[0], dim=-1)
+    objectives = [losses.anchored(losses.study, 0.0), losses.anchored(losses.sigmoid, 0.7)]
     leaf = logits.clone().requires_grad_()
-    losses.study(leaf, ratings).sum().backward()
-    assert torch.allclose(losses.slope_of(losses.study)(logits, ratings), leaf.grad, atol=1e-12)
+    first = losses.study(leaf[:1], ratings[:1])
+    second = losses.sigmoid(leaf[1:], ratings[1:]) + 0.7 * losses.divergence(leaf[1:], reference[1:])
+    (first.sum() + second.sum()).backward()
+    assert torch.allclose(losses.slope(objectives, logits, ratings, reference), leaf.grad, atol=1e-12)
 
 
 def test_cross_entropy_is_pytorchs():
@@ -74,8 +80,86 @@ def test_cross_entropy_is_pytorchs():
 
 def test_the_closed_form_of_cross_entropys_slope_agrees_with_autograd():
     logits, ratings = random_lists(k=1)
-    closed, autograd = (
-        losses.cross_entropy_slope(logits, ratings),
-        losses.slope_of(losses.cross_entropy)(logits, ratings),
-    )
-    assert torch.allclose(closed, autograd, atol=1e-12)
+    autograd = losses.slope([losses.anchored(losses.cross_entropy, 0.0)] * 2, logits, ratings, None)
+    assert torch.allclose(losses.cross_entropy_slope(logits, ratings), autograd, atol=1e-12)
+
+
+def list_with_rewards(*rewards):
+    """Logits of one list whose expected ratings are the given ones, between 0 and 1; two ratings."""
+    r = torch.tensor(rewards, dtype=torch.double)
+    return torch.stack([torch.zeros_like(r), torch.logit(r)], dim=-1)[None, None]
+
+
+def sigma(z):
+    return 1 / (1 + math.exp(-z))
+
+
+RATINGS = torch.tensor([[[2, 1, 0]]])
+Z = (0.9 - 0.3, 0.3 - 0.6)  # margins between neighbours of rewards 0.9, 0.3, 0.6
+HAND_COMPUTED = {
+    "bradley_terry": -sum(math.log(sigma(z)) for z in Z),
+    "plackett_luce": sum(math.log(sum(math.exp(r) for r in rest)) - rest[0] for rest in ((0.9, 0.3, 0.6), (0.3, 0.6))),
+    "hinge": sum(max(0.0, 1 - z) for z in Z),
+    "conservative": -sum(0.8 * math.log(sigma(z)) + 0.2 * math.log(sigma(-z)) for z in Z),
+    "unbiased": -sum((0.8 * math.log(sigma(z)) - 0.2 * math.log(sigma(-z))) / 0.6 for z in Z),
+    "sigmoid": sum(sigma(-z) for z in Z),
+    "dr_dpo": -sum(math.log(sigma(z)) for z in Z),  # of a batch of one
+}
+
+
+def named(name):
+    loss = getattr(losses, name)
+    return partial(loss, flip_rate=0.2) if name in ("conservative", "unbiased") else loss
+
+
+@pytest.mark.parametrize(("name", "expected"), HAND_COMPUTED.items())
+def test_a_loss_is_the_hand_computed_one(name, expected):
+    assert named(name)(list_with_rewards(0.9, 0.3, 0.6), RATINGS).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", HAND_COMPUTED)
+def test_every_loss_agrees_with_finite_differences(name):
+    logits, ratings = random_lists(k=2)
+    assert torch.autograd.gradcheck(lambda x: named(name)(x, ratings), logits.requires_grad_())
+
+
+def test_every_name_that_the_flag_takes_is_a_loss():
+    assert {name.replace("-", "_") for name in LOSSES} == {"study", *HAND_COMPUTED}
+
+
+def test_plackett_luce_of_pairs_is_bradley_terry():
+    logits, ratings = random_lists(k=1)
+    assert torch.allclose(losses.plackett_luce(logits, ratings), losses.bradley_terry(logits, ratings))
+
+
+def test_the_sigmoid_loss_of_a_pair_and_of_its_reverse_sum_to_one():
+    logits, ratings = random_lists(k=1)
+    both = losses.sigmoid(logits, ratings) + losses.sigmoid(logits.flip(2), ratings)
+    assert torch.allclose(both, torch.ones_like(both))
+
+
+def test_the_unbiased_loss_is_bradley_terry_in_expectation_over_flips():
+    logits, ratings = random_lists(k=1)
+    kept, flipped = (losses.unbiased(lists, ratings, flip_rate=0.2) for lists in (logits, logits.flip(2)))
+    assert torch.allclose(0.8 * kept + 0.2 * flipped, losses.bradley_terry(logits, ratings))
+
+
+def test_without_flips_the_conservative_and_the_unbiased_loss_are_bradley_terry():
+    logits, ratings = random_lists(k=3)
+    for loss in (losses.conservative, losses.unbiased):
+        assert torch.allclose(loss(logits, ratings, flip_rate=0.0), losses.bradley_terry(logits, ratings))
+
+
+def test_dr_dpo_lies_between_the_best_list_and_the_mean_of_the_batch():
+    logits, ratings = random_lists(k=1, lists=50)
+    each, batch = losses.bradley_terry(logits, ratings), losses.dr_dpo(logits, ratings)
+    assert (batch < each.mean(-1, keepdim=True)).all()
+    assert (batch > each.amin(-1, keepdim=True)).all()
+
+
+def test_the_divergence_is_pytorchs_and_zero_from_itself():
+    logits, other = random_lists(k=2)[0], random_lists(k=2, seed=1)[0]
+    before, now = torch.log_softmax(other, -1), torch.log_softmax(logits, -1)
+    known = torch.nn.functional.kl_div(now, before, log_target=True, reduction="none").sum((-1, -2))
+    assert torch.allclose(losses.divergence(logits, before), known)
+    assert torch.allclose(losses.divergence(logits, now), torch.zeros(2, 3, dtype=torch.double), atol=1e-12)

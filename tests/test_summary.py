@@ -15,7 +15,7 @@ def planted_runs(seeds=8, effect=-0.1, seed=0):
     for ratio, shift in ((0.0, 0.0), (0.5, effect)):
         error = generator.normal(0, 0.02, size=seeds)
         for number in range(seeds):
-            row = {"seed": number, "ratio": ratio}
+            row = {"seed": number, "preference_loss": "study", "anchor": 0.0, "noise": "uniform", "ratio": ratio}
             for stage in ("before", "best", "last"):
                 row |= {f"{stage}_{metric}": level[number] + shift + error[number] for metric in METRICS}
             rows.append(row)
@@ -47,7 +47,7 @@ def test_the_difference_is_paired_by_seed_as_scipys_test_is():
     values, reference = (runs[runs["ratio"] == ratio]["last_macro_f1"].to_numpy() for ratio in (0.5, 0.0))
     known = stats.ttest_rel(values, reference)
     row = row_of(summarise(shuffled), 0.5)
-    assert row["p_value"] == pytest.approx(known.pvalue)
+    assert row["difference_p"] == pytest.approx(known.pvalue)
     assert row["difference"] == pytest.approx((values - reference).mean())
     assert (row["difference_low"], row["difference_high"]) == pytest.approx(tuple(known.confidence_interval(0.95)))
 
@@ -55,8 +55,8 @@ def test_the_difference_is_paired_by_seed_as_scipys_test_is():
 def test_a_planted_effect_is_found_and_its_absence_too():
     found = row_of(summarise(planted_runs(effect=-0.1)), 0.5)
     assert found["difference_high"] < 0
-    assert found["p_value"] < 0.001
-    found = [row_of(summarise(planted_runs(effect=0.0, seed=seed)), 0.5)["p_value"] for seed in range(9)]
+    assert found["difference_p"] < 0.001
+    found = [row_of(summarise(planted_runs(effect=0.0, seed=seed)), 0.5)["difference_p"] for seed in range(9)]
     assert np.median(found) > 0.1
 
 
@@ -83,3 +83,22 @@ def test_values_that_do_not_differ_have_an_interval_of_no_width():
 
 def test_a_metric_that_is_not_defined_stays_not_defined():
     assert np.isnan(bootstrap_interval(np.array([0.1, np.nan]))).all()
+
+
+def test_the_change_is_paired_with_the_same_seeds_model_before_fine_tuning():
+    runs = planted_runs()
+    runs["last_macro_f1"] = runs["before_macro_f1"] - 0.05 + np.random.default_rng(1).normal(0, 0.01, size=len(runs))
+    values, before = (runs[runs["ratio"] == 0.5][f"{stage}_macro_f1"] for stage in ("last", "before"))
+    row = row_of(summarise(runs), 0.5)
+    assert row["change"] == pytest.approx((values - before).mean())
+    assert row["change_p"] == pytest.approx(stats.ttest_rel(values, before).pvalue)
+    assert np.isnan(row_of(summarise(runs), 0.5, stage="before")["change"])
+
+
+def test_combinations_are_summarised_apart():
+    one, other = planted_runs(), planted_runs(effect=0.2, seed=1).assign(preference_loss="sigmoid")
+    both = summarise(pd.concat([one, other]))
+    assert len(both) == 2 * len(summarise(one))
+    chosen = both[both["preference_loss"] == "sigmoid"].drop(columns="preference_loss").reset_index(drop=True)
+    alone = summarise(other).drop(columns="preference_loss").reset_index(drop=True)
+    pd.testing.assert_frame_equal(chosen, alone)

@@ -110,13 +110,38 @@ def test_a_cell_equals_the_single_run_with_the_same_arguments_bit_for_bit(plante
     single = ["--seed", "7", "--ratio", "0.6", "--lr-f", "1e-3", "--batch-f", "512"]
     run(f"{folder}/main.py", arguments(planted_data, tmp_path / "single", *k, *more, *single))
     (alone,) = (tmp_path / "single").iterdir()
-    cell = json.loads((folder_of(tmp_path / "sweep") / "runs" / "seed7_ratio0.6.json").read_text())
+    cell = json.loads(
+        (folder_of(tmp_path / "sweep") / "runs" / "seed7_study_anchor0_uniform_ratio0.6.json").read_text()
+    )
     expected = json.loads((alone / "run.json").read_text())
     for part in ("noise", "comparisons", "best_epochs", "before", "best", "last"):
         assert cell[part] == expected[part], part
     curves = pd.read_csv(alone / "curves.csv")
     in_cell = pd.DataFrame([*cell["training"], *cell["fine_tuning"]])
     assert (in_cell.to_numpy() == curves[list(in_cell.columns)].to_numpy()).all()
+
+
+@pytest.mark.parametrize("loss", ["sigmoid", "unbiased", "plackett-luce"])
+@pytest.mark.parametrize("noise", ["pairs", "hard"])
+def test_a_cell_of_a_sweep_over_remedies_equals_the_single_run(planted_data, tmp_path, loss, noise):
+    grid = ["--loss", "study", loss, "--anchor", 0, 0.5, "--noise", "uniform", noise, "--ratio", 0.3, "--seeds", 7, 8]
+    run("multiclass/config.py", arguments(planted_data, tmp_path / "sweep", "--k", 2, *grid))
+    single = ["--loss", loss, "--anchor", 0.5, "--noise", noise, "--ratio", 0.3, "--seed", 7, "--k", 2]
+    run("multiclass/main.py", arguments(planted_data, tmp_path / "single", *single))
+    (alone,) = (tmp_path / "single").iterdir()
+    cell = folder_of(tmp_path / "sweep") / "runs" / f"seed7_{loss}_anchor0.5_{noise}_ratio0.3.json"
+    found, expected = json.loads(cell.read_text()), json.loads((alone / "run.json").read_text())
+    for part in ("noise", "comparisons", "best_epochs", "before", "best", "last"):
+        assert found[part] == expected[part], part
+    assert (folder_of(tmp_path / "sweep") / "change.png").stat().st_size > 1000
+
+
+def test_an_anchor_keeps_the_model_near_what_it_was(planted_data, tmp_path):
+    more = ["--k", 2, "--anchor", 0, 10, "--ratio", 0.8, "--seeds", 1, 2, 3]
+    run("multiclass/config.py", arguments(planted_data, tmp_path, *more, epochs=("6", "30")))
+    runs = pd.read_csv(folder_of(tmp_path) / "runs.csv")
+    change = (runs["last_accuracy"] - runs["before_accuracy"]).abs().groupby(runs["anchor"]).mean()
+    assert change[10] < change[0] / 3
 
 
 def test_the_order_of_seeds_and_the_rest_of_the_stack_change_nothing(planted_data, finished, tmp_path):
@@ -148,7 +173,7 @@ def test_more_seeds_and_ratios_extend_the_same_result(planted_data, finished, tm
 def test_a_damaged_run_is_computed_again(planted_data, finished, tmp_path):
     given = arguments(planted_data, tmp_path, "--k", 2, "--seeds", 1, 2, 3, "--ratio", 0, 0.5)
     run("multiclass/config.py", given)
-    file = folder_of(tmp_path) / "runs" / "seed2_ratio0.5.json"
+    file = folder_of(tmp_path) / "runs" / "seed2_study_anchor0_uniform_ratio0.5.json"
     file.write_bytes(file.read_bytes()[:100])
     assert "6 runs, of which 5 are kept already" in run("multiclass/config.py", given)
     assert contents(tmp_path) == contents(finished[0])
@@ -191,7 +216,7 @@ def test_a_second_sweep_into_the_same_folder_says_so_and_stops(planted_data, tmp
 def test_one_seed_has_no_interval_and_no_test(planted_data, tmp_path):
     run("binary/config.py", arguments(planted_data, tmp_path, "--seeds", 4, "--ratio", 0, 0.5))
     summary = pd.read_csv(folder_of(tmp_path) / "summary.csv")
-    assert summary[["sd", "low", "high", "p_value"]].isna().all(axis=None)
+    assert summary[["sd", "low", "high", "difference_p"]].isna().all(axis=None)
 
 
 def test_without_fine_tuning_there_are_tables_and_training_curves(planted_data, tmp_path):

@@ -62,12 +62,11 @@ def fine_tune_runs(start, runs, sizes, epochs=3, batch=51, workers=1):
             Examples(rows[: sizes[run]], ratings[rows[: sizes[run]]]),
             singles(ratings, np.arange(300, 400)),
             np.random.default_rng([run, 2]),
+            losses.anchored(losses.study, 0.0),
         )
         for run in runs
     ]
-    return fine_tune(
-        start, embeddings, learners, epochs, losses.study, learning_rate=1e-3, batch=batch, workers=workers
-    )
+    return fine_tune(start, embeddings, learners, epochs, learning_rate=1e-3, batch=batch, workers=workers)
 
 
 def test_training_finds_planted_ratings():
@@ -145,9 +144,15 @@ def test_runs_are_bit_equal_in_pieces_of_any_size_at_real_widths(dimensions, mon
         start = new_regressor(dimensions, 5, generators(runs, 0))
         validation = singles(ratings, np.arange(800, 900))
         learners = [
-            Learner(Examples(lists[run], ratings[lists[run]]), validation, np.random.default_rng(run)) for run in runs
+            Learner(
+                Examples(lists[run], ratings[lists[run]]),
+                validation,
+                np.random.default_rng(run),
+                losses.anchored(losses.bradley_terry, 0.0),
+            )
+            for run in runs
         ]
-        return fine_tune(start, embeddings, learners, 2, losses.study, learning_rate=1e-3, batch=128, workers=1)
+        return fine_tune(start, embeddings, learners, 2, learning_rate=1e-3, batch=128, workers=1)
 
     alone = [tune([run]).last.parameters[0] for run in range(4)]
     monkeypatch.setattr(training, "CACHE", 2**30)  # the whole stack as one piece
