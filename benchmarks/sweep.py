@@ -48,6 +48,7 @@ SHARED = Settings(
     loss="study",
     anchor=0.0,
     flip_rate=None,
+    as_published=(),
     epochs_t=30,
     epochs_f=30,
     lr_f=1e-3,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from noisy_feedback.errors import InputError
-from noisy_feedback.settings import LOSSES, NOISES, WITH_FLIP_RATE, Settings, Study, Sweep
+from noisy_feedback.settings import DEPARTURES, LOSSES, NOISES, WITH_FLIP_RATE, Settings, Study, Sweep
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 SEEDS = [84, 42, 21, 2, 1]
@@ -21,6 +21,14 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
+
+
+class AllIfNoneNamed(argparse.Action):
+    """An option that takes some of its choices, and means all of them when given alone."""
+
+    def __call__(self, _: Any, namespace: argparse.Namespace, values: Any, option: str | None = None) -> None:
+        chosen = values or self.choices or ()
+        setattr(namespace, self.dest, tuple(choice for choice in self.choices or () if choice in chosen))
 
 
 def run_main(study: Study) -> int:
@@ -172,6 +180,14 @@ def add_own_arguments(parser: argparse.ArgumentParser, study: Study, one_run: bo
         metavar="SHARE",
         help=f"share of reversed comparisons that --loss {' and '.join(WITH_FLIP_RATE)} suppose; "
         "left out, what --noise and --ratio imply for the ratings",
+    )
+    group.add_argument(
+        "--as-published",
+        nargs="*",
+        choices=DEPARTURES,
+        action=AllIfNoneNamed,
+        default=(),
+        help="departures of the published code from its own description, to see what they do; none named: all",
     )
     group.add_argument("--text-column", default="Review", metavar="NAME", help="column that holds the texts")
     group.add_argument("--rating-column", default="Rating", metavar="NAME", help="column that holds the ratings")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from noisy_feedback import comparisons, losses, noise, report, results
+from noisy_feedback import as_published, comparisons, losses, noise, report, results
 from noisy_feedback.embeddings import CHUNK, Embeddings, embed, find_embeddings, read_precalculated
 from noisy_feedback.encoder import find_encoder
 from noisy_feedback.errors import InputError
@@ -212,7 +212,7 @@ def train_regressors(
     learners = [
         Learner(
             examples=singles(material, parts[run.seed].train),
-            validation=singles(material, parts[run.seed].validation),
+            validation=validation_examples(run, material, parts[run.seed]),
             generator=generator(run.seed, "training batches"),
         )
         for run in runs
@@ -231,7 +231,10 @@ def give_feedback(
     clean = material.ratings[rows]
     classes = len(material.labels)
     drawn = generator(settings.seed, "noise")
-    if settings.noise == "pairs":
+    if "noise" in settings.as_published:
+        first = 0 if settings.gap is None else 1
+        noisy = as_published.noise(clean, settings.ratio, classes, drawn, first)
+    elif settings.noise == "pairs":
         noisy = clean
     elif settings.noise == "hard":
         assert certainty is not None
@@ -247,10 +250,14 @@ def give_feedback(
 
 def compare(settings: Settings, material: Material, noisy: np.ndarray) -> np.ndarray:
     """Lists (L, k+1) of positions in the fine-tuning part, best first by the noisy ratings."""
-    compared = generator(settings.seed, "comparisons")
+    drawn = generator(settings.seed, "comparisons")
+    classes = len(material.labels)
     if settings.gap is None:
-        return comparisons.lists(noisy, settings.k, len(material.labels), compared)
-    return comparisons.pairs(material.labels[noisy], settings.gap, compared)
+        lists = comparisons.lists(noisy, settings.k, classes, drawn)
+    else:
+        on_scale = np.flatnonzero(noisy < classes)  # all of them, but for the published code's noise
+        lists = on_scale[comparisons.pairs(material.labels[noisy[on_scale]], settings.gap, drawn)]
+    return as_published.order(lists) if "order" in settings.as_published else lists
 
 
 def how_certain(regressor: Regressor, material: Material, rows: np.ndarray) -> np.ndarray:
@@ -276,7 +283,7 @@ def fine_tune_regressors(
         learners.append(
             Learner(
                 examples=Examples(rows, given.noisy[given.lists], before),
-                validation=singles(material, part.validation),
+                validation=validation_examples(run_settings, material, part),
                 generator=generator(run_settings.seed, "fine-tuning batches"),
                 objective=choose_objective(run_settings, given, material.ratings[part.train]),
             )
@@ -323,6 +330,14 @@ def log_probabilities(regressor: Regressor, material: Material, rows: np.ndarray
     """What one run's regressor says of the reviews in lists (n, g): log-probabilities (n, g, C)."""
     x = material.vectors[torch.from_numpy(rows.ravel()).to(material.vectors.device)].unsqueeze(0)
     return predict(regressor, x).log().float().cpu().numpy().reshape(*rows.shape, -1)
+
+
+def validation_examples(settings: Settings, material: Material, parts: Parts) -> Examples:
+    """What a run's best epoch is chosen by."""
+    if "labels" not in settings.as_published:
+        return singles(material, parts.validation)
+    misaligned = as_published.labels(material.ratings, parts.train, parts.validation)
+    return Examples(parts.validation[:, None], misaligned[:, None])
 
 
 def singles(material: Material, rows: np.ndarray) -> Examples:

@@ -14,6 +14,7 @@ LOSSES = (
     "sigmoid",
     "dr-dpo",
 )
+DEPARTURES = ("labels", "noise", "order")
 NOISES = ("uniform", "adjacent", "pairs", "hard")
 # What a sweep combines beside seeds and ratios: columns of its tables, and the settings that they show.
 COMBINATION = {"preference_loss": "loss", "anchor": "anchor", "noise": "noise"}
@@ -49,6 +50,7 @@ class Settings:
     loss: str
     anchor: float
     flip_rate: float | None  # None: as the noise implies
+    as_published: Sequence[str]  # departures of the published code, switched on to be seen
     epochs_t: int
     epochs_f: int
     lr_f: float
