@@ -44,6 +44,7 @@ SHARED = Settings(
     use_cuda=False,
     ratio=0.0,
     k=3,
+    head="categorical",
     noise="uniform",
     loss="study",
     anchor=0.0,

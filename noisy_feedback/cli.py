@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from noisy_feedback.errors import InputError
-from noisy_feedback.settings import DEPARTURES, LOSSES, NOISES, WITH_FLIP_RATE, Settings, Study, Sweep
+from noisy_feedback.settings import DEPARTURES, HEADS, LOSSES, NOISES, WITH_FLIP_RATE, Settings, Study, Sweep
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 SEEDS = [84, 42, 21, 2, 1]
@@ -40,6 +40,7 @@ def run_main(study: Study) -> int:
     add_study_arguments(parser, study, one_run=True)
     add_own_arguments(parser, study, one_run=True)
     settings = to_settings(study, vars(parser.parse_args()))
+    check_remedies(parser, settings, [settings.loss], [settings.anchor], [settings.noise])
 
     def work() -> None:
         from noisy_feedback.experiment import run  # imports torch: only once the arguments are known to be right
@@ -62,6 +63,7 @@ def run_config(study: Study) -> int:
     seeds, dask = arguments.pop("seeds"), arguments.pop("dask")
     first = {name: values[0] for name, values in swept.items()}
     shared = to_settings(study, {**arguments, **first, "seed": seeds[0]})
+    check_remedies(parser, shared, swept["loss"], swept["anchor"], swept["noise"])
     sweep = Sweep(shared, seeds, swept["loss"], swept["anchor"], swept["noise"], swept["ratio"], dask)
 
     def work() -> None:
@@ -175,6 +177,12 @@ def add_own_arguments(parser: argparse.ArgumentParser, study: Study, one_run: bo
         "--noise", choices=NOISES, default="uniform" if one_run else ["uniform"], help="kind of noise", **several
     )
     group.add_argument(
+        "--head",
+        choices=HEADS,
+        default="categorical",
+        help="what the regressor gives: a distribution over ratings, or one number (squared error in training)",
+    )
+    group.add_argument(
         "--flip-rate",
         type=share,
         metavar="SHARE",
@@ -199,6 +207,18 @@ def add_own_arguments(parser: argparse.ArgumentParser, study: Study, one_run: bo
     )
     group.add_argument("--shuffle", action="store_true", help="permute the rows first (seeded): for sorted files")
     group.add_argument("-h", "--help", action="help", help="show this and leave")
+
+
+def check_remedies(
+    parser: argparse.ArgumentParser, shared: Settings, losses: list[str], anchors: list[float], noises: list[str]
+) -> None:
+    """Refuse what does not go together: a scalar head has no distribution, half flips teach nothing."""
+    needs_distribution = {"--loss study": "study" in losses, "--anchor": any(anchors), "--noise hard": "hard" in noises}
+    for option, given in needs_distribution.items():
+        if given and shared.head == "scalar":
+            parser.error(f"{option} needs a distribution over ratings; give another one, or --head categorical")
+    if "unbiased" in losses and shared.flip_rate is not None and shared.flip_rate >= 0.5:
+        parser.error(f"--flip-rate {shared.flip_rate:g}: --loss unbiased needs one below 0.5")
 
 
 def to_settings(study: Study, arguments: dict[str, Any]) -> Settings:

@@ -10,12 +10,11 @@ import torch
 from noisy_feedback.errors import InputError
 from noisy_feedback.experiment import Material, run_all
 from noisy_feedback.results import Outcome
-from noisy_feedback.settings import Settings, groups_of_seeds
+from noisy_feedback.settings import SEEDS_AT_ONCE, Settings, groups_of_seeds
 
 LOCAL = "local"  # --dask local: a cluster of this machine's cores
 TRIES = 5  # of a group whose worker was lost
 TIMEOUT = 5  # seconds for a scheduler to answer
-SEEDS_AT_ONCE = 10  # per task at most: what a lost worker can cost
 
 
 @contextmanager
@@ -41,7 +40,7 @@ def run_on_cluster(client: Any, runs: Sequence[Settings], material: Material) ->
 
     A lost worker costs its tasks another try. Errors: InputError where the cluster keeps losing the same work.
     """
-    from distributed import as_completed
+    from distributed import KilledWorker, as_completed
 
     workers = max(1, len(client.scheduler_info()["workers"]))
     seeds = len({run.seed for run in runs})
@@ -49,16 +48,13 @@ def run_on_cluster(client: Any, runs: Sequence[Settings], material: Material) ->
     for _ in range(TRIES):
         arrays = (material.vectors.cpu().numpy(), material.ratings, material.labels)
         sent = client.scatter(arrays, broadcast=True, hash=False)
-        futures = {
-            client.submit(run_group, group, sent, material.origin, pure=False, retries=TRIES): group
-            for group in waiting
-        }
+        futures = {client.submit(run_group, group, sent, material.origin, pure=False): group for group in waiting}
         for future in as_completed(futures):
             if future.status == "finished":
                 yield future.result()
                 waiting.remove(futures[future])
-            elif future.status == "error" and isinstance(future.exception(), InputError):
-                raise future.exception()
+            elif future.status == "error" and not isinstance(future.exception(), KilledWorker):
+                raise future.exception()  # not a lost worker: it would only happen again
         if not waiting:
             return
     raise InputError(f"--dask: the cluster lost the same runs {TRIES} times; see its workers' logs")

@@ -11,7 +11,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from noisy_feedback import as_published, comparisons, losses, noise, report, results
-from noisy_feedback.embeddings import CHUNK, Embeddings, embed, find_embeddings, read_precalculated
+from noisy_feedback.embeddings import Embeddings, embed, find_embeddings, read_precalculated
 from noisy_feedback.encoder import find_encoder
 from noisy_feedback.errors import InputError
 from noisy_feedback.files import check_writable
@@ -52,11 +52,12 @@ class Feedback:
 def run(settings: Settings) -> Outcome:
     """One run of the study, told on the screen and left in `settings.output`."""
     check_writable(settings.output)
-    material = prepare(settings)
+    material = prepare([settings])
     with one_thread() as cores, report.PhaseBars(training=settings.epochs_t, fine_tuning=settings.epochs_f) as bars:
         ((outcome, regressor),) = run_all([settings], material, cores, bars.advance, tell=tqdm.write)
+    folder = results.save_run(outcome, regressor, material.origin)
     print(report.outcome(outcome, material.labels.tolist()))
-    print(f"results    {results.save_run(outcome, regressor, material.origin)}")
+    print(f"results    {folder}")
     return outcome
 
 
@@ -80,12 +81,13 @@ def run_all(
         rows = parts[run_settings.seed].fine_tuning
         certainty = how_certain(start[number : number + 1], material, rows) if run_settings.noise == "hard" else None
         given = give_feedback(run_settings, material, rows, certainty)
-        tell(report.feedback(run_settings, given.changed, given.of, given.lists.shape))
+        if run_settings.epochs_f:
+            tell(report.feedback(run_settings, given.changed, given.of, given.lists.shape))
         feedback.append(given)
 
     tuned = fine_tune_regressors(runs, start, feedback, parts, material, workers, partial(progress, "fine_tuning"))
 
-    before = {seed: test(trained.best[place[seed] :][:1], material, parts[seed].test) for seed in seeds}
+    before = {seed: test_metrics(trained.best[place[seed] :][:1], material, parts[seed].test) for seed in seeds}
     found = []
     for number, (settings, given) in enumerate(zip(runs, feedback, strict=True)):
         best, last = tuned.best[number : number + 1], tuned.last[number : number + 1]
@@ -101,21 +103,22 @@ def run_all(
             training=trained.epochs[place[settings.seed]],
             fine_tuning=tuned.epochs[number],
             before=before[settings.seed],
-            best=test(best, material, rows) if settings.epochs_f else None,
-            last=test(last, material, rows) if settings.epochs_f else None,
+            best=test_metrics(best, material, rows) if settings.epochs_f else None,
+            last=test_metrics(last, material, rows) if settings.epochs_f else None,
         )
         found.append((outcome, best))
     return found
 
 
-def prepare(settings: Settings) -> Material:
+def prepare(runs: Sequence[Settings]) -> Material:
     """Read the reviews and get their embeddings; what can be wrong is found out before the long work."""
+    settings = runs[0]
     device = choose_device(settings)
     reviews = load_reviews(settings)
-    parts = choose_parts(settings, len(reviews.ratings))
-    print(report.parts(reviews, parts))
+    print(report.parts(reviews, choose_parts(settings, len(reviews.ratings))))
     without_vectors = Material(torch.empty(0), reviews.ratings, reviews.labels, {})
-    check_comparisons(settings, without_vectors, parts)
+    for run_settings in runs if settings.epochs_f else []:
+        check_comparisons(run_settings, without_vectors)
     embeddings = obtain_embeddings(settings, reviews, device)
     data = {
         "name": reviews.name,
@@ -156,13 +159,19 @@ def choose_parts(settings: Settings, n: int) -> Parts:
     return shuffled(parts, generator(settings.seed, "rows")) if settings.shuffle else parts
 
 
-def check_comparisons(settings: Settings, material: Material, parts: Parts) -> None:
-    """Refuse a `--k` or a data set of which no comparison can be made, as far as that is known without noise."""
+def check_comparisons(settings: Settings, material: Material) -> None:
+    """Refuse a run of whose ratings no comparison can be made. (`hard` noise is tried as if it were uniform.)"""
     classes = len(material.labels)
     if settings.k >= classes:
         raise InputError(f"--k {settings.k}: there are {classes} different ratings; k must be 1 to {classes - 1}")
-    if settings.ratio == 0:
-        give_feedback(settings, material, parts.fine_tuning, certainty=np.zeros(len(parts.fine_tuning)))
+    rows = choose_parts(settings, len(material.ratings)).fine_tuning
+    found = np.bincount(material.ratings[rows], minlength=classes)
+    if settings.gap is None:
+        possible = comparisons.most_lists(found, settings.k + 1) > 0
+    else:
+        possible = bool(np.isin(material.labels[found > 0] + settings.gap, material.labels[found > 0]).any())
+    if not possible:  # but for what the noise may add
+        give_feedback(settings, material, rows, certainty=np.zeros(len(rows)))
 
 
 def obtain_embeddings(settings: Settings, reviews: Reviews, device: str) -> Embeddings:
@@ -181,9 +190,7 @@ def obtain_embeddings(settings: Settings, reviews: Reviews, device: str) -> Embe
             reviews.folder,
             stem=reviews.name.partition(".")[0],
             devices=devices,
-            track=lambda chunks: tqdm(
-                chunks, desc="embedding", unit=" reviews", unit_scale=CHUNK * len(devices), leave=False
-            ),
+            track=report.embedding_bar,
         )
     print(report.embeddings(embeddings, how))
     return embeddings
@@ -207,8 +214,8 @@ def train_regressors(
     progress: Callable[[int], None],
 ) -> Fit:
     """Train one rating regressor per run, as one stack."""
-    dimensions, classes = material.vectors.shape[1], len(material.labels)
-    start = new_regressor(dimensions, classes, [generator(run.seed, "weights") for run in runs])
+    outputs = 1 if runs[0].head == "scalar" else len(material.labels)
+    start = new_regressor(material.vectors.shape[1], outputs, [generator(run.seed, "weights") for run in runs])
     learners = [
         Learner(
             examples=singles(material, parts[run.seed].train),
@@ -218,7 +225,7 @@ def train_regressors(
         for run in runs
     ]
     start = Regressor(start.parameters.to(material.vectors.device), start.widths)
-    return train(start, material.vectors, learners, runs[0].epochs_t, workers, progress)
+    return train(start, material.vectors, learners, runs[0].epochs_t, len(material.labels), workers, progress)
 
 
 def give_feedback(
@@ -230,6 +237,8 @@ def give_feedback(
     """
     clean = material.ratings[rows]
     classes = len(material.labels)
+    if not settings.epochs_f:  # nothing is fine-tuned: nobody is asked
+        return Feedback(clean, np.empty((0, settings.k + 1), dtype=np.int64), 0, len(clean))
     drawn = generator(settings.seed, "noise")
     if "noise" in settings.as_published:
         first = 0 if settings.gap is None else 1
@@ -275,6 +284,8 @@ def fine_tune_regressors(
     progress: Callable[[int], None],
 ) -> Fit:
     """Fine-tune one trained regressor per run on its lists, as one stack."""
+    if not runs[0].epochs_f:
+        return Fit(trained, trained, [0] * len(runs), [[] for _ in runs])
     learners = []
     for number, (run_settings, given) in enumerate(zip(runs, feedback, strict=True)):
         part = parts[run_settings.seed]
@@ -294,6 +305,7 @@ def fine_tune_regressors(
         material.vectors,
         learners,
         shared.epochs_f,
+        len(material.labels),
         learning_rate=shared.lr_f,
         batch=shared.batch_f,
         workers=workers,
@@ -345,7 +357,7 @@ def singles(material: Material, rows: np.ndarray) -> Examples:
     return Examples(rows[:, None], material.ratings[rows][:, None])
 
 
-def test(regressor: Regressor, material: Material, rows: np.ndarray) -> Metrics:
+def test_metrics(regressor: Regressor, material: Material, rows: np.ndarray) -> Metrics:
     """Metrics of one run's regressor on the test part, against the true ratings."""
     probabilities = predict(regressor, take(material.vectors, rows).unsqueeze(0))[0]
     return evaluate(probabilities.cpu().numpy(), material.ratings[rows], material.labels)

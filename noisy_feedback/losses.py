@@ -2,7 +2,8 @@
 
 Every preference loss takes `logits` (R, B, k+1, C) of lists that stand best first and their `ratings`
 (R, B, k+1), and returns one loss per list (R, B). All but the study's are of the margins between neighbours
-in the list, z_i = r(x_i) - r(x_{i+1}), where the reward r is the expected rating sum_c c p_c.
+in the list, z_i = r(x_i) - r(x_{i+1}), where the reward r is the expected rating sum_c c p_c, or with a scalar
+head (C = 1) its output.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,6 +11,8 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor
+
+from noisy_feedback.regressor import is_scalar
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 Objective = Callable[[Tensor, Tensor, Tensor | None], Tensor]  # logits, ratings, reference (R, B, k+1, C) -> (R, B)
@@ -19,6 +22,11 @@ DR_DPO_TEMPERATURE = 1.0
 def cross_entropy(logits: Tensor, ratings: Tensor) -> Tensor:
     """Training's loss: -log p(rating), summed over the items of a list (in training a list is one review)."""
     return -torch.log_softmax(logits, dim=-1).gather(-1, ratings.unsqueeze(-1)).squeeze(-1).sum(-1)
+
+
+def squared_error(output: Tensor, ratings: Tensor) -> Tensor:
+    """Training's loss with a scalar head: (output - rating)^2, output (R, B, g, 1), summed over the items of a list."""
+    return (output.squeeze(-1) - ratings).square().sum(-1)
 
 
 def study(logits: Tensor, ratings: Tensor) -> Tensor:
@@ -42,9 +50,9 @@ def plackett_luce(logits: Tensor, ratings: Tensor) -> Tensor:
 
     Source: Plackett 1975; as a loss for lists: ListMLE (Xia et al. 2008).
     """
-    reward = expected_rating(logits)
-    of_the_rest = reward.flip(-1).logcumsumexp(-1).flip(-1)
-    return (of_the_rest - reward)[..., :-1].sum(-1)
+    r = reward(logits)
+    of_the_rest = r.flip(-1).logcumsumexp(-1).flip(-1)
+    return (of_the_rest - r)[..., :-1].sum(-1)
 
 
 def hinge(logits: Tensor, ratings: Tensor) -> Tensor:
@@ -90,16 +98,18 @@ def dr_dpo(logits: Tensor, ratings: Tensor) -> Tensor:
     return batch.expand_as(fit)
 
 
-def expected_rating(logits: Tensor) -> Tensor:
-    """sum_c c p_c over the last axis, in classes: the reward."""
+def reward(logits: Tensor) -> Tensor:
+    """sum_c c p_c over the last axis, in classes; of a scalar head the output itself."""
+    if is_scalar(logits):
+        return logits.squeeze(-1)
     classes = torch.arange(logits.shape[-1], dtype=logits.dtype, device=logits.device)
     return (torch.softmax(logits, dim=-1) * classes).sum(-1)
 
 
 def margins(logits: Tensor) -> Tensor:
     """Reward of each item less that of the next, (R, B, k)."""
-    reward = expected_rating(logits)
-    return reward[..., :-1] - reward[..., 1:]
+    r = reward(logits)
+    return r[..., :-1] - r[..., 1:]
 
 
 def divergence(logits: Tensor, reference: Tensor) -> Tensor:
@@ -140,3 +150,8 @@ def cross_entropy_slope(logits: Tensor, ratings: Tensor) -> Tensor:
     """The gradient of the summed cross_entropy, from the closed form: probabilities less one at the rating."""
     slope = torch.softmax(logits, dim=-1)
     return slope.scatter_add_(-1, ratings.unsqueeze(-1), slope.new_full((), -1.0).expand(*ratings.shape, 1))
+
+
+def squared_error_slope(output: Tensor, ratings: Tensor) -> Tensor:
+    """The gradient of the summed squared_error: 2 (output - rating)."""
+    return 2 * (output - ratings.unsqueeze(-1))

@@ -29,13 +29,17 @@ class Metrics:
     confusion_matrix: list[list[int]]  # true class down, most probable class across
 
 
-def evaluate(probabilities: np.ndarray, ratings: np.ndarray, labels: np.ndarray) -> Metrics:
-    """All metrics of predicted distributions (n, C) against true classes (n,); `labels` (C,) are the stars."""
+def evaluate(output: np.ndarray, ratings: np.ndarray, labels: np.ndarray) -> Metrics:
+    """All metrics of predicted distributions (n, C), or of a scalar head's output (n, 1), against true classes (n,).
+
+    `labels` (C,) are the stars that the classes stand for.
+    """
     classes = len(labels)
-    expected = expected_rating(probabilities, labels)
-    matrix = confusion_matrix(ratings, probabilities.argmax(axis=1), classes)
-    precision, recall, f1 = precision_recall_f1(matrix)
+    expected = expected_rating(output, labels)
     rounded = np.abs(expected[:, None] - labels).argmin(axis=1)
+    predicted = rounded if output.shape[1] == 1 else output.argmax(axis=1)
+    matrix = confusion_matrix(ratings, predicted, classes)
+    precision, recall, f1 = precision_recall_f1(matrix)
     return Metrics(
         accuracy=accuracy(matrix),
         macro_f1=f1,
@@ -48,9 +52,16 @@ def evaluate(probabilities: np.ndarray, ratings: np.ndarray, labels: np.ndarray)
     )
 
 
-def expected_rating(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """The regression output: the mean of the predicted distribution (n, C) over ratings (C,), in stars (n,)."""
-    return probabilities @ labels.astype(float)
+def expected_rating(output: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The regression output, in stars (n,): the mean of a distribution (n, C) over ratings (C,), or output (n, 1).
+
+    A scalar output counts in classes: between them the stars are interpolated, beyond the ends they go on.
+    """
+    if output.shape[1] > 1:
+        return output @ labels.astype(float)
+    position = output[:, 0]
+    inside = position.clip(0, len(labels) - 1)
+    return np.interp(inside, np.arange(len(labels)), labels) + (position - inside)
 
 
 def confusion_matrix(ratings: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:

@@ -49,12 +49,13 @@ def draw_run(training: Sequence[Epoch], fine_tuning: Sequence[Epoch], ratio: flo
         axes = figure.subplots()
         for start, epochs in ((0, training), (len(training), fine_tuning)):
             numbers = np.arange(start, start + len(epochs)) + 1
-            named = start == 0  # each line once in the legend
             accuracy = [epoch.validation_accuracy for epoch in epochs]
-            axes.plot(numbers, accuracy, color=BLUE, label="accuracy (micro F1)" if named else None)
+            axes.plot(numbers, accuracy, color=BLUE)
             macro_f1 = [epoch.validation_macro_f1 for epoch in epochs]
-            axes.plot(numbers, macro_f1, color=ORANGE, linestyle="--", label="macro F1" if named else None)
+            axes.plot(numbers, macro_f1, color=ORANGE, linestyle="--")
         mark_fine_tuning(axes, len(training), len(fine_tuning), f"fine-tuning,\nnoise={ratio:g}")
+        axes.plot([], color=BLUE, label="accuracy (micro F1)")
+        axes.plot([], color=ORANGE, linestyle="--", label="macro F1")
         axes.set(xlabel="epoch", ylabel="validation score")
         axes.legend(loc="lower left")
         save(figure, file)
@@ -97,7 +98,9 @@ def draw_curve_panel(axes: Axes, training: pd.DataFrame, fine_tuning: pd.DataFra
     for ratio, color, line in zip(ratios, ordered_colours(len(ratios)), cycle_lines(len(ratios)), strict=True):
         rows = fine_tuning[fine_tuning["ratio"] == ratio]
         draw_band(axes, rows, length, color=color, linestyle=line, label=f"noise={ratio:g}")
-    mark_fine_tuning(axes, length, 0 if fine_tuning.empty else int(fine_tuning["epoch"].max()), "fine-tuning")
+    mark_fine_tuning(
+        axes, length, 0 if fine_tuning.empty else int(fine_tuning["epoch"].max()), "fine-tuning,\nfrom the best epoch"
+    )
 
 
 def draw_metrics(runs: pd.DataFrame, summary: pd.DataFrame, file: Path) -> None:

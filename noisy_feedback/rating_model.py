@@ -37,6 +37,10 @@ class RatingModel:
 
     def rate(self, texts: Sequence[str]) -> np.ndarray:
         """Expected ratings (n,), in stars. Errors: InputError where the encoder it was trained on is not to be had."""
+        if isinstance(texts, str):
+            raise InputError("rate takes a list of texts; put a single one in brackets")
+        if not len(texts):
+            return np.empty(0)
         return self.rate_embeddings(torch.from_numpy(self.load_encoder().encode(list(texts), show_progress_bar=False)))
 
     def rate_embeddings(self, vectors: torch.Tensor) -> np.ndarray:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 HIDDEN = (64, 32)
+ALIGNED = 16  # float32 numbers: a cache line
 
 # Products of this many multiply-adds or more go to oneDNN where it is there: torch's own way to it (its compiler's
 # operator) takes half the time of torch.bmm on CPUs for which MKL has no AVX-512 code; smaller ones cost more to
@@ -27,8 +28,8 @@ HAS_ONEDNN = platform.machine() in ("x86_64", "AMD64") and torch.backends.mkldnn
 class Regressor:
     """R networks side by side; run r never sees another run's numbers.
 
-    `parameters` (R, P) holds per run the weights (out, in) and biases (out,) of each layer in turn;
-    `widths` is (d, 64, 32, C).
+    `parameters` (R, P) holds per run the weights (out, in) and biases (out,) of each layer in turn, where
+    `blocks` says; `widths` is (d, 64, 32, C), or (d, 64, 32, 1) with a scalar head.
     """
 
     parameters: Tensor
@@ -48,71 +49,96 @@ class Regressor:
     @cached_property
     def layers(self) -> list[tuple[Tensor, Tensor]]:
         """Views of the parameters: per layer the weights (R, out, in) and biases (R, 1, out)."""
-        views, start = [], 0
-        for n_in, n_out in pairwise(self.widths):
-            middle, end = start + n_out * n_in, start + n_out * n_in + n_out
-            weight, bias = self.parameters[:, start:middle], self.parameters[:, middle:end]
-            views.append((weight.view(-1, n_out, n_in), bias.unsqueeze(1)))
-            start = end
+        views = []
+        for (n_in, n_out), (weight, bias) in zip(pairwise(self.widths), blocks(self.widths), strict=True):
+            matrix = self.parameters[:, weight].view(-1, n_out, n_in)
+            views.append((matrix, self.parameters[:, bias].unsqueeze(1)))
         return views
 
 
-def new_regressor(dimensions: int, classes: int, generators: Sequence[np.random.Generator]) -> Regressor:
-    """One network per generator, with PyTorch's initial values: uniform within 1/sqrt(inputs) of 0.
+def blocks(widths: Sequence[int]) -> list[tuple[slice, slice]]:
+    """Where the weights and the biases of each layer lie among a run's parameters.
 
-    Source: torch.nn.Linear (He et al. 2015, Delving Deep into Rectifiers, with a = sqrt(5)).
+    Every block starts at a multiple of ALIGNED numbers, so that it lies in memory alike in a stack and alone:
+    products of matrices that lie otherwise have other last bits. What is between the blocks is 0 and stays 0.
     """
-    widths = (dimensions, *HIDDEN, classes)
-    networks = [
-        np.concatenate(
-            [
-                generator.uniform(-(n_in**-0.5), n_in**-0.5, size=n_out * n_in + n_out)
-                for n_in, n_out in pairwise(widths)
-            ]
-        )
-        for generator in generators
-    ]
-    return Regressor(torch.from_numpy(np.stack(networks)).float(), widths)
+    found, start = [], 0
+    for n_in, n_out in pairwise(widths):
+        weight = slice(start, start + n_out * n_in)
+        bias = slice(aligned(weight.stop), aligned(weight.stop) + n_out)
+        found.append((weight, bias))
+        start = aligned(bias.stop)
+    return found
+
+
+def aligned(size: int) -> int:
+    return -(-size // ALIGNED) * ALIGNED
+
+
+def empty_stack(runs: int, widths: Sequence[int]) -> Regressor:
+    """Networks whose parameters are all 0."""
+    return Regressor(torch.zeros(runs, aligned(blocks(widths)[-1][1].stop)), tuple(widths))
+
+
+def new_regressor(dimensions: int, outputs: int, generators: Sequence[np.random.Generator]) -> Regressor:
+    """One network per generator, with a logit per class, or one output, and PyTorch's initial values.
+
+    These are uniform within 1/sqrt(inputs) of 0. Source: torch.nn.Linear (He et al. 2015, Delving Deep into
+    Rectifiers, with a = sqrt(5)).
+    """
+    stack = empty_stack(len(generators), (dimensions, *HIDDEN, outputs))
+    for run, generator in enumerate(generators):
+        for weight, bias in stack.layers:
+            bound = weight.shape[2] ** -0.5
+            for block in (weight[run], bias[run]):
+                block.copy_(torch.from_numpy(generator.uniform(-bound, bound, size=block.shape)))
+    return stack
 
 
 class Workspace:
     """Memory for one batch of a stack, to be used again: taking megabytes from the system at every step costs
     more than the products.
 
-    `inputs` holds the input of every layer, (R, B, width), the embeddings first; `logits` is (R, B, C);
-    `slopes` holds the gradients in the outputs of the hidden layers.
+    `hidden` holds the outputs of the hidden layers, (R, B, width), `slopes` the gradients in them; `logits` is
+    (R, B, C), and `x` (R, B, d) the place for embeddings that are gathered.
     """
 
     def __init__(self, regressor: Regressor, batch: int) -> None:
-        *inputs, logits = (regressor.parameters.new_empty(len(regressor), batch, n) for n in regressor.widths)
-        self.inputs, self.logits = inputs, logits
-        self.slopes = [torch.empty_like(hidden) for hidden in inputs[1:]]
+        *hidden, logits = (regressor.parameters.new_empty(len(regressor), batch, n) for n in regressor.widths[1:])
+        self.hidden, self.logits = hidden, logits
+        self.slopes = [torch.empty_like(output) for output in hidden]
+        self.x: Tensor | None = None
 
-    def load(self, embeddings: Tensor, rows: Tensor) -> None:
-        """Put the named rows of the embeddings (n, d), R * B of them, to where the first layer reads."""
-        torch.index_select(embeddings, 0, rows.flatten(), out=self.inputs[0].view(-1, embeddings.shape[1]))
+    def gather(self, embeddings: Tensor, rows: Tensor) -> Tensor:
+        """The named rows (R, ...) of the embeddings (n, d), as x (R, B, d)."""
+        if self.x is None:
+            self.x = embeddings.new_empty(*self.logits.shape[:2], embeddings.shape[1])
+        torch.index_select(embeddings, 0, rows.flatten(), out=self.x.view(-1, embeddings.shape[1]))
+        return self.x
 
 
-def forward(regressor: Regressor, workspace: Workspace) -> Tensor:
-    """Logits (R, B, C) of the embeddings that stand in the workspace, which keeps what `backward` needs."""
-    outputs = [*workspace.inputs[1:], workspace.logits]
-    for depth, ((weight, bias), x, output) in enumerate(zip(regressor.layers, workspace.inputs, outputs, strict=True)):
-        affine(x, weight, bias, out=output)
+def forward(regressor: Regressor, x: Tensor, workspace: Workspace) -> Tensor:
+    """Embeddings (R, B, d) -> logits (R, B, C); the workspace keeps what `backward` needs."""
+    inputs, outputs = [x, *workspace.hidden], [*workspace.hidden, workspace.logits]
+    for depth, ((weight, bias), given, output) in enumerate(zip(regressor.layers, inputs, outputs, strict=True)):
+        affine(given, weight, bias, out=output)
         if depth < len(outputs) - 1:
             output.relu_()
     return workspace.logits
 
 
-def backward(regressor: Regressor, workspace: Workspace, slope: Tensor, gradient: Regressor) -> None:
+def backward(regressor: Regressor, x: Tensor, workspace: Workspace, slope: Tensor, gradient: Regressor) -> None:
     """Write the parameters' gradient into `gradient`, from the loss's gradient `slope` (R, B, C) in the logits."""
-    for depth in reversed(range(len(regressor.layers))):
-        x, (weight_part, bias_part) = workspace.inputs[depth], gradient.layers[depth]
-        sum_of_outer_products(slope, x, out=weight_part)
+    inputs = [x, *workspace.hidden]
+    for depth in reversed(range(len(inputs))):
+        weight_part, bias_part = gradient.layers[depth]
+        sum_of_outer_products(slope, inputs[depth], out=weight_part)
         torch.sum(slope, dim=1, keepdim=True, out=bias_part)
         if depth > 0:  # the embeddings are frozen: no gradient goes into them
             into = workspace.slopes[depth - 1]
             torch.bmm(slope, regressor.layers[depth][0], out=into)
-            slope = torch.ops.aten.threshold_backward.grad_input(into, x, 0, grad_input=into)  # relu's derivative
+            # relu's derivative
+            slope = torch.ops.aten.threshold_backward.grad_input(into, inputs[depth], 0, grad_input=into)
 
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor, out: Tensor) -> None:
@@ -140,10 +166,21 @@ def for_onednn(x: Tensor, width: int) -> bool:
 
 
 def predict(regressor: Regressor, x: Tensor) -> Tensor:
-    """Embeddings (R, B, d) -> probabilities of the ratings (R, B, C), double precision."""
-    workspace = Workspace(regressor, x.shape[1])
-    workspace.inputs[0] = x
-    return torch.softmax(forward(regressor, workspace).double(), dim=-1)
+    """Embeddings (R, B, d) -> probabilities of the ratings (R, B, C), or the one output as it is; double precision."""
+    output = forward(regressor, x, Workspace(regressor, x.shape[1])).double()
+    return output if is_scalar(output) else torch.softmax(output, dim=-1)
+
+
+def is_scalar(output: Tensor) -> bool:
+    """Is this the output (..., 1) of a scalar head, rather than logits (..., C) of at least two classes?"""
+    return output.shape[-1] == 1
+
+
+def most_likely_class(output: Tensor, classes: int) -> Tensor:
+    """Logits (..., C), or one output (..., 1), -> classes (...): the most probable, or the nearest on the scale."""
+    if is_scalar(output):
+        return output.squeeze(-1).round().clamp(0, classes - 1).long()
+    return output.argmax(-1)
 
 
 def state_dict(regressor: Regressor) -> dict[str, Tensor]:
@@ -159,8 +196,9 @@ def state_dict(regressor: Regressor) -> dict[str, Tensor]:
 def from_state_dict(tensors: dict[str, Tensor]) -> Regressor:
     """The inverse of `state_dict`."""
     weights = [tensors[f"{2 * number}.weight"] for number in range(len(tensors) // 2)]
-    flat = [
-        part.reshape(-1) for number in range(len(weights)) for part in (weights[number], tensors[f"{2 * number}.bias"])
-    ]
     widths = (weights[0].shape[1], *(weight.shape[0] for weight in weights))
-    return Regressor(torch.cat(flat).unsqueeze(0), widths)
+    stack = empty_stack(1, widths)
+    for number, (weight, bias) in enumerate(stack.layers):
+        weight[0].copy_(weights[number])
+        bias[0, 0].copy_(tensors[f"{2 * number}.bias"])
+    return stack

@@ -1,7 +1,7 @@
 """What a person sees on the screen: lines, tables, bars."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,17 +17,17 @@ from noisy_feedback.settings import Settings
 SORTED_FILE = 0.25  # contiguous parts whose ratings differ more than this do not come from a mixed file
 
 
-def parts(reviews: Reviews, parts: Parts) -> str:
+def parts(reviews: Reviews, cut: Parts) -> str:
     """The data set, the sizes of the four parts, and a warning where they look like parts of a sorted file."""
     counts = np.bincount(reviews.ratings)
     shares = ", ".join(f"{label}: {count:,}" for label, count in zip(reviews.labels, counts, strict=True))
     lines = [
         f"reviews    {len(reviews.texts):,} from {reviews.name} ({shares})",
-        f"parts      {len(parts.train):,} training, {len(parts.validation):,} validation, "
-        f"{len(parts.fine_tuning):,} fine-tuning, {len(parts.test):,} test",
+        f"parts      {len(cut.train):,} training, {len(cut.validation):,} validation, "
+        f"{len(cut.fine_tuning):,} fine-tuning, {len(cut.test):,} test",
     ]
     train_shares, test_shares = (
-        np.bincount(reviews.ratings[rows], minlength=len(counts)) / len(rows) for rows in (parts.train, parts.test)
+        np.bincount(reviews.ratings[rows], minlength=len(counts)) / len(rows) for rows in (cut.train, cut.test)
     )
     apart = np.abs(train_shares - test_shares).sum() / 2  # total variation distance
     if apart > SORTED_FILE:
@@ -126,6 +126,14 @@ def number(value: float) -> str:
 
 def probability(value: float) -> str:
     return "= -" if math.isnan(value) else "< 0.001" if value < 0.001 else f"= {value:.3f}"
+
+
+def embedding_bar(chunks: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """The chunks, one after the other, under a bar that counts their reviews."""
+    with tqdm(total=sum(map(len, chunks)), desc="embedding", unit=" reviews", leave=False) as bar:
+        for chunk in chunks:
+            yield chunk
+            bar.update(len(chunk))
 
 
 class PhaseBars:

@@ -5,8 +5,9 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, astuple, dataclass
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ class SweepFolder:
         self.path = run.output / f"sweep_{k_of(run)}t{run.epochs_t}_f{run.epochs_f}_{digest}"
 
     def file_of(self, run: Settings) -> Path:
-        name = f"seed{run.seed}_{run.loss}_anchor{run.anchor:g}_{run.noise}_ratio{run.ratio:g}.json"
+        name = f"seed{run.seed}_{run.loss}_anchor{exact(run.anchor)}_{run.noise}_ratio{exact(run.ratio)}.json"
         return self.path / "runs" / name
 
     def keep(self, outcome: Outcome) -> None:
@@ -115,8 +116,11 @@ class SweepFolder:
         except (OSError, ValueError, TypeError, KeyError):
             return None
 
-    def write_tables(self, outcomes: Sequence[Outcome], summary: pd.DataFrame) -> None:
-        """settings.json, runs.csv, curves.csv, summary.csv and the figures, from all runs of the sweep."""
+    def write_tables(self, outcomes: Sequence[Outcome], summary: pd.DataFrame) -> list[Path]:
+        """settings.json, runs.csv, curves.csv, summary.csv and the figures, from all runs of the sweep.
+
+        Gives the figures' paths; of each there is a .pdf too.
+        """
         settings = {
             "study": self.sweep.run.study,
             "arguments": self.shared,
@@ -132,16 +136,19 @@ class SweepFolder:
         for name, table in (("runs.csv", runs), ("summary.csv", summary)):
             with written_atomically(self.path / name) as file:
                 table.to_csv(file, index=False, lineterminator="\n")
-        for suffix in (".png", ".pdf"):
-            with written_atomically(self.path / f"curves{suffix}") as file:
-                plots.draw_curves(pd.DataFrame(curves, columns=columns), file)
-            if not self.sweep.run.epochs_f:
-                continue
-            with written_atomically(self.path / f"metrics{suffix}") as file:
-                plots.draw_metrics(runs, summary, file)
-            if len(plots.combinations(runs)) > 1:
-                with written_atomically(self.path / f"change{suffix}") as file:
-                    plots.draw_change(summary, file)
+        table = pd.DataFrame(curves, columns=list(columns))
+        drawings: dict[str, Callable[[Path], None]] = {}
+        if curves:
+            drawings["curves"] = partial(plots.draw_curves, table)
+        if self.sweep.run.epochs_f:
+            drawings["metrics"] = partial(plots.draw_metrics, runs, summary)
+        if self.sweep.run.epochs_f and len(plots.combinations(runs)) > 1:
+            drawings["change"] = partial(plots.draw_change, summary)
+        for name, draw in drawings.items():
+            for suffix in (".png", ".pdf"):
+                with written_atomically(self.path / f"{name}{suffix}") as file:
+                    draw(file)
+        return [self.path / f"{name}.png" for name in drawings]
 
 
 def runs_table(outcomes: Sequence[Outcome]) -> pd.DataFrame:
@@ -188,6 +195,11 @@ def arguments(settings: Settings) -> dict[str, Any]:
         for name, value in asdict(settings).items()
         if name not in (*NOT_KEPT, "study")
     }
+
+
+def exact(value: float) -> str:
+    """All digits of a number, for the name of a file: 0, 0.2, 0.3333333."""
+    return repr(float(value)).removesuffix(".0")
 
 
 def k_of(settings: Settings) -> str:

@@ -67,6 +67,8 @@ def read_reviews(file: Path, text_column: str = "Review", rating_column: str = "
     Errors: InputError for what cannot be read, a missing column, a row without text or whole rating (all
     name the first such row), fewer than two rating values, too few rows to split.
     """
+    if text_column == rating_column:
+        raise InputError(f"--text-column and --rating-column both name {text_column!r}; they must be two columns")
     content = file.read_bytes()
     if not content:
         raise InputError(f"{file}: the file is empty")

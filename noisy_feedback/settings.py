@@ -15,9 +15,11 @@ LOSSES = (
     "dr-dpo",
 )
 DEPARTURES = ("labels", "noise", "order")
+HEADS = ("categorical", "scalar")
 NOISES = ("uniform", "adjacent", "pairs", "hard")
 # What a sweep combines beside seeds and ratios: columns of its tables, and the settings that they show.
 COMBINATION = {"preference_loss": "loss", "anchor": "anchor", "noise": "noise"}
+SEEDS_AT_ONCE = 10  # per stack or task: what a kill or a lost worker can cost, and what bounds the memory
 WITH_FLIP_RATE = ("conservative", "unbiased")
 
 
@@ -46,6 +48,7 @@ class Settings:
     use_cuda: bool
     ratio: float
     k: int
+    head: str
     noise: str
     loss: str
     anchor: float

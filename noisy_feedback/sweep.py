@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from typing import Any
 
 from filelock import FileLock, Timeout
 from tqdm import tqdm
@@ -11,18 +12,37 @@ from noisy_feedback.errors import InputError
 from noisy_feedback.experiment import Material, prepare, run_all
 from noisy_feedback.files import check_writable
 from noisy_feedback.results import Outcome, SweepFolder, runs_table
-from noisy_feedback.settings import Settings, Sweep, groups_of_seeds
+from noisy_feedback.settings import SEEDS_AT_ONCE, Settings, Sweep, groups_of_seeds
 from noisy_feedback.summary import summarise
 from noisy_feedback.training import one_thread
-
-SEEDS_AT_ONCE = 10  # per stack: what a kill can lose, and what bounds the memory
 
 
 def run_sweep(sweep: Sweep) -> None:
     """Run what is missing of a sweep, then write its tables and figures and print the summary."""
     check_writable(sweep.run.output)
-    material = prepare(sweep.run)
+    material = prepare(sweep.runs())
     folder = SweepFolder(sweep, material.origin)
+    with ExitStack() as stack:
+        client = None
+        if sweep.dask is not None and any(folder.find(run) is None for run in sweep.runs()):
+            from noisy_feedback.cluster import connected
+
+            client = stack.enter_context(connected(sweep.dask))
+        hold(folder, stack)
+        missing = [run for run in sweep.runs() if folder.find(run) is None]
+        print(f"sweep      {len(sweep.runs())} runs, of which {len(sweep.runs()) - len(missing)} are kept already")
+        if missing:
+            run_missing(sweep, missing, material, folder, client)
+        outcomes = [outcome for run in sweep.runs() if (outcome := folder.find(run)) is not None]
+        summary = summarise(runs_table(outcomes))
+        figures = folder.write_tables(outcomes, summary)
+    print(f"\n{report.summary_table(summary)}")
+    print(f"results    {folder.path}")
+    print(f"figures    {', '.join(str(figure) for figure in figures) or 'none: no epoch was run'}")
+
+
+def hold(folder: SweepFolder, stack: ExitStack) -> None:
+    """Hold the folder's lock until `stack` closes. Errors: InputError where another sweep holds it."""
     folder.path.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.path / ".lock")
     try:
@@ -31,35 +51,26 @@ def run_sweep(sweep: Sweep) -> None:
         raise InputError(
             f"another sweep is writing to {folder.path}; wait for it to end, or give another --output"
         ) from None
-    with lock:
-        missing = [run for run in sweep.runs() if folder.find(run) is None]
-        print(f"sweep      {len(sweep.runs())} runs, of which {len(sweep.runs()) - len(missing)} are kept already")
-        if missing:
-            run_missing(sweep, missing, material, folder)
-        outcomes = [outcome for run in sweep.runs() if (outcome := folder.find(run)) is not None]
-        summary = summarise(runs_table(outcomes))
-        folder.write_tables(outcomes, summary)
-    print(f"\n{report.summary_table(summary)}")
-    print(f"results    {folder.path}")
-    print(f"figures    {folder.path / 'curves.png'}, {folder.path / 'metrics.png'} (and .pdf)")
+    stack.callback(lock.release)
 
 
-def run_missing(sweep: Sweep, missing: Sequence[Settings], material: Material, folder: SweepFolder) -> None:
-    """Run the missing runs, here or on a cluster, and keep each; with one bar over all of it."""
-    with ExitStack() as stack:
-        client = None
-        if sweep.dask is not None:
-            from noisy_feedback import cluster
+def run_missing(
+    sweep: Sweep, missing: Sequence[Settings], material: Material, folder: SweepFolder, client: Any
+) -> None:
+    """Run the missing runs, here or by the client of a cluster, and keep each; with one bar over all of it."""
+    seeds = len({run.seed for run in missing})
+    epochs = seeds * sweep.run.epochs_t + len(missing) * sweep.run.epochs_f
+    with tqdm(total=epochs, unit=" epochs", desc="sweep") as bar:
+        if client is None:
+            groups = run_here(missing, material, bar)
+        else:
+            from noisy_feedback.cluster import run_on_cluster
 
-            client = stack.enter_context(cluster.connected(sweep.dask))
-        seeds = len({run.seed for run in missing})
-        epochs = seeds * sweep.run.epochs_t + len(missing) * sweep.run.epochs_f
-        bar = stack.enter_context(tqdm(total=epochs, unit=" epochs", desc="sweep"))
-        groups = cluster.run_on_cluster(client, missing, material) if client else run_here(missing, material, bar)
+            groups = run_on_cluster(client, missing, material)
         for outcomes in groups:
             for outcome in outcomes:
                 folder.keep(outcome)
-            if client:
+            if client is not None:
                 trained = len({outcome.settings.seed for outcome in outcomes})
                 bar.update(trained * sweep.run.epochs_t + len(outcomes) * sweep.run.epochs_f)
 

@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
+from threading import Event
 
 import numpy as np
 import torch
@@ -13,8 +14,16 @@ from torch.optim.adam import adam
 
 from noisy_feedback import metrics
 from noisy_feedback.errors import InputError
-from noisy_feedback.losses import Objective, anchored, cross_entropy, cross_entropy_slope, slope
-from noisy_feedback.regressor import Regressor, Workspace, backward, forward
+from noisy_feedback.losses import (
+    Objective,
+    anchored,
+    cross_entropy,
+    cross_entropy_slope,
+    slope,
+    squared_error,
+    squared_error_slope,
+)
+from noisy_feedback.regressor import Regressor, Workspace, backward, forward, most_likely_class
 
 TRAINING_RATE = 0.01
 TRAINING_BATCH = 64
@@ -76,6 +85,7 @@ class Recipe:
     learning_rate: float
     batch: int
     epochs: int
+    classes: int
 
 
 def train(
@@ -83,19 +93,23 @@ def train(
     embeddings: Tensor,
     learners: Sequence[Learner],
     epochs: int,
+    classes: int,
     workers: int = 1,
     progress: Progress = lambda runs: None,
 ) -> Fit:
-    """Learn ratings: cross-entropy, mean over batches of 64, Adam with learning rate 0.01.
+    """Learn ratings: cross-entropy, or with a scalar head squared error; Adam with learning rate 0.01.
 
-    One learner per run, whose examples are single reviews (n, 1); `embeddings` (n, d) serve all. `progress` is
-    told how many runs have finished one more epoch.
+    The mean over batches of 64. One learner per run, whose examples are single reviews (n, 1), of ratings
+    0..classes-1; `embeddings` (n, d) serve all. `progress` is told how many runs have finished one more epoch.
     """
+    scalar = regressor.widths[-1] == 1
+    loss, loss_slope = (squared_error, squared_error_slope) if scalar else (cross_entropy, cross_entropy_slope)
+    learners = [replace(learner, objective=anchored(loss, 0.0)) for learner in learners]
 
-    def mean_over_batch(_: Sequence[Objective], logits: Tensor, ratings: Tensor, __: Tensor | None) -> Tensor:
-        return cross_entropy_slope(logits, ratings) / logits.shape[1]
+    def mean_over_batch(_: Sequence[Objective], output: Tensor, ratings: Tensor, __: Tensor | None) -> Tensor:
+        return loss_slope(output, ratings) / output.shape[1]
 
-    recipe = Recipe(mean_over_batch, TRAINING_RATE, TRAINING_BATCH, epochs)
+    recipe = Recipe(mean_over_batch, TRAINING_RATE, TRAINING_BATCH, epochs, classes)
     return fit(regressor, embeddings, learners, recipe, workers, progress)
 
 
@@ -104,13 +118,14 @@ def fine_tune(
     embeddings: Tensor,
     learners: Sequence[Learner],
     epochs: int,
+    classes: int,
     learning_rate: float,
     batch: int,
     workers: int = 1,
     progress: Progress = lambda runs: None,
 ) -> Fit:
     """Learn preferences: each run's objective, summed over batches of lists that stand best first; else as `train`."""
-    recipe = Recipe(slope, learning_rate, batch, epochs)
+    recipe = Recipe(slope, learning_rate, batch, epochs, classes)
     return fit(regressor, embeddings, learners, recipe, workers, progress)
 
 
@@ -128,17 +143,34 @@ def fit(
     thread: a run's numbers depend neither on the piece it is in nor on how many cores there are.
     """
     most_first = sorted(range(len(learners)), key=lambda run: -len(learners[run].examples.rows))
-    size = len(learners) if embeddings.is_cuda else piece_size(learners, recipe.batch, embeddings.shape[1], workers)
+    if embeddings.is_cuda:
+        size = len(learners)
+    elif regressor.widths[-1] == 1:
+        size = 1  # products of single columns have other last bits in a stack
+    else:
+        size = piece_size(learners, recipe.batch, embeddings.shape[1], workers)
     pieces = [most_first[start : start + size] for start in range(0, len(most_first), size)]
 
+    stopped = Event()
+
+    def tell(runs: int) -> None:
+        if stopped.is_set():
+            raise InterruptedError("another piece of the stack ended early")
+        progress(runs)
+
     def fit_one(piece: list[int]) -> Fit:
-        return fit_piece(regressor.pick(piece), embeddings, [learners[run] for run in piece], recipe, progress)
+        return fit_piece(regressor.pick(piece), embeddings, [learners[run] for run in piece], recipe, tell)
 
     if len(pieces) == 1:
         fits = [fit_one(pieces[0])]
     else:
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            fits = list(pool.map(fit_one, pieces))
+            try:
+                fits = list(pool.map(fit_one, pieces))
+            except BaseException:  # Ctrl-C, or a loss that is not finite: the other threads end with their epoch
+                stopped.set()
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
     return put_together(fits, np.argsort(most_first).tolist())
 
 
@@ -174,7 +206,7 @@ def fit_piece(
     for number in range(1, recipe.epochs + 1):
         learnt = learn_one_epoch(stack, embeddings, learners, recipe)
         for run, learner in enumerate(learners):
-            matrix = validation_matrix(stack, run, embeddings, learner.validation)
+            matrix = validation_matrix(stack, run, embeddings, learner.validation, recipe.classes)
             validation = metrics.accuracy(matrix), metrics.precision_recall_f1(matrix)[2]
             epochs[run].append(Epoch(*learnt[run], *validation))
             check_finite(epochs[run])
@@ -202,18 +234,18 @@ def learn_one_epoch(
     """
     counts = [len(learner.examples.rows) for learner in learners]
     rows, ratings, reference = shuffled(learners, embeddings.device)  # (R, n, g) and (R, n, g, C), n the longest
-    logits = torch.zeros(*rows.shape, stack.networks.widths[-1], device=rows.device)  # (R, n, g, C)
+    logits = torch.zeros(*rows.shape, stack.networks.widths[-1], device=rows.device)  # (R, n, g, C or 1)
     for start in range(0, rows.shape[1], recipe.batch):
         for runs, size in equal_batches(counts, start, recipe.batch):
             here = (runs, slice(start, start + size))
             part = stack.part(runs, size * rows.shape[2])
-            part.workspace.load(embeddings, rows[here])
-            output = forward(part.networks, part.workspace)  # (R', B*g, C)
+            x = part.workspace.gather(embeddings, rows[here])  # (R', B*g, d)
+            output = forward(part.networks, x, part.workspace)  # (R', B*g, C)
             logits[here] = output.view(logits[here].shape)
             objectives = [learner.objective for learner in learners[runs]]
             held = None if reference is None else reference[here]
             downhill = recipe.slope(objectives, logits[here], ratings[here], held)  # (R', B, g, C)
-            backward(part.networks, part.workspace, downhill.reshape(output.shape), part.gradient)
+            backward(part.networks, x, part.workspace, downhill.reshape(output.shape), part.gradient)
             stack.step(runs)
     return [
         record(
@@ -221,15 +253,18 @@ def learn_one_epoch(
             logits[run : run + 1, :count],
             ratings[run : run + 1, :count],
             None if reference is None else reference[run : run + 1, :count],
+            recipe.classes,
         )
         for run, (learner, count) in enumerate(zip(learners, counts, strict=True))
     ]
 
 
-def record(objective: Objective, logits: Tensor, ratings: Tensor, reference: Tensor | None) -> tuple[float, float]:
+def record(
+    objective: Objective, logits: Tensor, ratings: Tensor, reference: Tensor | None, classes: int
+) -> tuple[float, float]:
     """Mean loss and accuracy of one run's lists (1, n, g, C). In that run's own shape: the last bits depend on it."""
     mean = objective(logits, ratings, reference).double().mean()
-    return mean.item(), (logits.argmax(-1) == ratings).double().mean().item()
+    return mean.item(), (most_likely_class(logits, classes) == ratings).double().mean().item()
 
 
 def shuffled(learners: Sequence[Learner], device: torch.device) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -269,12 +304,12 @@ def equal_batches(counts: Sequence[int], start: int, batch: int) -> Iterator[tup
         first = last
 
 
-def validation_matrix(stack: "Stack", run: int, embeddings: Tensor, validation: Examples) -> np.ndarray:
+def validation_matrix(stack: "Stack", run: int, embeddings: Tensor, validation: Examples, classes: int) -> np.ndarray:
     """Confusion matrix (C, C) of one run on its validation part."""
     part = stack.part(slice(run, run + 1), len(validation.rows))
-    part.workspace.inputs[0] = take(embeddings, validation.rows[:, 0]).unsqueeze(0)
-    predicted = forward(part.networks, part.workspace)[0].argmax(-1).cpu().numpy()
-    return metrics.confusion_matrix(validation.ratings[:, 0], predicted, part.networks.widths[-1])
+    x = take(embeddings, validation.rows[:, 0]).unsqueeze(0)
+    predicted = most_likely_class(forward(part.networks, x, part.workspace)[0], classes).cpu().numpy()
+    return metrics.confusion_matrix(validation.ratings[:, 0], predicted, classes)
 
 
 def take(embeddings: Tensor, rows: np.ndarray) -> Tensor:

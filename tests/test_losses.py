@@ -163,3 +163,18 @@ def test_the_divergence_is_pytorchs_and_zero_from_itself():
     known = torch.nn.functional.kl_div(now, before, log_target=True, reduction="none").sum((-1, -2))
     assert torch.allclose(losses.divergence(logits, before), known)
     assert torch.allclose(losses.divergence(logits, now), torch.zeros(2, 3, dtype=torch.double), atol=1e-12)
+
+
+def test_with_a_scalar_head_the_output_is_the_reward():
+    outputs = torch.tensor([[[[0.9], [0.3], [0.6]]]], dtype=torch.double)
+    for name, expected in HAND_COMPUTED.items():
+        assert named(name)(outputs, RATINGS).item() == pytest.approx(expected), name
+
+
+def test_the_squared_error_is_that_of_the_output_and_its_slope_autograds():
+    generator = torch.Generator().manual_seed(0)
+    output = torch.randn(2, 3, 1, 1, dtype=torch.double, generator=generator)
+    ratings = torch.tensor([[[0], [1], [2]], [[3], [4], [0]]])
+    assert torch.allclose(losses.squared_error(output, ratings), (output[..., 0, 0] - ratings[..., 0]) ** 2)
+    known = losses.slope([losses.anchored(losses.squared_error, 0.0)] * 2, output, ratings, None)
+    assert torch.allclose(losses.squared_error_slope(output, ratings), known)

@@ -89,3 +89,13 @@ def test_a_metric_that_is_not_defined_is_nan():
     found = metrics.evaluate(np.eye(5)[[2, 2]], np.array([2, 2]), LABELS)
     assert np.isnan(found.pairwise_accuracy)
     assert np.isnan(found.quadratic_weighted_kappa)
+
+
+def test_a_scalar_output_is_scored_by_its_distance_and_its_nearest_rating():
+    found = metrics.evaluate(np.array([[0.2], [3.6], [5.0]]), np.array([0, 4, 4]), LABELS)
+    assert found.accuracy == 1
+    assert found.mean_absolute_error == pytest.approx((0.2 + 0.4 + 1.0) / 3)
+
+
+def test_a_scalar_output_between_classes_is_between_their_stars():
+    assert metrics.expected_rating(np.array([[1.5], [-1.0], [3.0]]), np.array([1, 2, 10])).tolist() == [6, 0, 11]

@@ -136,6 +136,19 @@ def test_a_cell_of_a_sweep_over_remedies_equals_the_single_run(planted_data, tmp
     assert (folder_of(tmp_path / "sweep") / "change.png").stat().st_size > 1000
 
 
+def test_a_cell_with_a_scalar_head_equals_the_single_run(planted_data, tmp_path):
+    shared = ["--k", 2, "--head", "scalar", "--loss", "bradley-terry", "--ratio", 0.3]
+    run("multiclass/config.py", arguments(planted_data, tmp_path / "sweep", *shared, "--seeds", 7, 8, 9))
+    run("multiclass/main.py", arguments(planted_data, tmp_path / "single", *shared, "--seed", 8))
+    (alone,) = (tmp_path / "single").iterdir()
+    cell = folder_of(tmp_path / "sweep") / "runs" / "seed8_bradley-terry_anchor0_uniform_ratio0.3.json"
+    found, expected = json.loads(cell.read_text()), json.loads((alone / "run.json").read_text())
+    assert [found[stage] for stage in ("before", "best", "last")] == [
+        expected[stage] for stage in ("before", "best", "last")
+    ]
+    assert expected["before"]["pairwise_accuracy"] > 0.7  # it learns
+
+
 def test_an_anchor_keeps_the_model_near_what_it_was(planted_data, tmp_path):
     more = ["--k", 2, "--anchor", 0, 10, "--ratio", 0.8, "--seeds", 1, 2, 3]
     run("multiclass/config.py", arguments(planted_data, tmp_path, *more, epochs=("6", "30")))
@@ -224,7 +237,23 @@ def test_without_fine_tuning_there_are_tables_and_training_curves(planted_data, 
     assert set(pd.read_csv(folder_of(tmp_path) / "curves.csv")["phase"]) == {"training"}
 
 
-@pytest.mark.parametrize("bad", [["--seeds", "-1"], ["--seeds"], ["--ratio", "0", "1.2"], ["--dask", "nowhere:1"]])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        ["--seeds", "-1"],
+        ["--seeds"],
+        ["--ratio", "0", "1.2"],
+        ["--dask", "nowhere:1"],
+        ["--loss", "none-such"],
+        ["--anchor", "-1"],
+        ["--flip-rate", "2"],
+        ["--head", "scalar"],  # the study's loss needs a distribution
+        ["--head", "scalar", "--loss", "sigmoid", "--anchor", "1"],
+        ["--head", "scalar", "--loss", "sigmoid", "--noise", "uniform", "hard"],
+        ["--as-published", "nothing"],
+        ["--loss", "unbiased", "--flip-rate", "0.5"],
+    ],
+)
 def test_bad_arguments_are_one_line_and_leave_no_result(planted_data, tmp_path, bad):
     process = start("multiclass/config.py", arguments(planted_data, tmp_path / "output", *bad))
     _, err = process.communicate(timeout=60)

@@ -49,7 +49,9 @@ def train_runs(runs, epochs=3, n=300, workers=1):
         Learner(singles(ratings, np.arange(n)), singles(ratings, np.arange(300, 400)), generator)
         for generator in generators(runs, 1)
     ]
-    return train(new_regressor(DIMENSIONS, CLASSES, generators(runs, 0)), embeddings, learners, epochs, workers)
+    return train(
+        new_regressor(DIMENSIONS, CLASSES, generators(runs, 0)), embeddings, learners, epochs, CLASSES, workers
+    )
 
 
 def fine_tune_runs(start, runs, sizes, epochs=3, batch=51, workers=1):
@@ -66,7 +68,7 @@ def fine_tune_runs(start, runs, sizes, epochs=3, batch=51, workers=1):
         )
         for run in runs
     ]
-    return fine_tune(start, embeddings, learners, epochs, learning_rate=1e-3, batch=batch, workers=workers)
+    return fine_tune(start, embeddings, learners, epochs, CLASSES, learning_rate=1e-3, batch=batch, workers=workers)
 
 
 def test_training_finds_planted_ratings():
@@ -133,6 +135,35 @@ def test_a_fine_tuning_run_is_bit_equal_alone_and_among_runs_with_other_numbers_
         assert stack.epochs[run] == alone.epochs[0]
 
 
+@pytest.mark.parametrize("classes", [1, 2, 3, 5, 10])
+@pytest.mark.parametrize("n", [65, 129, 200])  # of the first two, the last batch is of one review
+def test_training_runs_are_bit_equal_whatever_the_number_of_classes(classes, n):
+    generator = np.random.default_rng(0)
+    embeddings = torch.from_numpy(generator.normal(size=(300, 384))).float()
+    ratings = generator.integers(max(classes, 2), size=300)
+
+    def fit_runs(runs):
+        learners = [
+            Learner(singles(ratings, np.arange(n)), singles(ratings, np.arange(200, 300)), np.random.default_rng(run))
+            for run in runs
+        ]
+        return train(new_regressor(384, classes, generators(runs, 0)), embeddings, learners, 2, max(classes, 2))
+
+    together = fit_runs(range(6)).last.parameters
+    assert all(torch.equal(together[run], fit_runs([run]).last.parameters[0]) for run in range(6))
+
+
+@pytest.mark.parametrize("batch", [64, 20])  # as many reviews as a whole batch, and as one that is cut short
+def test_a_validation_part_as_large_as_a_batch_leaves_the_embeddings_alone(batch):
+    embeddings, ratings = planted()
+    before = embeddings.clone()
+    learner = Learner(
+        singles(ratings, np.arange(84)), singles(ratings, np.arange(300, 300 + batch)), np.random.default_rng(0)
+    )
+    train(new_regressor(DIMENSIONS, CLASSES, generators([0], 0)), embeddings, [learner], 2, CLASSES)
+    assert torch.equal(embeddings, before)
+
+
 @pytest.mark.parametrize("dimensions", [384, 768])
 def test_runs_are_bit_equal_in_pieces_of_any_size_at_real_widths(dimensions, monkeypatch):
     generator = np.random.default_rng(0)
@@ -152,7 +183,7 @@ def test_runs_are_bit_equal_in_pieces_of_any_size_at_real_widths(dimensions, mon
             )
             for run in runs
         ]
-        return fine_tune(start, embeddings, learners, 2, learning_rate=1e-3, batch=128, workers=1)
+        return fine_tune(start, embeddings, learners, 2, 5, learning_rate=1e-3, batch=128, workers=1)
 
     alone = [tune([run]).last.parameters[0] for run in range(4)]
     monkeypatch.setattr(training, "CACHE", 2**30)  # the whole stack as one piece
@@ -203,7 +234,7 @@ def test_a_loss_that_is_not_finite_is_reported_and_not_a_result():
     embeddings, ratings = planted()
     learner = Learner(singles(ratings, np.arange(300)), singles(ratings, np.arange(300, 400)), np.random.default_rng(0))
     with pytest.raises(InputError, match="loss is nan"):
-        train(new_regressor(DIMENSIONS, CLASSES, generators([0], 0)), embeddings * float("nan"), [learner], 1)
+        train(new_regressor(DIMENSIONS, CLASSES, generators([0], 0)), embeddings * float("nan"), [learner], 1, CLASSES)
 
 
 def test_runs_with_batches_of_one_size_go_together_and_the_rest_alone():
