@@ -2,7 +2,8 @@
 
     python benchmarks/products.py
 
-`LARGE` in noisy_feedback/regressor.py is where its ratios leave 1 behind.
+The best of some tries: what a product can gain, before what a whole training makes of it (`LARGE` in
+noisy_feedback/regressor.py).
 """
 
 import time

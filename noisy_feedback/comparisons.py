@@ -10,7 +10,8 @@ def lists(ratings: np.ndarray, k: int, classes: int, generator: np.random.Genera
 
     `ratings` (n,) in 0..classes-1; returns row numbers (L, k+1), the best rating first. Which reviews of a
     rating are left out, and which ratings meet in a list, is uniform over what a largest set of lists
-    allows. Linear in n. Errors: InputError for k outside 1..classes-1, or where not one list is possible.
+    allows. Linear in n but for a logarithmic number of rounds of mixing. Errors: InputError for k outside
+    1..classes-1, or where not one list is possible.
     """
     if not 1 <= k < classes:
         raise InputError(

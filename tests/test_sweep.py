@@ -192,21 +192,42 @@ def test_a_damaged_run_is_computed_again(planted_data, finished, tmp_path):
     assert contents(tmp_path) == contents(finished[0])
 
 
+def kept_runs(output):
+    return len(list(Path(output).glob("sweep_*/runs/seed*.json")))
+
+
 def test_killed_at_random_moments_it_ends_with_the_same_bytes(planted_data, tmp_path):
-    more = ["--k", 2, "--seeds", *range(24), "--ratio", 0, 0.5]
+    more = ["--k", 2, "--seeds", *range(60), "--ratio", 0, 0.5]
     run("multiclass/config.py", arguments(planted_data, tmp_path / "calm", *more))
     given = arguments(planted_data, tmp_path / "killed", *more)
     moments = random.Random(0)
-    kept = []
-    for _ in range(4):
+    kept = [0]
+    for _ in range(3):
         process = start("multiclass/config.py", given)
-        time.sleep(2.5 + 2 * moments.random())
+        while kept_runs(tmp_path / "killed") == kept[-1] and process.poll() is None:
+            time.sleep(0.01)  # until it has kept something new
+        time.sleep(0.3 * moments.random())
         process.send_signal(signal.SIGKILL)
         process.communicate()
-        kept.append(len(list((tmp_path / "killed").glob("sweep_*/runs/seed*.json"))))
+        kept.append(kept_runs(tmp_path / "killed"))
+    assert 0 < kept[1] < kept[2] < kept[3]  # nothing finished is lost
+    assert kept[1] < 120  # it was under way
     run("multiclass/config.py", given)
-    assert kept == sorted(kept)  # nothing finished is lost
     assert contents(tmp_path / "killed") == contents(tmp_path / "calm")
+
+
+def test_ctrl_c_ends_a_sweep_soon_and_in_one_line(planted_data, tmp_path):
+    given = arguments(planted_data, tmp_path, "--seeds", *range(10), epochs=("100000", "1"))
+    process = start("multiclass/config.py", given, start_new_session=True)
+    while not list(tmp_path.glob("sweep_*/.lock")):
+        time.sleep(0.05)
+        assert process.poll() is None
+    time.sleep(1)  # it trains
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=10)
+    assert process.returncode == 130
+    assert err.splitlines()[-1] == "config.py: interrupted; files already written are whole"
+    assert "Traceback" not in err
 
 
 def test_a_second_sweep_into_the_same_folder_says_so_and_stops(planted_data, tmp_path):
@@ -259,10 +280,15 @@ def test_bad_arguments_are_one_line_and_leave_no_result(planted_data, tmp_path, 
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert len(err.splitlines()) == 1
-    assert not list(tmp_path.glob("output/sweep_*/*.csv"))
+    assert not list(tmp_path.glob("output/*"))
 
 
-def test_the_figures_are_not_blank_and_the_planted_trend_shows(finished):
+def test_neither_phase_leaves_tables_and_no_curves(planted_data, tmp_path):
+    out = run("multiclass/config.py", arguments(planted_data, tmp_path, "--seeds", 4, 5, epochs=("0", "0")))
+    assert out.rstrip().splitlines()[-1] == "figures    none: no epoch was run"
+
+
+def test_the_figures_are_not_blank_and_the_planted_trend_is_in_what_they_show(finished):
     from matplotlib.image import imread
 
     output, _ = finished
