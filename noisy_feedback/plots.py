@@ -99,7 +99,7 @@ def draw_curve_panel(axes: Axes, training: pd.DataFrame, fine_tuning: pd.DataFra
         rows = fine_tuning[fine_tuning["ratio"] == ratio]
         draw_band(axes, rows, length, color=color, linestyle=line, label=f"noise={ratio:g}")
     mark_fine_tuning(
-        axes, length, 0 if fine_tuning.empty else int(fine_tuning["epoch"].max()), "fine-tuning,\nfrom the best epoch"
+        axes, length, 0 if fine_tuning.empty else int(fine_tuning["epoch"].max()), "fine-tuning, from\nthe best epoch"
     )
 
 
@@ -207,11 +207,11 @@ def mark_fine_tuning(axes: Axes, training: int, fine_tuning: int, text: str) -> 
     axes.axvline(training + 0.5, color=GREY, linewidth=0.6, linestyle=":")
     axes.annotate(
         text,
-        (training + 0.5, 1),
-        (3, -1),
+        (training + 0.5, 0),
+        (3, 3),
         color=GREY,
         fontsize=7,
-        va="top",
+        va="bottom",
         xycoords=("data", "axes fraction"),
         textcoords="offset points",
     )
