@@ -1,6 +1,7 @@
 """Whole files or none: everything that is written goes to a temporary name first."""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,5 +40,8 @@ def check_writable(folder: Path) -> None:
         existing = existing.parent
     if not existing.is_dir():
         raise InputError(f"--output {folder}: {existing} is not a folder; name another one")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        raise InputError(f"--output {folder}: {existing} cannot be written; name another folder")
+    try:
+        with tempfile.TemporaryDirectory(dir=existing):
+            pass  # permission bits do not tell all: root, read-only and virtual file systems
+    except OSError as error:
+        raise InputError(f"--output {folder}: {existing} cannot be written ({error.strerror}); name another") from None

@@ -153,5 +153,7 @@ class PhaseBars:
     def advance(self, phase: str, runs: int) -> None:
         """`runs` runs have finished one more epoch of `phase`."""
         if phase not in self.bars:
+            for finished in self.bars.values():
+                finished.close()
             self.bars[phase] = tqdm(total=self.epochs[phase], desc=phase.replace("_", "-"), unit=" epochs", leave=False)
         self.bars[phase].update(runs)

@@ -246,6 +246,15 @@ def test_a_second_sweep_into_the_same_folder_says_so_and_stops(planted_data, tmp
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system that nobody can write, root included")
+def test_a_folder_that_nobody_can_write_is_refused_before_the_work(planted_data):
+    process = start("multiclass/main.py", arguments(planted_data, "/proc/nope"))
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert err.startswith("main.py: error: --output /proc/nope: /proc cannot be written")
+    assert len(err.splitlines()) == 1
+
+
 def test_one_seed_has_no_interval_and_no_test(planted_data, tmp_path):
     run("binary/config.py", arguments(planted_data, tmp_path, "--seeds", 4, "--ratio", 0, 0.5))
     summary = pd.read_csv(folder_of(tmp_path) / "summary.csv")
