@@ -4,16 +4,19 @@ import argparse
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
 from noisy_feedback.errors import InputError
+from noisy_feedback.rerun import Record, make_again, read_record
 from noisy_feedback.settings import DEPARTURES, HEADS, LOSSES, NOISES, WITH_FLIP_RATE, Settings, Study, Sweep
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 SEEDS = [84, 42, 21, 2, 1]
 RATIOS = [0.0, 0.2, 0.4, 0.6, 0.8]
 POOLINGS = ("model", "cls", "mean")
+WITH_RERUN = ("--rerun", "--path", "--pc", "--use-cuda", "--output", "--dask")  # change no number of a result
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -39,13 +42,17 @@ def run_main(study: Study) -> int:
     )
     add_study_arguments(parser, study, one_run=True)
     add_own_arguments(parser, study, one_run=True)
-    settings = to_settings(study, vars(parser.parse_args()))
-    check_remedies(parser, settings, [settings.loss], [settings.anchor], [settings.noise])
 
-    def work() -> None:
+    def work() -> bool | None:
+        arguments, record = parse(parser, study)
+        settings = to_settings(study, arguments)
+        check_remedies(parser, settings, [settings.loss], [settings.anchor], [settings.noise])
         from noisy_feedback.experiment import run  # imports torch: only once the arguments are known to be right
 
+        if record:
+            return make_again(record, settings, run)
         run(settings)
+        return None
 
     return guarded(parser.prog, work)
 
@@ -58,26 +65,50 @@ def run_config(study: Study) -> int:
     )
     add_study_arguments(parser, study, one_run=False)
     add_own_arguments(parser, study, one_run=False)
-    arguments = vars(parser.parse_args())
-    swept = {name: arguments.pop(name) for name in ("loss", "anchor", "noise", "ratio")}
-    seeds, dask = arguments.pop("seeds"), arguments.pop("dask")
-    first = {name: values[0] for name, values in swept.items()}
-    shared = to_settings(study, {**arguments, **first, "seed": seeds[0]})
-    check_remedies(parser, shared, swept["loss"], swept["anchor"], swept["noise"])
-    sweep = Sweep(shared, seeds, swept["loss"], swept["anchor"], swept["noise"], swept["ratio"], dask)
 
-    def work() -> None:
+    def work() -> bool | None:
+        arguments, record = parse(parser, study)
+        swept = {name: arguments.pop(name) for name in ("loss", "anchor", "noise", "ratio")}
+        seeds, dask = arguments.pop("seeds"), arguments.pop("dask")
+        first = {name: values[0] for name, values in swept.items()}
+        shared = to_settings(study, {**arguments, **first, "seed": seeds[0]})
+        check_remedies(parser, shared, swept["loss"], swept["anchor"], swept["noise"])
+        sweep = Sweep(shared, seeds, swept["loss"], swept["anchor"], swept["noise"], swept["ratio"], dask)
         from noisy_feedback.sweep import run_sweep
 
+        if record:
+            return make_again(record, shared, lambda settings: run_sweep(replace(sweep, run=settings)))
         run_sweep(sweep)
+        return None
 
     return guarded(parser.prog, work)
 
 
-def guarded(program: str, work: Callable[[], None]) -> int:
-    """Do the work; turn what a user can cause into one line. Returns the exit status."""
+def parse(parser: OneLineParser, study: Study) -> tuple[dict[str, Any], Record | None]:
+    """The arguments by name; with --rerun those of the folder that it names, and what that folder says."""
+    first_look = OneLineParser(prog=parser.prog, allow_abbrev=False, add_help=False)
+    first_look.add_argument("--rerun", type=Path)
+    folder = first_look.parse_known_args()[0].rerun
+    given = sys.argv[1:]
+    if folder is None:
+        record = None
+    else:
+        others = [word for word in given if word.startswith("--") and word.partition("=")[0] not in WITH_RERUN]
+        if others:
+            parser.error(
+                f"--rerun takes its options from the folder; beside it there may be {' '.join(WITH_RERUN[1:])}"
+            )
+        record = read_record(folder, parser.prog, study)
+        given = [*record.options(), *given]
+    arguments = vars(parser.parse_args(given))
+    del arguments["rerun"]
+    return arguments, record
+
+
+def guarded(program: str, work: Callable[[], bool | None]) -> int:
+    """Do the work; turn what a user can cause into one line. The exit status: 1 where the work says False."""
     try:
-        work()
+        return 1 if work() is False else 0
     except InputError as error:
         return complain(program, str(error))
     except OSError as error:
@@ -85,7 +116,6 @@ def guarded(program: str, work: Callable[[], None]) -> int:
     except KeyboardInterrupt:
         print(f"{program}: interrupted; files already written are whole", file=sys.stderr)
         return 130
-    return 0
 
 
 def complain(program: str, message: str) -> int:
@@ -206,6 +236,12 @@ def add_own_arguments(parser: argparse.ArgumentParser, study: Study, one_run: bo
         help="how token vectors become one: as the checkpoint says, the [CLS] vector, or their mean",
     )
     group.add_argument("--shuffle", action="store_true", help="permute the rows first (seeded): for sorted files")
+    group.add_argument(
+        "--rerun",
+        type=Path,
+        metavar="FOLDER",
+        help="make a results folder again, with the options it was made with, and tell what differs (exit status 1)",
+    )
     group.add_argument("-h", "--help", action="help", help="show this and leave")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from noisy_feedback.errors import InputError
+from noisy_feedback.files import sha256_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -163,11 +164,3 @@ def digest_of_folder(folder: Path) -> str:
     for file in sorted({file for pattern in MODEL_FILES for file in folder.rglob(pattern)}):
         digest.update(f"{file.relative_to(folder).as_posix()}\0{sha256_of(file)}\n".encode())
     return digest.hexdigest()
-
-
-def sha256_of(file: Path) -> str:
-    try:
-        with file.open("rb") as content:
-            return hashlib.file_digest(content, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"{file}: {error.strerror}") from None

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -49,8 +50,8 @@ class Feedback:
     of: int
 
 
-def run(settings: Settings) -> Outcome:
-    """One run of the study, told on the screen and left in `settings.output`."""
+def run(settings: Settings) -> Path:
+    """One run of the study, told on the screen and left in a folder in `settings.output`; gives that folder."""
     check_writable(settings.output)
     material = prepare([settings])
     with one_thread() as cores, report.PhaseBars(training=settings.epochs_t, fine_tuning=settings.epochs_f) as bars:
@@ -58,7 +59,7 @@ def run(settings: Settings) -> Outcome:
     folder = results.save_run(outcome, regressor, material.origin)
     print(report.outcome(outcome, material.labels.tolist()))
     print(f"results    {folder}")
-    return outcome
+    return folder
 
 
 def run_all(

@@ -1,5 +1,6 @@
 """Whole files or none: everything that is written goes to a temporary name first."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -45,3 +46,12 @@ def check_writable(folder: Path) -> None:
             pass  # permission bits do not tell all: root, read-only and virtual file systems
     except OSError as error:
         raise InputError(f"--output {folder}: {existing} cannot be written ({error.strerror}); name another") from None
+
+
+def sha256_of(file: Path) -> str:
+    """Hexadecimal SHA-256 of a file's content. Errors: InputError where it cannot be read."""
+    try:
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror}") from None

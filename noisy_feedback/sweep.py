@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
@@ -17,8 +18,8 @@ from noisy_feedback.summary import summarise
 from noisy_feedback.training import one_thread
 
 
-def run_sweep(sweep: Sweep) -> None:
-    """Run what is missing of a sweep, then write its tables and figures and print the summary."""
+def run_sweep(sweep: Sweep) -> Path:
+    """Run what is missing of a sweep, write its tables and figures, print the summary; gives the sweep's folder."""
     check_writable(sweep.run.output)
     material = prepare(sweep.runs())
     folder = SweepFolder(sweep, material.origin)
@@ -39,6 +40,7 @@ def run_sweep(sweep: Sweep) -> None:
     print(f"\n{report.summary_table(summary)}")
     print(f"results    {folder.path}")
     print(f"figures    {', '.join(str(figure) for figure in figures) or 'none: no epoch was run'}")
+    return folder.path
 
 
 def hold(folder: SweepFolder, stack: ExitStack) -> None:

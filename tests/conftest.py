@@ -1,16 +1,23 @@
 """What several test files share: reviews that are learnt at a glance, and the scripts as a user starts them."""
 
+import contextlib
 import csv
+import importlib.util
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is imported: so before any test is
+
+from noisy_feedback.cli import run_config, run_main
 
 ROOT = Path(__file__).parents[1]
 
@@ -31,12 +38,13 @@ def write_planted(folder, ratings=None, dimensions=16):
     return file
 
 
-def start(study, *arguments, python=(), **environment):
-    """`python main.py ...` in the folder of a study, not waited for."""
+def start(script, *arguments, python=(), session=False, **environment):
+    """`python main.py ...` in the folder of a study, not waited for, in a session of its own if told so."""
     return subprocess.Popen(
-        [sys.executable, *python, "main.py", *map(str, arguments)],
-        cwd=ROOT / study,
+        [sys.executable, *python, Path(script).name, *map(str, arguments)],
+        cwd=ROOT / Path(script).parent,
         env={**os.environ, **environment},
+        start_new_session=session,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -52,7 +60,43 @@ def finished(process):
     return screen, error
 
 
+def arguments(data, output, *more, epochs=("6", "6")):
+    """The options of a small run or sweep on given embeddings."""
+    given = ["--path", data, "--pc", "--output", output, "--epochs-t", epochs[0], "--epochs-f", epochs[1], *more]
+    return [str(part) for part in given]
+
+
+def run(script, given, status=0):
+    """The script's program, in this process: starting Python and its libraries anew would take most of the time."""
+    spec = importlib.util.spec_from_file_location("script", ROOT / script)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    program = run_config if Path(script).name == "config.py" else run_main
+    with (
+        mock.patch.object(sys, "argv", [Path(script).name, *given]),
+        contextlib.chdir(ROOT / Path(script).parent),
+        contextlib.redirect_stdout(io.StringIO()) as out,
+    ):
+        assert program(module.STUDY) == status
+    return out.getvalue()
+
+
 @pytest.fixture(scope="session")
 def planted(tmp_path_factory):
     """A planted file of 400 reviews, for tests that only read."""
     return write_planted(tmp_path_factory.mktemp("planted"))
+
+
+@pytest.fixture(scope="session")
+def planted_data(tmp_path_factory):
+    """A file of 1,000 reviews whose embeddings tell the rating, with some error, so that feedback noise can do harm."""
+    folder = tmp_path_factory.mktemp("data")
+    generator = np.random.default_rng(0)
+    ratings = generator.choice(5, size=1000, p=[0.1, 0.1, 0.15, 0.3, 0.35])
+    position = ratings[:, None] + 0.8 * generator.normal(size=(1000, 1))
+    directions = generator.normal(size=(1, 16))
+    vectors = position * directions + 0.3 * generator.normal(size=(1000, 16))
+    rows = pd.DataFrame({"Review": [f"review {n}" for n in range(1000)], "Rating": ratings + 1})
+    rows.to_csv(folder / "reviews.csv", index=False)
+    torch.save(torch.from_numpy(vectors).float(), folder / "embeddings.pt")
+    return folder / "reviews.csv"

@@ -120,7 +120,7 @@ def test_binary_pairs_have_no_k(refused):
 
 
 def test_a_wrong_argument_ends_the_program_with_status_2(tmp_path):
-    process = start("multiclass", "--ratio", "1.5", "--output", tmp_path / "results")
+    process = start("multiclass/main.py", "--ratio", "1.5", "--output", tmp_path / "results")
     assert process.communicate() == ("", "main.py: error: argument --ratio: 1.5 is outside 0..1 (see --help)\n")
     assert process.returncode == 2
 
@@ -139,7 +139,7 @@ def test_a_missing_path_is_named(refused, data):
 
 
 def test_a_missing_path_ends_the_program_with_status_2(data):
-    process = start("binary", "--path", data / "nowhere", "--output", data / "results")
+    process = start("binary/main.py", "--path", data / "nowhere", "--output", data / "results")
     _, error = process.communicate()
     assert error == f"main.py: error: --path {data / 'nowhere'}: no such file or folder\n"
     assert process.returncode == 2
@@ -379,7 +379,7 @@ def ctrl_c():
 def interrupted(tmp_path, ctrl_c):
     """A script that was sent Ctrl-C in the middle of its training: the lines on stderr, and the exit status."""
     file = write_planted(tmp_path / "data")
-    process = start("multiclass", "--path", file, "--pc", "--epochs-t", 10**6, "--output", tmp_path / "results")
+    process = start("multiclass/main.py", "--path", file, "--pc", "--epochs-t", 10**6, "--output", tmp_path / "results")
     error = b""
     while b"[00:01<" not in error and (more := os.read(process.stderr.fileno(), 10_000)):
         error += more

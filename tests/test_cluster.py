@@ -10,7 +10,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from tests.test_sweep import arguments, contents, planted_data, run, start  # noqa: F401 (a fixture among them)
+from tests.conftest import arguments, run, start
+from tests.test_sweep import contents
 
 SWEEP = ["--k", 2, "--seeds", *range(6), "--ratio", 0, 0.5]
 
@@ -42,14 +43,14 @@ def cluster():
         yield address, workers
 
 
-def test_a_cluster_gives_the_same_bytes_as_this_machine(planted_data, cluster, tmp_path):  # noqa: F811
+def test_a_cluster_gives_the_same_bytes_as_this_machine(planted_data, cluster, tmp_path):
     address, _ = cluster
     run("multiclass/config.py", arguments(planted_data, tmp_path / "here", *SWEEP))
     run("multiclass/config.py", arguments(planted_data, tmp_path / "there", *SWEEP, "--dask", address))
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
 
 
-def test_a_worker_killed_half_way_costs_a_retry(planted_data, cluster, tmp_path):  # noqa: F811
+def test_a_worker_killed_half_way_costs_a_retry(planted_data, cluster, tmp_path):
     address, workers = cluster
     epochs = ("150", "30")
     run("multiclass/config.py", arguments(planted_data, tmp_path / "here", *SWEEP, epochs=epochs))
@@ -69,9 +70,9 @@ def test_a_worker_killed_half_way_costs_a_retry(planted_data, cluster, tmp_path)
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
 
 
-def test_a_local_cluster_needs_no_address(planted_data, tmp_path):  # noqa: F811
+def test_a_local_cluster_needs_no_address(planted_data, tmp_path):
     more = ["--k", 2, "--seeds", 0, 1, "--ratio", 0, 0.5, "--dask", "local"]
-    process = start("multiclass/config.py", arguments(planted_data, tmp_path, *more))
+    process = start("multiclass/config.py", *arguments(planted_data, tmp_path, *more))
     _, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     assert len(list(tmp_path.glob("sweep_*/runs/*.json"))) == 4

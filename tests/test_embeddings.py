@@ -248,7 +248,7 @@ def second(encoder, tmp_path_factory):
     said = []
 
     def until_the_other_waits(chunks):
-        process = start("multiclass", "--path", file, "--epochs-t", 1, "--output", data / "results")
+        process = start("multiclass/main.py", "--path", file, "--epochs-t", 1, "--output", data / "results")
         said.append(process.stderr.readline())
         yield from chunks
         said.append(process)

@@ -25,7 +25,7 @@ from tests.conftest import ROOT, finished, start
 
 EPOCHS_T, EPOCHS_F = 15, 6
 COMMON = ("--pc", "--epochs-t", EPOCHS_T, "--epochs-f", EPOCHS_F)
-K3 = ("multiclass", *COMMON, "--ratio", "0.2", "--k", "3")
+K3 = ("multiclass/main.py", *COMMON, "--ratio", "0.2", "--k", "3")
 STUDIES = ["multiclass, k=3", "multiclass, k=1", "binary"]
 KEPT = ["run.json", "curves.csv", "model.safetensors"]
 
@@ -52,11 +52,14 @@ def runs(planted, tmp_path_factory):
     """Runs on planted reviews, all started at once."""
     commands = {
         "multiclass, k=3": (K3, {}),
-        "multiclass, k=1": (("multiclass", *COMMON), {}),
-        "binary": (("binary", *COMMON, "--ratio", "0.31"), {}),
+        "multiclass, k=1": (("multiclass/main.py", *COMMON), {}),
+        "binary": (("binary/main.py", *COMMON, "--ratio", "0.31"), {}),
         "on one thread": (K3, {"OMP_NUM_THREADS": "1"}),
         "on two threads": (K3, {"OMP_NUM_THREADS": "2"}),
-        "not fine-tuned": (("multiclass", "--pc", "--epochs-t", EPOCHS_T, "--epochs-f", 0, "--ratio", "0.2"), {}),
+        "not fine-tuned": (
+            ("multiclass/main.py", "--pc", "--epochs-t", EPOCHS_T, "--epochs-f", 0, "--ratio", "0.2"),
+            {},
+        ),
     }
     outputs = {name: tmp_path_factory.mktemp("results") for name in commands}
     processes = {
@@ -79,7 +82,7 @@ def leave_out_stored(folder, names):
 def sample_run(sample_folder, tmp_path_factory):
     """A run with all defaults but the noise on a copy of the bundled sample: it has to embed."""
     output = tmp_path_factory.mktemp("results")
-    return result_of(start("multiclass", "--path", sample_folder, "--ratio", "0.2", "--output", output), output)
+    return result_of(start("multiclass/main.py", "--path", sample_folder, "--ratio", "0.2", "--output", output), output)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +90,7 @@ def sample_run_again(sample_run, sample_folder, tmp_path_factory):
     """The same, forbidden to embed, with every import told on stderr."""
     output = tmp_path_factory.mktemp("results")
     command = ("--path", sample_folder, "--ratio", "0.2", "--pc", "--output", output)
-    return result_of(start("multiclass", *command, python=("-X", "importtime")), output)
+    return result_of(start("multiclass/main.py", *command, python=("-X", "importtime")), output)
 
 
 # --- the screen

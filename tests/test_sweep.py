@@ -1,70 +1,18 @@
 """The sweep as its users see it: cells equal single runs, kills cost little, more seeds extend, two at once stop."""
 
-import contextlib
-import importlib.util
-import io
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
-from unittest import mock
 
-import numpy as np
 import pandas as pd
 import pytest
-import torch
 
-from noisy_feedback.cli import run_config, run_main
+from tests.conftest import arguments, run, start
 
-ROOT = Path(__file__).parent.parent
 TABLES = ("settings.json", "runs.csv", "curves.csv", "summary.csv")
 FIGURES = ("curves.png", "curves.pdf", "metrics.png", "metrics.pdf")
-
-
-@pytest.fixture(scope="module")
-def planted_data(tmp_path_factory):
-    """A data folder whose embeddings tell the rating, with some error, so that feedback noise can do harm."""
-    folder = tmp_path_factory.mktemp("data")
-    generator = np.random.default_rng(0)
-    ratings = generator.choice(5, size=1000, p=[0.1, 0.1, 0.15, 0.3, 0.35])
-    position = ratings[:, None] + 0.8 * generator.normal(size=(1000, 1))
-    directions = generator.normal(size=(1, 16))
-    vectors = position * directions + 0.3 * generator.normal(size=(1000, 16))
-    rows = pd.DataFrame({"Review": [f"review {n}" for n in range(1000)], "Rating": ratings + 1})
-    rows.to_csv(folder / "reviews.csv", index=False)
-    torch.save(torch.from_numpy(vectors).float(), folder / "embeddings.pt")
-    return folder / "reviews.csv"
-
-
-def arguments(data, output, *more, epochs=("6", "6")):
-    given = ["--path", data, "--pc", "--output", output, "--epochs-t", epochs[0], "--epochs-f", epochs[1], *more]
-    return [str(part) for part in given]
-
-
-def start(script, given, **options):
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    command = [sys.executable, Path(script).name, *given]
-    return subprocess.Popen(command, cwd=ROOT / Path(script).parent, env=environment, **pipes, **options)
-
-
-def run(script, given):
-    """The script's program, in this process: starting Python and its libraries anew would take most of the time."""
-    spec = importlib.util.spec_from_file_location("script", ROOT / script)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    program = run_config if Path(script).name == "config.py" else run_main
-    with (
-        mock.patch.object(sys, "argv", [Path(script).name, *given]),
-        contextlib.chdir(ROOT / Path(script).parent),
-        contextlib.redirect_stdout(io.StringIO()) as out,
-    ):
-        assert program(module.STUDY) == 0
-    return out.getvalue()
 
 
 def folder_of(output):
@@ -202,7 +150,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(planted_data, tmp_
     moments = random.Random(0)
     kept = [0]
     for _ in range(3):
-        process = start("multiclass/config.py", given)
+        process = start("multiclass/config.py", *given)
         while kept_runs(tmp_path / "killed") == kept[-1] and process.poll() is None:
             time.sleep(0.01)  # until it has kept something new
         time.sleep(0.3 * moments.random())
@@ -217,7 +165,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_bytes(planted_data, tmp_
 
 def test_ctrl_c_ends_a_sweep_soon_and_in_one_line(planted_data, tmp_path):
     given = arguments(planted_data, tmp_path, "--seeds", *range(10), epochs=("100000", "1"))
-    process = start("multiclass/config.py", given, start_new_session=True)
+    process = start("multiclass/config.py", *given, session=True)
     while not list(tmp_path.glob("sweep_*/.lock")):
         time.sleep(0.05)
         assert process.poll() is None
@@ -231,12 +179,12 @@ def test_ctrl_c_ends_a_sweep_soon_and_in_one_line(planted_data, tmp_path):
 
 def test_a_second_sweep_into_the_same_folder_says_so_and_stops(planted_data, tmp_path):
     given = arguments(planted_data, tmp_path, "--seeds", *range(10), epochs=("2000", "1"))
-    first = start("multiclass/config.py", given)
+    first = start("multiclass/config.py", *given)
     try:
         while not list(tmp_path.glob("sweep_*/.lock")):
             time.sleep(0.05)
             assert first.poll() is None
-        second = start("multiclass/config.py", given)
+        second = start("multiclass/config.py", *given)
         _, err = second.communicate(timeout=60)
     finally:
         first.kill()
@@ -248,7 +196,7 @@ def test_a_second_sweep_into_the_same_folder_says_so_and_stops(planted_data, tmp
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system that nobody can write, root included")
 def test_a_folder_that_nobody_can_write_is_refused_before_the_work(planted_data):
-    process = start("multiclass/main.py", arguments(planted_data, "/proc/nope"))
+    process = start("multiclass/main.py", *arguments(planted_data, "/proc/nope"))
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert err.startswith("main.py: error: --output /proc/nope: /proc cannot be written")
@@ -284,7 +232,7 @@ def test_without_fine_tuning_there_are_tables_and_training_curves(planted_data, 
     ],
 )
 def test_bad_arguments_are_one_line_and_leave_no_result(planted_data, tmp_path, bad):
-    process = start("multiclass/config.py", arguments(planted_data, tmp_path / "output", *bad))
+    process = start("multiclass/config.py", *arguments(planted_data, tmp_path / "output", *bad))
     _, err = process.communicate(timeout=60)
     assert process.returncode == 2
     assert len(err.splitlines()) == 1
