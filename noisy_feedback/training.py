@@ -1,7 +1,7 @@
 """Train and fine-tune a stack of regressors."""
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -165,8 +165,11 @@ def fit(
         fits = [fit_one(pieces[0])]
     else:
         with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            futures = [pool.submit(fit_one, piece) for piece in pieces]
             try:
-                fits = list(pool.map(fit_one, pieces))
+                for future in wait(futures, return_when=FIRST_EXCEPTION).done:
+                    future.result()  # raises, if it was this one that failed
+                fits = [future.result() for future in futures]
             except BaseException:  # Ctrl-C, or a loss that is not finite: the other threads end with their epoch
                 stopped.set()
                 pool.shutdown(wait=False, cancel_futures=True)

@@ -1,5 +1,5 @@
 from collections import Counter
-from itertools import product
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -57,6 +57,53 @@ def test_every_way_to_share_ratings_among_lists_is_equally_likely():
     assert stats.chisquare(list(drawn.values())).pvalue > 1e-3
 
 
+def matchings(counts, size):
+    """Every way to make lists of `size` different ratings out of all reviews, as sets of sets of row numbers."""
+    ratings = np.repeat(np.arange(len(counts)), counts)
+
+    def cover(left):
+        if not left:
+            yield frozenset()
+            return
+        first, *others = left
+        for rest in combinations(others, size - 1):
+            if len({ratings[row] for row in (first, *rest)}) == size:
+                for more in cover([row for row in others if row not in rest]):
+                    yield more | {frozenset((first, *rest))}
+
+    return ratings, set(cover(list(range(len(ratings)))))
+
+
+@pytest.mark.parametrize(
+    ("counts", "k", "ways"), [((2, 2, 2), 1, 8), ((2, 2, 1, 1), 1, 10), ((2, 2, 1, 1), 2, 4), ((3, 3), 1, 6)]
+)
+def test_every_set_of_lists_that_uses_all_reviews_is_equally_likely(counts, k, ways):
+    ratings, possible = matchings(counts, k + 1)
+    assert len(possible) == ways
+    generator = np.random.default_rng(0)
+    drawn = Counter(
+        frozenset(map(frozenset, comparisons.lists(ratings, k, len(counts), generator).tolist())) for _ in range(6000)
+    )
+    assert set(drawn) == possible
+    assert stats.chisquare(list(drawn.values())).pvalue > 1e-3
+
+
+def test_every_pair_three_stars_apart_is_equally_likely():
+    stars = np.array([1, 1, 1, 4, 4, 2, 5, 5])  # 2 of 3 rows of one star meet 2 of four stars; row 5 meets 6 or 7
+    generator = np.random.default_rng(0)
+    drawn = Counter(frozenset(map(tuple, comparisons.pairs(stars, 3, generator).tolist())) for _ in range(6000))
+    assert len(drawn) == 6 * 2
+    assert stats.chisquare(list(drawn.values())).pvalue > 1e-3
+
+
+def test_lists_stand_in_random_order():
+    ratings = np.arange(6) % 2
+    generator = np.random.default_rng(0)
+    first = Counter(comparisons.lists(ratings, 1, 2, generator)[0, 0] for _ in range(3000))
+    assert stats.chisquare(list(first.values())).pvalue > 1e-3
+    assert len(first) == 3
+
+
 def test_every_review_of_a_rating_is_equally_likely_to_be_used():
     ratings = np.array([0] * 12 + [1] * 3)
     generator = np.random.default_rng(0)
@@ -91,12 +138,12 @@ def test_the_same_generator_state_gives_the_same_lists():
 
 @pytest.mark.parametrize("k", [0, 5, 9])
 def test_k_outside_the_scale_is_refused_by_name(k):
-    with pytest.raises(InputError, match=f"--k {k}: .*k must be 1 to 4"):
+    with pytest.raises(InputError, match=f"^--k {k}: a list needs {k + 1} different .* are 5; k must be 1 to 4$"):
         comparisons.lists(np.arange(50) % 5, k, 5, np.random.default_rng(0))
 
 
 def test_too_few_different_ratings_for_one_list_are_refused():
-    with pytest.raises(InputError, match="no list of 4 different ratings"):
+    with pytest.raises(InputError, match="no list of 4 different ratings can be made: only 3 occur"):
         comparisons.lists(np.arange(50) % 3, 3, 5, np.random.default_rng(0))
 
 
@@ -129,5 +176,5 @@ def test_on_a_longer_scale_pairs_are_a_largest_matching(counts):
 
 
 def test_no_pair_three_apart_is_refused():
-    with pytest.raises(InputError, match="no pair of ratings exactly 3 stars apart"):
+    with pytest.raises(InputError, match=r"no pair of ratings exactly 3 stars apart .* 1, 2, 3 "):
         comparisons.pairs(np.array([1, 2, 3, 3]), 3, np.random.default_rng(0))

@@ -54,11 +54,13 @@ def test_gradients_agree_with_finite_differences(loss, k):
     assert torch.autograd.gradcheck(lambda x: loss(x, ratings), logits.requires_grad_())
 
 
-@pytest.mark.parametrize("loss", [losses.study, losses.cross_entropy])
-def test_a_list_has_the_same_loss_whatever_stands_beside_it(loss):
-    logits, ratings = random_lists(k=2)
-    alone = loss(logits[1:2, 2:3], ratings[1:2, 2:3])
-    assert torch.equal(loss(logits, ratings)[1:2, 2:3], alone)
+@pytest.mark.parametrize("name", ["study", "cross_entropy", *(set(LOSSES) - {"study", "dr-dpo"})])
+@pytest.mark.parametrize("k", [1, 2])
+def test_a_list_has_the_same_loss_whatever_stands_beside_it(name, k):
+    loss = named(name.replace("-", "_"))
+    logits, ratings = random_lists(k)
+    alone = [loss(logits[run, row][None, None], ratings[run, row][None, None]) for run in range(2) for row in range(3)]
+    assert torch.allclose(loss(logits, ratings).flatten(), torch.stack(alone).flatten(), rtol=1e-12)
 
 
 def test_the_slope_is_the_gradient_of_every_runs_own_summed_objective():
@@ -150,6 +152,20 @@ def test_without_flips_the_conservative_and_the_unbiased_loss_are_bradley_terry(
         assert torch.allclose(loss(logits, ratings, flip_rate=0.0), losses.bradley_terry(logits, ratings))
 
 
+def test_dr_dpo_is_the_batchs_own_and_the_same_for_every_list():
+    logits, ratings = random_lists(k=2, lists=4)
+    found = losses.dr_dpo(logits, ratings)
+    each = losses.bradley_terry(logits, ratings).numpy()
+    assert np.allclose(found, -np.log(np.exp(-each).mean(axis=1, keepdims=True)) * np.ones((1, 4)))
+
+
+def test_dr_dpo_tends_to_the_mean_of_bradley_terry_for_a_high_temperature(monkeypatch):
+    monkeypatch.setattr(losses, "DR_DPO_TEMPERATURE", 1e4)
+    logits, ratings = random_lists(k=1)
+    mean = losses.bradley_terry(logits, ratings).mean(-1, keepdim=True).expand(2, 3)
+    assert torch.allclose(losses.dr_dpo(logits, ratings), mean, rtol=1e-3)
+
+
 def test_dr_dpo_lies_between_the_best_list_and_the_mean_of_the_batch():
     logits, ratings = random_lists(k=1, lists=50)
     each, batch = losses.bradley_terry(logits, ratings), losses.dr_dpo(logits, ratings)
@@ -165,6 +181,14 @@ def test_the_divergence_is_pytorchs_and_zero_from_itself():
     assert torch.allclose(losses.divergence(logits, now), torch.zeros(2, 3, dtype=torch.double), atol=1e-12)
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_an_anchor_adds_its_weight_times_the_divergence(weight):
+    logits, ratings = random_lists(k=2)
+    reference = torch.log_softmax(random_lists(k=2, seed=1)[0], -1)
+    expected = losses.sigmoid(logits, ratings) + weight * losses.divergence(logits, reference)
+    assert torch.allclose(losses.anchored(losses.sigmoid, weight)(logits, ratings, reference), expected)
+
+
 def test_with_a_scalar_head_the_output_is_the_reward():
     outputs = torch.tensor([[[[0.9], [0.3], [0.6]]]], dtype=torch.double)
     for name, expected in HAND_COMPUTED.items():
@@ -178,3 +202,9 @@ def test_the_squared_error_is_that_of_the_output_and_its_slope_autograds():
     assert torch.allclose(losses.squared_error(output, ratings), (output[..., 0, 0] - ratings[..., 0]) ** 2)
     known = losses.slope([losses.anchored(losses.squared_error, 0.0)] * 2, output, ratings, None)
     assert torch.allclose(losses.squared_error_slope(output, ratings), known)
+
+
+def test_the_errors_of_a_lists_items_are_summed():
+    output, ratings = torch.tensor([[[[1.0], [2.0]]]]), torch.tensor([[[3, 0]]])
+    assert losses.squared_error(output, ratings).tolist() == [[8.0]]
+    assert losses.squared_error_slope(output, ratings).flatten().tolist() == [-4.0, 4.0]

@@ -99,3 +99,7 @@ def test_a_scalar_output_is_scored_by_its_distance_and_its_nearest_rating():
 
 def test_a_scalar_output_between_classes_is_between_their_stars():
     assert metrics.expected_rating(np.array([[1.5], [-1.0], [3.0]]), np.array([1, 2, 10])).tolist() == [6, 0, 11]
+
+
+def test_a_scalar_output_below_the_second_class_is_between_the_first_two():
+    assert metrics.expected_rating(np.array([[0.5]]), np.array([1, 5, 10])).tolist() == [3]

@@ -18,6 +18,21 @@ def test_exactly_the_requested_share_changes_each_to_another_rating(n, ratio, cl
     assert noisy.max() < classes
 
 
+@pytest.mark.parametrize("kind", ["uniform", "adjacent", "hard", "pairs"])
+def test_the_count_is_exact_over_thousands_of_draws(kind):
+    generator = np.random.default_rng(0)
+    for _ in range(3000):
+        n, classes, ratio = int(generator.integers(1, 60)), int(generator.integers(2, 9)), generator.random()
+        ratings = generator.integers(classes, size=n)
+        if kind == "pairs":
+            lists = np.stack([np.arange(n), np.arange(n) + n], axis=1)
+            changed = (noise.pairs(lists, ratio, generator) != lists).all(axis=1)
+        else:
+            more = (generator.random(n),) if kind == "hard" else ()
+            changed = getattr(noise, kind)(ratings, ratio, classes, generator, *more) != ratings
+        assert changed.sum() == round(ratio * n)
+
+
 def test_the_ratings_given_are_left_as_they_were():
     ratings = np.arange(100) % 5
     noise.uniform(ratings, 1.0, 5, np.random.default_rng(0))
@@ -67,6 +82,13 @@ def test_hard_noise_changes_the_least_certain_ratings_first():
     ratings, certainty = generator.integers(5, size=100), generator.random(100)
     noisy = noise.hard(ratings, 0.3, 5, generator, certainty)
     assert set(np.flatnonzero(noisy != ratings)) == set(np.argsort(certainty)[:30])
+
+
+def test_of_ratings_that_are_as_hard_the_first_change():
+    generator = np.random.default_rng(0)
+    certainty = generator.integers(2, size=1000).astype(float)
+    noisy = noise.hard(np.zeros(1000, dtype=int), 0.3, 5, generator, certainty)
+    assert np.flatnonzero(noisy).tolist() == np.flatnonzero(certainty == 0)[:300].tolist()
 
 
 @given(n=st.integers(1, 200), ratio=st.floats(0, 1), seed=st.integers(0, 2**32))

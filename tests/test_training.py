@@ -1,3 +1,5 @@
+import threading
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +8,7 @@ from noisy_feedback import losses, training
 from noisy_feedback.errors import InputError
 from noisy_feedback.regressor import new_regressor
 from noisy_feedback.training import (
+    CACHE,
     WEIGHT_DECAY,
     Examples,
     Learner,
@@ -13,6 +16,7 @@ from noisy_feedback.training import (
     equal_batches,
     fine_tune,
     one_thread,
+    piece_size,
     take,
     train,
 )
@@ -93,6 +97,75 @@ def test_training_is_pytorchs_own_on_the_same_batches():
     found = as_module(train_runs([0], epochs=3).last)
     with torch.no_grad():
         assert torch.allclose(found(embeddings), module(embeddings), atol=1e-3)
+
+
+def anchored_learners(runs, sizes):
+    """Runs with lists of three, each with another loss, and a reference that no regressor has given."""
+    embeddings, ratings = planted()
+    generator = np.random.default_rng(9)
+    chosen = (losses.study, losses.sigmoid, losses.bradley_terry)
+    learners = {}
+    for run, size in sizes.items():
+        rows = np.stack([generator.choice(np.flatnonzero(ratings == c), size) for c in (3, 1, 0)], axis=1)
+        reference = np.log(generator.dirichlet(np.ones(CLASSES), size=(size, 3))).astype(np.float32)
+        learners[run] = Learner(
+            Examples(rows, ratings[rows], reference),
+            singles(ratings, np.arange(300, 400)),
+            np.random.default_rng([run, 2]),
+            losses.anchored(chosen[run], 0.5 * run),  # the first is not anchored
+        )
+    return embeddings, [learners[run] for run in runs]
+
+
+def test_fine_tuning_with_an_anchor_is_pytorchs_own_on_the_same_batches():
+    """The whole loop, runs of different lengths in one stack, against torch.nn, autograd and torch.optim.Adam."""
+    start, sizes = train_runs([0]).best, {0: 90, 1: 70, 2: 64}
+    embeddings, learners = anchored_learners([0, 1, 2], sizes)
+    fitted = fine_tune(start.pick([0, 0, 0]), embeddings, learners, 2, CLASSES, learning_rate=1e-3, batch=32)
+    for run, learner in enumerate(anchored_learners([0, 1, 2], sizes)[1]):
+        module = as_module(start)
+        optimiser = torch.optim.Adam(module.parameters(), lr=1e-3, weight_decay=5e-4)
+        means = []
+        for _ in range(2):
+            order = learner.generator.permutation(sizes[run])
+            seen = []
+            for first in range(0, sizes[run], 32):
+                lists = order[first : first + 32]
+                logits = module(embeddings[learner.examples.rows[lists]])[None]
+                ratings, reference = (
+                    torch.from_numpy(part[lists])[None]
+                    for part in (learner.examples.ratings, learner.examples.reference)
+                )
+                loss = learner.objective(logits, ratings, reference)
+                optimiser.zero_grad()
+                loss.sum().backward()
+                optimiser.step()
+                seen += loss.flatten().tolist()
+            means.append(np.mean(seen))
+        with torch.no_grad():
+            assert torch.allclose(as_module(fitted.last[run : run + 1])(embeddings), module(embeddings), atol=1e-3)
+        assert [epoch.loss for epoch in fitted.epochs[run]] == pytest.approx(means, rel=1e-4)
+
+
+def test_an_anchored_run_is_bit_equal_alone_and_in_a_stack():
+    start, sizes = train_runs([0]).best, {0: 90, 1: 70, 2: 64}
+    together = fine_tune(start.pick([0, 0, 0]), *anchored_learners([2, 0, 1], sizes), 2, CLASSES, 1e-3, batch=32)
+    for place, run in enumerate([2, 0, 1]):
+        alone = fine_tune(start, *anchored_learners([run], sizes), 2, CLASSES, 1e-3, batch=32)
+        assert together.epochs[place] == alone.epochs[0]
+        assert torch.equal(together.last.parameters[place], alone.last.parameters[0])
+
+
+def test_the_training_accuracy_is_the_share_of_learnt_ratings_that_are_found():
+    start, (embeddings, ratings) = train_runs([0], epochs=5).best, planted()
+    rows = np.random.default_rng(0).permutation(300)[:100].reshape(-1, 1)
+    noisy = np.where(np.arange(100)[:, None] < 30, (ratings[rows] + 1) % CLASSES, ratings[rows])
+    learner = Learner(Examples(rows, noisy), singles(ratings, np.arange(300, 400)), np.random.default_rng(0))
+    fitted = fine_tune(start, embeddings, [learner], 1, CLASSES, learning_rate=1e-30, batch=32)  # stands still
+    with torch.no_grad():
+        predicted = as_module(start)(embeddings).argmax(-1).numpy()
+    assert fitted.epochs[0][0].training_accuracy == pytest.approx((predicted[rows] == noisy).mean())
+    assert fitted.epochs[0][0].validation_accuracy == (predicted[300:] == ratings[300:]).mean()
 
 
 def test_the_best_epoch_is_the_first_with_the_highest_validation_accuracy():
@@ -235,6 +308,72 @@ def test_a_loss_that_is_not_finite_is_reported_and_not_a_result():
     learner = Learner(singles(ratings, np.arange(300)), singles(ratings, np.arange(300, 400)), np.random.default_rng(0))
     with pytest.raises(InputError, match="loss is nan"):
         train(new_regressor(DIMENSIONS, CLASSES, generators([0], 0)), embeddings * float("nan"), [learner], 1, CLASSES)
+
+
+# --- threads
+
+
+def watched(workers, runs, epochs=3):
+    """What is seen from where the runs learn: per call of `progress` the runs, the thread, and torch's own threads."""
+    embeddings, ratings = planted()
+    learners = [
+        Learner(singles(ratings, np.arange(100)), singles(ratings, np.arange(300, 400)), generator)
+        for generator in generators(runs, 1)
+    ]
+    seen = []
+
+    def progress(finished):
+        seen.append((finished, threading.get_ident(), torch.get_num_threads()))
+
+    start = new_regressor(DIMENSIONS, CLASSES, generators(runs, 0))
+    train(start, embeddings, learners, epochs, CLASSES, workers, progress)
+    return [list(column) for column in zip(*seen, strict=True)]
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_progress_is_told_every_epoch_of_every_run(workers):
+    finished, _, _ = watched(workers, range(5))
+    assert sum(finished) == 5 * 3
+
+
+def test_pieces_are_computed_on_as_many_threads_as_there_are_workers_each_on_one_core():
+    torch.set_num_threads(2)
+    _, threads, cores = watched(2, range(6), epochs=40)
+    assert 1 <= len(set(threads) - {threading.get_ident()}) <= 2
+    assert set(cores) == {1}
+
+
+def test_a_run_that_fails_ends_the_others_with_their_epoch():
+    embeddings, ratings = planted()
+    embeddings[:100] = float("nan")
+    learners = [
+        Learner(singles(ratings, rows), singles(ratings, np.arange(300, 400)), np.random.default_rng(0))
+        for rows in (np.arange(101, 300), np.arange(100))
+    ]
+    start = new_regressor(DIMENSIONS, CLASSES, generators([0, 1], 0))
+    with pytest.raises(InputError, match=r"^the loss is nan in epoch 1: .*rate \(--lr-f\) is too high"):
+        train(start, embeddings, learners, 10**9, CLASSES, workers=2)
+
+
+@pytest.mark.parametrize(
+    ("runs", "lists", "items", "workers", "expected"),
+    [
+        (10, 64, 1, 1, 10),  # all of them fit
+        (10, 64, 1, 3, 4),  # an equal share for every worker, rounded up
+        (10, 64, 40, 1, CACHE // (64 * 40 * 100 * 4)),  # as many as fit
+        (10, 64, 1000, 1, 1),  # not even one does
+        (10, 9, 4, 1, 10),  # fewer lists than a batch
+    ],
+)
+def test_a_piece_is_what_fits_a_cores_cache(runs, lists, items, workers, expected):
+    rows = np.zeros((lists, items), dtype=int)
+    learners = [Learner(Examples(rows, rows), Examples(rows, rows), np.random.default_rng(0))] * runs
+    assert piece_size(learners, batch=64, dimensions=100, workers=workers) == expected
+
+
+def test_a_run_whose_lists_end_with_a_batch_has_no_empty_one():
+    assert list(equal_batches([128, 64], 64, 64)) == [(slice(0, 1), 64)]
+    assert list(equal_batches([64], 64, 64)) == []
 
 
 def test_runs_with_batches_of_one_size_go_together_and_the_rest_alone():
