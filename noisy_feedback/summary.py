@@ -20,7 +20,7 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
     with the interval and p-value of the paired t-test. `runs` has one row per seed, combination (preference_loss,
     anchor, noise) and ratio, with a column for each stage_metric. NaN where there are too few seeds, nothing to
     compare with, or nothing that differs. Source of the bootstrap intervals: Efron and Tibshirani 1993, chapter 14
-    (BCa), through scipy.stats.
+    (BCa), through scipy.stats, at the level that `expanded_level` gives.
     """
     rows = []
     for combination, found in runs.groupby(list(COMBINATION), sort=False):
@@ -52,7 +52,11 @@ def describe(values: np.ndarray) -> dict[str, float]:
 
 
 def bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
-    """95 % BCa bootstrap interval of the mean; the same for the same values. NaN for fewer than two."""
+    """95 % BCa bootstrap interval of the mean, expanded; the same for the same values. NaN for fewer than two.
+
+    It covers the mean of a normal population in about 95 % of cases from ten values on, in 91 % for five, in 75 %
+    for three: the interval of so few can be no wider than their range.
+    """
     if len(values) < 2 or np.isnan(values).any():
         return float("nan"), float("nan")
     if np.ptp(values) < ROUNDING:
@@ -60,12 +64,23 @@ def bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
     interval = stats.bootstrap(
         (values,),
         np.mean,
-        confidence_level=CONFIDENCE,
+        confidence_level=expanded_level(len(values)),
         n_resamples=RESAMPLES,
         method="BCa",
         rng=np.random.default_rng(0),
     ).confidence_interval
     return float(interval.low), float(interval.high)
+
+
+def expanded_level(n: int) -> float:
+    """The level at which a bootstrap interval of n values is about as wide as the t interval at CONFIDENCE.
+
+    At CONFIDENCE itself it is too narrow, by sqrt((n - 1) / n) and by the normal in place of t quantile: of five
+    values it covers in 84 % of cases. Source: Hesterberg 2015, What teachers should know about the bootstrap, The
+    American Statistician 69(4) (the expanded percentile interval).
+    """
+    quantile = np.sqrt(n / (n - 1)) * stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)
+    return min(1 - 2 * stats.norm.sf(quantile), 1 - 1 / RESAMPLES)
 
 
 def paired(name: str, values: np.ndarray, reference: np.ndarray | None) -> dict[str, float]:

@@ -1,10 +1,16 @@
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy import stats
 
+from noisy_feedback.experiment import Material, run_all
 from noisy_feedback.metrics import METRICS
-from noisy_feedback.summary import bootstrap_interval, summarise
+from noisy_feedback.settings import Settings
+from noisy_feedback.summary import bootstrap_interval, expanded_level, paired, summarise
+from noisy_feedback.training import one_thread
 
 
 def planted_runs(seeds=8, effect=-0.1, seed=0):
@@ -102,3 +108,80 @@ def test_combinations_are_summarised_apart():
     chosen = both[both["preference_loss"] == "sigmoid"].drop(columns="preference_loss").reset_index(drop=True)
     alone = summarise(other).drop(columns="preference_loss").reset_index(drop=True)
     pd.testing.assert_frame_equal(chosen, alone)
+
+
+# --- intervals and p-values hold what they promise
+
+POPULATIONS = {
+    "normal": lambda generator, n: generator.normal(size=n),
+    "uniform": lambda generator, n: generator.random(n) - 0.5,
+}
+
+
+def coverage(population, n, draws=2000):
+    """How often the interval of n values holds the population's mean, which is 0."""
+    generator = np.random.default_rng(0)
+    intervals = [bootstrap_interval(POPULATIONS[population](generator, n)) for _ in range(draws)]
+    return np.mean([low <= 0 <= high for low, high in intervals])
+
+
+@pytest.fixture
+def fewer_resamples(monkeypatch):
+    monkeypatch.setattr("noisy_feedback.summary.RESAMPLES", 1999)
+
+
+@pytest.mark.parametrize("population", POPULATIONS)
+@pytest.mark.parametrize("n", [10, 20])
+def test_bootstrap_intervals_cover_the_mean_at_their_rate(fewer_resamples, population, n):
+    # Two points off is four standard errors of this count; without its expansion the level is off by three to five.
+    assert coverage(population, n) == pytest.approx(0.95, abs=0.02)
+
+
+def test_five_values_cover_as_often_as_the_docstring_says(fewer_resamples):
+    assert coverage("normal", 5) == pytest.approx(0.91, abs=0.02)
+
+
+@pytest.mark.parametrize("n", [2, 3])
+def test_the_interval_of_two_or_three_values_is_their_range(n):
+    values = np.random.default_rng(0).normal(size=n)
+    assert bootstrap_interval(values) == pytest.approx((values.min(), values.max()))
+
+
+def test_the_level_tends_to_95_percent_for_many_values():
+    assert expanded_level(10**6) == pytest.approx(0.95, abs=1e-5)
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 20])
+def test_paired_intervals_cover_at_their_rate_and_p_is_uniform_without_an_effect(seeds):
+    generator = np.random.default_rng(0)
+    level = generator.normal(size=(2000, seeds))  # a seed's own level, which pairing takes out
+    found = [paired("change", row + generator.normal(size=seeds), row + generator.normal(size=seeds)) for row in level]
+    assert stats.kstest([one["change_p"] for one in found], "uniform").pvalue > 1e-3
+    covered = sum(one["change_low"] <= 0 <= one["change_high"] for one in found)
+    assert covered / 2000 == pytest.approx(0.95, abs=0.02)
+
+
+def of_nothing(seed):
+    """A seed's pairwise accuracies without and with noise, on reviews of its own whose embeddings tell nothing."""
+    generator = np.random.default_rng([seed, 99])
+    material = Material(torch.from_numpy(generator.normal(size=(120, 8))).float(), generator.integers(5, size=120),
+                        np.arange(1, 6), {"device": "cpu"})  # fmt: skip
+    shared = dict.fromkeys(("path", "output"), Path()) | dict.fromkeys(("text_column", "rating_column"), "")
+    runs = [
+        Settings(
+            **shared, study="multiclass", gap=None, model_name="", pooling="model", pc=True, use_cuda=False, k=1,
+            loss="study", anchor=0.0, noise="uniform", head="categorical", flip_rate=None, as_published=(),
+            epochs_t=2, epochs_f=4, lr_f=1e-2, batch_f=32, seed=seed, ratio=ratio, shuffle=False,
+        )
+        for ratio in (0.0, 0.8)
+    ]  # fmt: skip
+    with one_thread():
+        found = run_all(runs, material, 1, lambda phase, finished: None, lambda text: None)
+    return [outcome.last.pairwise_accuracy for outcome, _ in found]
+
+
+def test_where_there_is_nothing_to_learn_the_p_value_of_noise_is_uniform_through_the_whole_pipeline():
+    accuracies = np.array([of_nothing(seed) for seed in range(300)]).reshape(60, 5, 2)
+    p = [paired("difference", five[:, 1], five[:, 0])["difference_p"] for five in accuracies]
+    assert stats.kstest(p, "uniform").pvalue > 1e-2
+    assert accuracies.mean() == pytest.approx(0.5, abs=0.01)
