@@ -4,6 +4,7 @@ import hashlib
 import json
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,11 +15,11 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from noisy_feedback.encoder import Encoder, count_tokens, fetch_encoder, load_encoder
 from noisy_feedback.errors import InputError
-from noisy_feedback.files import written_atomically
+from noisy_feedback.tensors import write_tensors
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -65,10 +66,12 @@ def find_embeddings(texts: Sequence[str], encoder: Encoder, folder: Path) -> Emb
     """
     wanted = {key: value for key, value in fingerprint(texts, encoder).items() if value is not None}
     for file in sorted((folder / "embeddings").glob("*.safetensors")):
+        if file.name.startswith("."):  # not yet written whole, or never
+            continue
         metadata = read_metadata(file)
         if wanted.items() <= metadata.items():
-            embeddings = read_embeddings(file, metadata)
-            if embeddings is not None and len(embeddings.vectors) == len(texts):
+            embeddings = read_embeddings(file, metadata, len(texts))
+            if embeddings is not None:
                 return embeddings
     return None
 
@@ -79,7 +82,8 @@ def read_precalculated(file: Path, n: int) -> Embeddings:
     Errors: InputError for anything else than n finite vectors.
     """
     try:
-        vectors = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # torch's doubts about a broken file; the verdict follows
+            vectors = torch.load(file, map_location="cpu", weights_only=True)
     except OSError:
         raise
     except Exception:  # a broken file makes torch raise many kinds; to the user they are one
@@ -92,6 +96,8 @@ def read_precalculated(file: Path, n: int) -> Embeddings:
             f"{file}: {tuple(vectors.shape)} numbers for {n} reviews; it belongs to other data: "
             "remove it, or run without --pc"
         )
+    if vectors.numel() * vectors.element_size() > vectors.untyped_storage().nbytes():
+        raise InputError(f"{file}: names the same numbers many times; save the tensor with .contiguous()")
     vectors = vectors.detach().float().contiguous()
     if not torch.isfinite(vectors).all():
         raise InputError(f"{file}: holds NaN or infinite values; make the embeddings again")
@@ -126,21 +132,14 @@ def embed(
             return stored
         partial = target.with_suffix(".partial")
         embeddings = embed_chunks(texts, encoder, model, devices, track, partial)
-        with written_atomically(target) as temporary:
-            save_file(
-                {"embeddings": embeddings.vectors},
-                temporary,
-                metadata={
-                    METADATA: json.dumps(
-                        {
-                            **fingerprint(texts, encoder),
-                            **embeddings.origin,
-                            "truncated": embeddings.truncated,
-                            "limit": embeddings.limit,
-                        }
-                    )
-                },
-            )
+        metadata = {
+            **fingerprint(texts, encoder),
+            **embeddings.origin,
+            "truncated": embeddings.truncated,
+            "limit": embeddings.limit,
+        }
+        metadata["check"] = short_digest(metadata)
+        write_tensors(target, {"embeddings": embeddings.vectors}, {METADATA: json.dumps(metadata)})
         shutil.rmtree(partial)
         return embeddings
 
@@ -177,8 +176,7 @@ def embed_chunks(
                 )
                 chunk = torch.from_numpy(encoded).float()
                 if file:
-                    with written_atomically(file) as temporary:
-                        save_file({"embeddings": chunk}, temporary)
+                    write_tensors(file, {"embeddings": chunk}, {METADATA: sha256_of_tensor(chunk)})
             if vectors is None:
                 vectors = torch.empty(len(texts), chunk.shape[1])
             vectors[rows] = chunk
@@ -202,31 +200,40 @@ def read_metadata(file: Path) -> dict[str, Any]:
     """What a stored file says of itself; empty for a file that is not one of ours, or broken."""
     try:
         with safe_open(file, framework="pt") as stored:
-            metadata = json.loads((stored.metadata() or {}).get(METADATA, "{}"))
-    except (SafetensorError, OSError, ValueError):
+            metadata = json.loads((stored.metadata() or {})[METADATA])
+        check = metadata.pop("check")
+        return metadata if check == short_digest(metadata) else {}
+    except (SafetensorError, OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return {}
-    return metadata if isinstance(metadata, dict) else {}
 
 
-def read_embeddings(file: Path, metadata: dict[str, Any]) -> Embeddings | None:
-    """Stored vectors, or None (and a warning) where they are not the ones that were written."""
+def read_embeddings(file: Path, metadata: dict[str, Any], n: int) -> Embeddings | None:
+    """Stored vectors of n texts, or None (and a warning) where they are not the ones that were written."""
     try:
+        origin = {key: metadata[key] for key in ("model", "revision", "pooling", "library", "sha256")}
         vectors = load_file(file)["embeddings"]
-        if sha256_of_tensor(vectors) == metadata["sha256"]:
-            origin = {key: metadata[key] for key in ("model", "revision", "pooling", "library", "sha256")}
+        if is_intact(vectors, n, origin["sha256"]):
             return Embeddings(vectors, origin, metadata["truncated"], metadata["limit"])
-    except (SafetensorError, OSError, KeyError, TypeError):
+    except (SafetensorError, OSError, KeyError):
         pass
     print(f"warning: {file} is damaged and not used", file=sys.stderr)
     return None
 
 
 def read_chunk(file: Path, n: int) -> torch.Tensor | None:
+    """A finished chunk of n vectors; None where there is none, or not the one that was written."""
     try:
-        chunk = load_file(file)["embeddings"]
-    except (SafetensorError, OSError, KeyError):
+        with safe_open(file, framework="pt") as stored:
+            chunk, digest = stored.get_tensor("embeddings"), (stored.metadata() or {}).get(METADATA)
+    except (SafetensorError, OSError):
         return None
-    return chunk if chunk.ndim == 2 and len(chunk) == n else None
+    return chunk if is_intact(chunk, n, digest) else None
+
+
+def is_intact(vectors: torch.Tensor, n: int, digest: str | None) -> bool:
+    """Are these n vectors with this SHA-256, in the precision that they were written in?"""
+    matrix = vectors.ndim == 2 and len(vectors) == n and vectors.dtype == torch.float32
+    return matrix and sha256_of_tensor(vectors) == digest
 
 
 def hold_lock(file: Path, stack: ExitStack) -> None:

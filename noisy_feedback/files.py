@@ -27,6 +27,9 @@ def written_atomically(path: Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())  # the content must be on disk before the name points to it
         temporary.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk is told without one
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -32,7 +32,7 @@ class RatingModel:
             with safe_open(file, framework="pt") as stored:
                 metadata = json.loads((stored.metadata() or {})[MODEL_METADATA])
             return cls(from_state_dict(load_file(file)), metadata["labels"], metadata["encoder"])
-        except (OSError, SafetensorError, KeyError, ValueError, IndexError) as error:
+        except (OSError, SafetensorError, KeyError, ValueError, IndexError, TypeError, RecursionError) as error:
             raise InputError(f"{file}: no model of this project ({error})") from None
 
     def rate(self, texts: Sequence[str]) -> np.ndarray:

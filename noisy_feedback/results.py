@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from safetensors.torch import save_file
 
 from noisy_feedback import plots
 from noisy_feedback.files import written_atomically
 from noisy_feedback.metrics import METRICS, Metrics
 from noisy_feedback.regressor import Regressor, state_dict
 from noisy_feedback.settings import COMBINATION, Settings, Sweep
+from noisy_feedback.tensors import write_tensors
 from noisy_feedback.training import Epoch
 
 NOT_KEPT = ("pc", "use_cuda", "output")  # where embeddings come from, and results go, changes no number
@@ -59,9 +59,8 @@ def save_run(outcome: Outcome, regressor: Regressor, origin: dict[str, Any]) -> 
     write_csv(folder / "curves.csv", ("phase", "epoch", *EPOCH_COLUMNS), curve_rows((), epochs))
     with written_atomically(folder / "curves.png") as file:
         plots.draw_run(outcome.training, outcome.fine_tuning, settings.ratio, file)
-    with written_atomically(folder / "model.safetensors") as file:
-        metadata = {"labels": origin["data"]["labels"], "encoder": origin["encoder"]}
-        save_file(state_dict(regressor), file, metadata={MODEL_METADATA: json.dumps(metadata)})
+    metadata = {"labels": origin["data"]["labels"], "encoder": origin["encoder"]}
+    write_tensors(folder / "model.safetensors", state_dict(regressor), {MODEL_METADATA: json.dumps(metadata)})
     write_json(folder / "run.json", run_json(outcome, origin))
     return folder
 

@@ -129,7 +129,7 @@ def read_columns(file: Path, content: bytes, wanted: list[str]) -> pd.DataFrame:
         if list(frame.columns).count(column) != 1:
             found = "no column" if column not in frame.columns else "more than one column"
             raise InputError(
-                f"{file}: {found} {column!r}; it has {', '.join(map(repr, frame.columns[:20]))} "
+                f"{file}: {found} {column!r}; it has {', '.join(map(repr, frame.columns[:20]))[:300]} "
                 "(--text-column and --rating-column name others)"
             )
     return frame[wanted]
@@ -154,7 +154,7 @@ def whole_numbers(file: Path, column: pd.Series) -> np.ndarray:
     if wrong.any():
         row = int(wrong.argmax())
         raise InputError(
-            f"{file}: review {row + 1} has the rating {column.iloc[row]!r}; "
+            f"{file}: review {row + 1} has the rating {repr(column.iloc[row])[:100]}; "
             f"every rating must be a whole number (column {column.name!r})"
         )
     return numbers.astype(np.int64)
@@ -166,7 +166,7 @@ def texts_of(file: Path, column: pd.Series) -> list[str]:
     for row, text in enumerate(texts):
         if not isinstance(text, str) or not text.strip():
             raise InputError(
-                f"{file}: review {row + 1} is {'empty' if isinstance(text, str) else repr(text)}; "
+                f"{file}: review {row + 1} is {'empty' if isinstance(text, str) else repr(text)[:100]}; "
                 f"every review must be text (column {column.name!r})"
             )
         if not text.isascii() and any("\ud800" <= letter <= "\udfff" for letter in text):

@@ -66,18 +66,20 @@ def arguments(data, output, *more, epochs=("6", "6")):
     return [str(part) for part in given]
 
 
-def run(script, given, status=0):
-    """The script's program, in this process: starting Python and its libraries anew would take most of the time."""
+def program_of(script, given):
+    """The script's program, in this process: starting Python and its libraries anew takes seconds. The exit status."""
     spec = importlib.util.spec_from_file_location("script", ROOT / script)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     program = run_config if Path(script).name == "config.py" else run_main
-    with (
-        mock.patch.object(sys, "argv", [Path(script).name, *given]),
-        contextlib.chdir(ROOT / Path(script).parent),
-        contextlib.redirect_stdout(io.StringIO()) as out,
-    ):
-        assert program(module.STUDY) == status
+    with mock.patch.object(sys, "argv", [Path(script).name, *given]), contextlib.chdir(ROOT / Path(script).parent):
+        return program(module.STUDY)
+
+
+def run(script, given, status=0):
+    """What the script prints, run in this process."""
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert program_of(script, given) == status
     return out.getvalue()
 
 
@@ -100,3 +102,28 @@ def planted_data(tmp_path_factory):
     rows.to_csv(folder / "reviews.csv", index=False)
     torch.save(torch.from_numpy(vectors).float(), folder / "embeddings.pt")
     return folder / "reviews.csv"
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory):
+    """A BERT of random weights that knows letters, in a folder: it loads and embeds at once."""
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("encoder")
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    (folder / "vocab.txt").write_text("\n".join(words))
+    BertTokenizerFast(str(folder / "vocab.txt"), model_max_length=64).save_pretrained(folder)
+    torch.manual_seed(0)
+    shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    BertModel(BertConfig(vocab_size=len(words), max_position_embeddings=64, **shape)).save_pretrained(folder)
+    return folder
+
+
+def pytest_addoption(parser):
+    parser.addoption("--thorough", type=int, default=1, metavar="N", help="N times as many faults and hostile files")
+
+
+@pytest.fixture(scope="session")
+def thorough(request):
+    return request.config.getoption("--thorough")
