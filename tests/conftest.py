@@ -83,6 +83,12 @@ def run(script, given, status=0):
     return out.getvalue()
 
 
+def folder_of(output):
+    """The folder of the one sweep in it."""
+    (folder,) = (path for path in Path(output).iterdir() if path.name.startswith("sweep_"))
+    return folder
+
+
 @pytest.fixture(scope="session")
 def planted(tmp_path_factory):
     """A planted file of 400 reviews, for tests that only read."""

@@ -8,7 +8,7 @@ from scipy import stats
 
 from noisy_feedback import as_published
 from noisy_feedback.settings import DEPARTURES
-from tests.test_sweep import arguments, folder_of, planted_data, run  # noqa: F401 (a fixture among them)
+from tests.conftest import arguments, folder_of, run
 
 
 def test_noise_as_published_leaves_a_rating_as_it_was_once_in_five_times():
@@ -60,7 +60,7 @@ def test_validation_as_published_is_at_chance_while_the_model_is_not(separable_d
     assert runs["before_accuracy"].mean() > 0.95
 
 
-def test_a_departure_switched_on_alone_leaves_the_others_off(planted_data, tmp_path):  # noqa: F811
+def test_a_departure_switched_on_alone_leaves_the_others_off(planted_data, tmp_path):
     for name, more in (("corrected", []), ("order", ["--as-published", "order"])):
         run("multiclass/config.py", arguments(planted_data, tmp_path / name, *more, "--ratio", 0.5, "--seeds", 1))
     corrected, order = (pd.read_csv(folder_of(tmp_path / name) / "curves.csv") for name in ("corrected", "order"))

@@ -9,15 +9,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.conftest import arguments, run, start
+from tests.conftest import arguments, folder_of, run, start
 
 TABLES = ("settings.json", "runs.csv", "curves.csv", "summary.csv")
 FIGURES = ("curves.png", "curves.pdf", "metrics.png", "metrics.pdf")
-
-
-def folder_of(output):
-    (folder,) = (path for path in Path(output).iterdir() if path.name.startswith("sweep_"))
-    return folder
 
 
 def contents(output, names=TABLES + FIGURES):
