@@ -105,13 +105,13 @@ def matrix_rate(size: int = 2048, tries: int = 20) -> float:
     return size**3 / min(seconds)
 
 
-def as_one_process(folder: Path, material: Material) -> float:
-    """Seconds of `python config.py --k 3 --pc`, from its start to its files."""
+def as_one_process(folder: Path, material: Material, *more: str) -> float:
+    """Seconds of `python config.py --k 3 --pc`, and whatever more, from its start to its files."""
     reviews = [f"review {number}" for number in range(len(material.ratings))]
     frame = pd.DataFrame({"Review": reviews, "Rating": material.ratings + 1})
     frame.to_csv(folder / "reviews.csv", index=False)
     torch.save(material.vectors, folder / "embeddings.pt")
-    command = [sys.executable, "config.py", "--k", "3", "--pc"]
+    command = [sys.executable, "config.py", "--k", "3", "--pc", *more]
     command += ["--path", str(folder / "reviews.csv"), "--output", str(folder / "results")]
     start = time.perf_counter()
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
@@ -229,6 +229,19 @@ def published_sweep() -> None:
     print(f"scikit-learn's MLPClassifier, training of one seed   {mlp_classifier(material):8.2f} s")
 
 
+def on_the_gpu() -> None:
+    """The published sweep on the GPU, once to wake it up, against the CPU in the same run."""
+    if not torch.cuda.is_available():
+        print("\nno GPU that torch can use: not measured")
+        return
+    seconds = {}
+    for name, more in (("warm-up", ["--use-cuda"]), ("GPU", ["--use-cuda"]), ("CPU", [])):
+        with tempfile.TemporaryDirectory() as folder:
+            seconds[name] = as_one_process(Path(folder), made_up(), *more)
+    print(f"\nthe published sweep on {torch.cuda.get_device_name()}   {seconds['GPU']:8.2f} s")
+    print(f"  the CPU takes                                      {seconds['CPU'] / seconds['GPU']:8.2f} times that")
+
+
 def growth() -> None:
     print("\nseconds of run_all, ratios 0 to 0.8, one seed unless said")
     cases = [("reviews", n, made_up(n), runs_of([1], RATIOS)) for n in (5_000, 50_000, 500_000)]
@@ -244,7 +257,10 @@ def growth() -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--growth", action="store_true", help="also over reviews, seeds and dimensions")
+    parser.add_argument("--use-cuda", action="store_true", help="also on the GPU")
     arguments = parser.parse_args()
     published_sweep()
+    if arguments.use_cuda:
+        on_the_gpu()
     if arguments.growth:
         growth()
