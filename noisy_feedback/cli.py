@@ -16,7 +16,7 @@ DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 SEEDS = [84, 42, 21, 2, 1]
 RATIOS = [0.0, 0.2, 0.4, 0.6, 0.8]
 POOLINGS = ("model", "cls", "mean")
-WITH_RERUN = ("--rerun", "--path", "--pc", "--use-cuda", "--output", "--dask")  # change no number of a result
+WITH_RERUN = ("--path", "--pc", "--use-cuda", "--output")  # what may stand beside --rerun; in a sweep --dask too
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -44,7 +44,7 @@ def run_main(study: Study) -> int:
     add_own_arguments(parser, study, one_run=True)
 
     def work() -> bool | None:
-        arguments, record = parse(parser, study)
+        arguments, record = parse(parser, study, "main.py")
         settings = to_settings(study, arguments)
         check_remedies(parser, settings, [settings.loss], [settings.anchor], [settings.noise])
         from noisy_feedback.experiment import run  # imports torch: only once the arguments are known to be right
@@ -67,7 +67,7 @@ def run_config(study: Study) -> int:
     add_own_arguments(parser, study, one_run=False)
 
     def work() -> bool | None:
-        arguments, record = parse(parser, study)
+        arguments, record = parse(parser, study, "config.py")
         swept = {name: arguments.pop(name) for name in ("loss", "anchor", "noise", "ratio")}
         seeds, dask = arguments.pop("seeds"), arguments.pop("dask")
         first = {name: values[0] for name, values in swept.items()}
@@ -84,21 +84,18 @@ def run_config(study: Study) -> int:
     return guarded(parser.prog, work)
 
 
-def parse(parser: OneLineParser, study: Study) -> tuple[dict[str, Any], Record | None]:
+def parse(parser: OneLineParser, study: Study, script: str) -> tuple[dict[str, Any], Record | None]:
     """The arguments by name; with --rerun those of the folder that it names, and what that folder says."""
     first_look = OneLineParser(prog=parser.prog, allow_abbrev=False, add_help=False)
     first_look.add_argument("--rerun", type=Path)
     folder = first_look.parse_known_args()[0].rerun
-    given = sys.argv[1:]
-    if folder is None:
-        record = None
-    else:
-        others = [word for word in given if word.startswith("--") and word.partition("=")[0] not in WITH_RERUN]
-        if others:
-            parser.error(
-                f"--rerun takes its options from the folder; beside it there may be {' '.join(WITH_RERUN[1:])}"
-            )
-        record = read_record(folder, parser.prog, study)
+    given, record = sys.argv[1:], None
+    if folder is not None:
+        beside = (*WITH_RERUN, "--dask") if script == "config.py" else WITH_RERUN
+        named = {word.partition("=")[0] for word in given if word.startswith("--")}
+        if named - {"--rerun", *beside}:
+            parser.error(f"--rerun takes its options from the folder; beside it may stand {' '.join(beside)}")
+        record = read_record(folder, script, study)
         given = [*record.options(), *given]
     arguments = vars(parser.parse_args(given))
     del arguments["rerun"]

@@ -1,5 +1,6 @@
 """A sweep's runs on a Dask cluster: groups of seeds as tasks, the embeddings sent once per worker."""
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -42,6 +43,9 @@ def run_on_cluster(client: Any, runs: Sequence[Settings], material: Material) ->
     """
     from distributed import KilledWorker, as_completed
 
+    if not client.scheduler_info()["workers"]:
+        print("waiting for the cluster's first worker", file=sys.stderr)
+        client.wait_for_workers(1)  # a queue may keep it for hours
     workers = max(1, len(client.scheduler_info()["workers"]))
     seeds = len({run.seed for run in runs})
     waiting = list(groups_of_seeds(runs, size=min(SEEDS_AT_ONCE, max(1, seeds // (4 * workers)))))

@@ -19,14 +19,13 @@ from safetensors.torch import load_file
 
 from noisy_feedback.encoder import Encoder, count_tokens, fetch_encoder, load_encoder
 from noisy_feedback.errors import InputError
-from noisy_feedback.tensors import write_tensors
+from noisy_feedback.tensors import METADATA, write_tensors
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
 CHUNK = 256  # reviews per file while embedding: what a kill can lose
 BATCH = 32
-METADATA = "noisy_feedback"  # one key, since safetensors writes several in no fixed order
 Track = Callable[[Sequence[np.ndarray]], Iterable[np.ndarray]]
 
 
@@ -72,6 +71,7 @@ def find_embeddings(texts: Sequence[str], encoder: Encoder, folder: Path) -> Emb
         if wanted.items() <= metadata.items():
             embeddings = read_embeddings(file, metadata, len(texts))
             if embeddings is not None:
+                shutil.rmtree(file.with_suffix(".partial"), ignore_errors=True)  # of a process killed at its very end
                 return embeddings
     return None
 
@@ -140,7 +140,7 @@ def embed(
         }
         metadata["check"] = short_digest(metadata)
         write_tensors(target, {"embeddings": embeddings.vectors}, {METADATA: json.dumps(metadata)})
-        shutil.rmtree(partial)
+        shutil.rmtree(partial, ignore_errors=True)
         return embeddings
 
 

@@ -65,30 +65,30 @@ def run(settings: Settings) -> Path:
 def run_all(
     runs: Sequence[Settings], material: Material, workers: int, progress: Progress, tell: Callable[[str], None]
 ) -> list[tuple[Outcome, Regressor]]:
-    """Runs that differ in seed and ratio alone: one training per seed, all as one stack; then all fine-tunings as one.
+    """Runs of one sweep: one training per seed, all as one stack; then all fine-tunings as one.
 
     Gives every run's outcome and best fine-tuned regressor (a stack of one). A run's numbers do not depend on
     the others. Call it where torch computes on one thread.
     """
-    seeds = {run.seed: run for run in runs}
+    seeds = {settings.seed: settings for settings in runs}
     place = {seed: number for number, seed in enumerate(seeds)}
-    parts = {seed: choose_parts(run, len(material.ratings)) for seed, run in seeds.items()}
+    parts = {seed: choose_parts(settings, len(material.ratings)) for seed, settings in seeds.items()}
 
     trained = train_regressors(list(seeds.values()), parts, material, workers, partial(progress, "training"))
 
-    start = trained.best.pick([place[run.seed] for run in runs])
+    start = trained.best.pick([place[settings.seed] for settings in runs])
     feedback = []
-    for number, run_settings in enumerate(runs):
-        rows = parts[run_settings.seed].fine_tuning
-        certainty = how_certain(start[number : number + 1], material, rows) if run_settings.noise == "hard" else None
-        given = give_feedback(run_settings, material, rows, certainty)
-        if run_settings.epochs_f:
-            tell(report.feedback(run_settings, given.changed, given.of, given.lists.shape))
+    for number, settings in enumerate(runs):
+        rows = parts[settings.seed].fine_tuning
+        certainty = how_certain(start[number : number + 1], material, rows) if settings.noise == "hard" else None
+        given = give_feedback(settings, material, rows, certainty)
+        if settings.epochs_f:
+            tell(report.feedback(settings, given.changed, given.of, given.lists.shape))
         feedback.append(given)
 
     tuned = fine_tune_regressors(runs, start, feedback, parts, material, workers, partial(progress, "fine_tuning"))
 
-    before = {seed: test_metrics(trained.best[place[seed] :][:1], material, parts[seed].test) for seed in seeds}
+    before = {seed: test_metrics(trained.best[n : n + 1], material, parts[seed].test) for seed, n in place.items()}
     found = []
     for number, (settings, given) in enumerate(zip(runs, feedback, strict=True)):
         best, last = tuned.best[number : number + 1], tuned.last[number : number + 1]
@@ -118,8 +118,8 @@ def prepare(runs: Sequence[Settings]) -> Material:
     reviews = load_reviews(settings)
     print(report.parts(reviews, choose_parts(settings, len(reviews.ratings))))
     without_vectors = Material(torch.empty(0), reviews.ratings, reviews.labels, {})
-    for run_settings in runs if settings.epochs_f else []:
-        check_comparisons(run_settings, without_vectors)
+    if settings.epochs_f:
+        check_feedback(runs, without_vectors)
     embeddings = obtain_embeddings(settings, reviews, device)
     data = {
         "name": reviews.name,
@@ -160,19 +160,31 @@ def choose_parts(settings: Settings, n: int) -> Parts:
     return shuffled(parts, generator(settings.seed, "rows")) if settings.shuffle else parts
 
 
-def check_comparisons(settings: Settings, material: Material) -> None:
-    """Refuse a run of whose ratings no comparison can be made. (`hard` noise is tried as if it were uniform.)"""
-    classes = len(material.labels)
-    if settings.k >= classes:
-        raise InputError(f"--k {settings.k}: there are {classes} different ratings; k must be 1 to {classes - 1}")
-    rows = choose_parts(settings, len(material.ratings)).fine_tuning
-    found = np.bincount(material.ratings[rows], minlength=classes)
+def check_feedback(runs: Sequence[Settings], material: Material) -> None:
+    """Refuse, before the long work, runs whose noisy ratings leave no comparison, or no loss that can learn from them.
+
+    `hard` noise, which needs the trained regressor, is tried as if it were uniform.
+    """
+    for settings in runs:
+        parts = choose_parts(settings, len(material.ratings))
+        nobody_knows = np.zeros(len(parts.fine_tuning))
+        try:
+            noisy = make_noisy(settings, material, parts.fine_tuning, nobody_knows)
+            if not comparable(settings, material, noisy) or settings.loss == "unbiased":
+                given = give_feedback(settings, material, parts.fine_tuning, nobody_knows)
+                choose_objective(settings, given, material, parts)
+        except InputError as error:
+            which = f" (seed {settings.seed}, {settings.noise} noise, ratio {settings.ratio:g})"
+            raise InputError(f"{error}{which if len(runs) > 1 else ''}") from None
+
+
+def comparable(settings: Settings, material: Material, noisy: np.ndarray) -> bool:
+    """Do these ratings (n,) make one comparison at least? In less time than it takes to build them."""
+    found = np.bincount(noisy, minlength=len(material.labels))[: len(material.labels)]
     if settings.gap is None:
-        possible = comparisons.most_lists(found, settings.k + 1) > 0
-    else:
-        possible = bool(np.isin(material.labels[found > 0] + settings.gap, material.labels[found > 0]).any())
-    if not possible:  # but for what the noise may add
-        give_feedback(settings, material, rows, certainty=np.zeros(len(rows)))
+        return settings.k < len(found) and comparisons.most_lists(found, settings.k + 1) > 0
+    stars = material.labels[found > 0]
+    return bool(np.isin(stars + settings.gap, stars).any())
 
 
 def obtain_embeddings(settings: Settings, reviews: Reviews, device: str) -> Embeddings:
@@ -237,25 +249,28 @@ def give_feedback(
     `certainty` (n,) of the trained regressor is what `hard` noise goes by.
     """
     clean = material.ratings[rows]
-    classes = len(material.labels)
     if not settings.epochs_f:  # nothing is fine-tuned: nobody is asked
         return Feedback(clean, np.empty((0, settings.k + 1), dtype=np.int64), 0, len(clean))
-    drawn = generator(settings.seed, "noise")
-    if "noise" in settings.as_published:
-        first = 0 if settings.gap is None else 1
-        noisy = as_published.noise(clean, settings.ratio, classes, drawn, first)
-    elif settings.noise == "pairs":
-        noisy = clean
-    elif settings.noise == "hard":
-        assert certainty is not None
-        noisy = noise.hard(clean, settings.ratio, classes, drawn, certainty)
-    else:
-        noisy = getattr(noise, settings.noise)(clean, settings.ratio, classes, drawn)
+    noisy = make_noisy(settings, material, rows, certainty)
     lists = compare(settings, material, noisy)
     if settings.noise != "pairs":
         return Feedback(noisy, lists, int((noisy != clean).sum()), len(clean))
-    turned = noise.pairs(lists, settings.ratio, drawn)
+    turned = noise.pairs(lists, settings.ratio, generator(settings.seed, "noise"))
     return Feedback(noisy, turned, int((turned != lists).any(axis=1).sum()), len(lists))
+
+
+def make_noisy(settings: Settings, material: Material, rows: np.ndarray, certainty: np.ndarray | None) -> np.ndarray:
+    """The ratings (n,) of the fine-tuning part as the noise leaves them; with noise in the pairs they are true."""
+    clean, classes = material.ratings[rows], len(material.labels)
+    drawn = generator(settings.seed, "noise")
+    if "noise" in settings.as_published:
+        return as_published.noise(clean, settings.ratio, classes, drawn, first=0 if settings.gap is None else 1)
+    if settings.noise == "pairs":
+        return clean
+    if settings.noise == "hard":
+        assert certainty is not None
+        return noise.hard(clean, settings.ratio, classes, drawn, certainty)
+    return getattr(noise, settings.noise)(clean, settings.ratio, classes, drawn)
 
 
 def compare(settings: Settings, material: Material, noisy: np.ndarray) -> np.ndarray:
@@ -297,7 +312,7 @@ def fine_tune_regressors(
                 examples=Examples(rows, given.noisy[given.lists], before),
                 validation=validation_examples(run_settings, material, part),
                 generator=generator(run_settings.seed, "fine-tuning batches"),
-                objective=choose_objective(run_settings, given, material.ratings[part.train]),
+                objective=choose_objective(run_settings, given, material, part),
             )
         )
     shared = runs[0]
@@ -314,14 +329,12 @@ def fine_tune_regressors(
     )
 
 
-def choose_objective(settings: Settings, given: Feedback, known: np.ndarray) -> losses.Objective:
-    """The loss that the settings name, with the flip rate that they give or imply, and its anchor.
-
-    `known` are the ratings of the training part, whose shares stand for those under the noise.
-    """
+def choose_objective(settings: Settings, given: Feedback, material: Material, parts: Parts) -> losses.Objective:
+    """The loss that the settings name, with the flip rate that they give or imply, and its anchor."""
     loss = getattr(losses, settings.loss.replace("-", "_"))
     if settings.loss in WITH_FLIP_RATE:
-        rate = settings.flip_rate if settings.flip_rate is not None else implied_flip_rate(settings, given, known)
+        implied = implied_flip_rate(settings, given, material, parts)
+        rate = implied if settings.flip_rate is None else settings.flip_rate
         if settings.loss == "unbiased" and rate >= 0.5:
             raise InputError(
                 f"--loss unbiased: a flip rate of {rate:.3g} leaves nothing to learn; it must be below 0.5"
@@ -330,19 +343,22 @@ def choose_objective(settings: Settings, given: Feedback, known: np.ndarray) -> 
     return losses.anchored(loss, settings.anchor)
 
 
-def implied_flip_rate(settings: Settings, given: Feedback, known: np.ndarray) -> float:
-    """The share of reversed neighbours in the lists that the noise implies."""
+def implied_flip_rate(settings: Settings, given: Feedback, material: Material, parts: Parts) -> float:
+    """The share of reversed neighbours in the lists that the noise implies.
+
+    The shares of the ratings in the training part stand for those under the noise.
+    """
     compared = given.noisy[given.lists]  # (L, k+1)
     neighbours = np.stack([compared[:, :-1].ravel(), compared[:, 1:].ravel()], axis=1)
-    classes = int(max(known.max(), given.noisy.max())) + 1
-    shares = np.bincount(known, minlength=classes) / len(known)
+    shares = np.bincount(material.ratings[parts.train], minlength=len(material.labels)) / len(parts.train)
     return noise.flip_rate(settings.noise, settings.ratio, shares, neighbours)
 
 
 def log_probabilities(regressor: Regressor, material: Material, rows: np.ndarray) -> np.ndarray:
     """What one run's regressor says of the reviews in lists (n, g): log-probabilities (n, g, C)."""
-    x = material.vectors[torch.from_numpy(rows.ravel()).to(material.vectors.device)].unsqueeze(0)
-    return predict(regressor, x).log().float().cpu().numpy().reshape(*rows.shape, -1)
+    probabilities = predict(regressor, take(material.vectors, rows.ravel()).unsqueeze(0))
+    # Not log 0: the divergence takes it times 0.
+    return probabilities.clamp(min=torch.finfo().tiny).log().float().cpu().numpy().reshape(*rows.shape, -1)
 
 
 def validation_examples(settings: Settings, material: Material, parts: Parts) -> Examples:

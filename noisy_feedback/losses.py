@@ -72,7 +72,8 @@ def conservative(logits: Tensor, ratings: Tensor, flip_rate: float) -> Tensor:
 def unbiased(logits: Tensor, ratings: Tensor, flip_rate: float) -> Tensor:
     """-sum_i [(1 - e) log sigmoid(z_i) - e log sigmoid(-z_i)] / (1 - 2e), e < 1/2 the flip rate.
 
-    Its expectation under flips at that rate is bradley_terry without noise. Source: rDPO (Chowdhury, Kini and
+    Its expectation under flips at that rate is bradley_terry without noise (of pairs whose true ratings differ: for
+    equal ones there is no right order). Source: rDPO (Chowdhury, Kini and
     Natarajan 2024, Provably robust DPO), after Natarajan et al. 2013, lemma 1.
     """
     z = margins(logits)

@@ -45,13 +45,15 @@ def flip_rate(kind: str, ratio: float, shares: np.ndarray, neighbours: np.ndarra
     """The expected share of reversed comparisons: pairs whose better item has the lower true rating.
 
     `shares` (C,) are those of the true ratings, `neighbours` (P, 2) the noisy ratings of the compared items, better
-    first. By Bayes' rule, from P(noisy | true) and the shares, item by item. `hard` counts as uniform noise: how it
-    depends on the items is not known from the ratings.
+    first. By Bayes' rule, from P(noisy | true) and the shares, item by item. A pair whose true ratings are equal is not
+    reversed. `hard` counts as uniform noise: how it depends on the items is not known from the ratings.
     """
     if kind == "pairs":
         return ratio
     joint = shares[:, None] * transition(kind, ratio, len(shares))  # (true, noisy)
-    posterior = joint / joint.sum(axis=0)
+    total = joint.sum(axis=0)
+    # A noisy rating that cannot be: what it says is all that is known of the true one.
+    posterior = np.where(total > 0, joint / np.where(total > 0, total, 1), np.eye(len(shares)))
     better, worse = posterior[:, neighbours[:, 0]], posterior[:, neighbours[:, 1]]  # (C, P)
     above = worse[::-1].cumsum(axis=0)[::-1] - worse  # P(the worse one's true rating is higher than c)
     return float((better * above).sum(axis=0).mean())

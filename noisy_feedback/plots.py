@@ -10,9 +10,6 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pandas as pd
-
-matplotlib.use("agg")  # files, never windows: the programs run where there is no screen
-
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -163,11 +160,12 @@ def draw_change(summary: pd.DataFrame, file: Path) -> None:
         for axes, metric in zip(figure.subplots(len(SHOWN), 1, sharex=True), SHOWN, strict=True):
             table = last[last["metric"] == metric].pivot(index="combination", columns="ratio", values="change")
             change = table.loc[names, ratios].to_numpy()
-            most = np.nanmax(np.abs(change)) or 1
+            most = np.max(np.abs(change), where=np.isfinite(change), initial=0) or 1
             axes.imshow(change, cmap="PuOr", vmin=-most, vmax=most, aspect="auto")
             for (row, column), value in np.ndenumerate(change):
                 shade = "white" if abs(value) > 0.65 * most else BLACK
-                axes.text(column, row, f"{value:+.3f}", ha="center", va="center", fontsize=6, color=shade)
+                text = f"{value:+.3f}" if np.isfinite(value) else "-"
+                axes.text(column, row, text, ha="center", va="center", fontsize=6, color=shade)
             axes.set(xticks=range(len(ratios)), yticks=range(len(names)))
             axes.set_xticklabels([f"{ratio:g}" for ratio in ratios])
             axes.set_yticklabels(names)

@@ -14,7 +14,7 @@ from noisy_feedback.encoder import find_encoder, load_encoder
 from noisy_feedback.errors import InputError
 from noisy_feedback.metrics import expected_rating
 from noisy_feedback.regressor import Regressor, from_state_dict, predict
-from noisy_feedback.results import MODEL_METADATA
+from noisy_feedback.tensors import METADATA
 
 
 class RatingModel:
@@ -30,7 +30,7 @@ class RatingModel:
         """Load `model.safetensors`. Errors: InputError where the file is none of this project's models."""
         try:
             with safe_open(file, framework="pt") as stored:
-                metadata = json.loads((stored.metadata() or {})[MODEL_METADATA])
+                metadata = json.loads((stored.metadata() or {})[METADATA])
             return cls(from_state_dict(load_file(file)), metadata["labels"], metadata["encoder"])
         except (OSError, SafetensorError, KeyError, ValueError, IndexError, TypeError, RecursionError) as error:
             raise InputError(f"{file}: no model of this project ({error})") from None

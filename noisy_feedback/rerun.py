@@ -5,6 +5,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ COMPARED = {
     "config.py": ("settings.json", "runs.csv", "curves.csv", "summary.csv"),
 }
 SPELT_OTHERWISE = {"model_name": "--model_name", "seed": "--seeds"}  # --seed where it is one number
-NOT_COMPARED = ("arguments.path", "versions.")  # where the reviews lie changes no number; versions are told apart
+# Where the reviews lie changes no number; versions are told apart, and whether they changed a number is what is asked.
+NOT_COMPARED = ("arguments.path", "encoder.library", "versions.")
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ def make_again(record: Record, settings: Settings, make: Callable[[Settings], Pa
     """
     check_reviews(record, settings)
     check_writable(settings.output)
+    made_output = not settings.output.exists()
     settings.output.mkdir(parents=True, exist_ok=True)
     output = Path(tempfile.mkdtemp(prefix="rerun-", dir=settings.output))
     try:
@@ -86,7 +89,7 @@ def make_again(record: Record, settings: Settings, make: Callable[[Settings], Pa
         differing = {name: difference(record.folder / name, remade / name) for name in COMPARED[record.script]}
         versions = changed_versions(record, remade)
     except BaseException:
-        shutil.rmtree(output)
+        clear(output, made_output)
         raise
     print("\n".join([f"\nmade again {record.folder}", *versions]))
     for name, how in differing.items():
@@ -94,8 +97,16 @@ def make_again(record: Record, settings: Settings, make: Callable[[Settings], Pa
     if any(differing.values()):
         print(f"differs    what was made now is in {remade}")
         return False
-    shutil.rmtree(output)
+    clear(output, made_output)
     return True
+
+
+def clear(output: Path, made_parent: bool) -> None:
+    """Remove the rerun's folder, and the one around it if it was made for it and nobody else has used it."""
+    shutil.rmtree(output)
+    if made_parent:
+        with suppress(OSError):
+            output.parent.rmdir()
 
 
 def check_reviews(record: Record, settings: Settings) -> None:
@@ -117,7 +128,7 @@ def difference(then: Path, now: Path) -> str:
     if then.read_bytes() == now.read_bytes():
         return ""
     if then.suffix == ".safetensors":
-        return "differs"
+        return difference_of_weights(then, now)
     try:
         before, after = dict(leaves_of(then)), dict(leaves_of(now))
     except (ValueError, csv.Error) as error:
@@ -131,6 +142,25 @@ def difference(then: Path, now: Path) -> str:
         f"{len(differing)} of {len(places)} values differ, most of all "
         f"{widest}: {before.get(widest)} then, {after.get(widest)} now"
     )
+
+
+def difference_of_weights(then: Path, now: Path) -> str:
+    """What differs between the tensors of two files."""
+    import numpy as np  # only once the options are known to be right
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        before = load_file(then)
+    except (SafetensorError, OSError) as error:
+        return f"cannot be read ({error})"
+    after = load_file(now)
+    if {name: tensor.shape for name, tensor in before.items()} != {name: part.shape for name, part in after.items()}:
+        return "holds tensors of other names or shapes"
+    gaps = np.concatenate([np.abs(before[name] - after[name]).ravel() for name in after])
+    if not gaps.any():
+        return ""
+    return f"{np.count_nonzero(gaps)} of {gaps.size} weights differ, by {gaps.max():.3g} at most"
 
 
 def distance(then: Any, now: Any) -> float:

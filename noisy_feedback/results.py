@@ -19,12 +19,11 @@ from noisy_feedback.files import written_atomically
 from noisy_feedback.metrics import METRICS, Metrics
 from noisy_feedback.regressor import Regressor, state_dict
 from noisy_feedback.settings import COMBINATION, Settings, Sweep
-from noisy_feedback.tensors import write_tensors
+from noisy_feedback.tensors import METADATA, write_tensors
 from noisy_feedback.training import Epoch
 
 NOT_KEPT = ("pc", "use_cuda", "output")  # where embeddings come from, and results go, changes no number
 PACKAGES = ("noisy-feedback", "torch", "numpy", "pandas", "scipy", "sentence-transformers", "safetensors")
-MODEL_METADATA = "noisy_feedback"
 SWEPT = {"seed": "seed", **COMBINATION, "ratio": "ratio"}  # columns of tables, and the settings that they show
 EPOCH_COLUMNS = ("loss", "training_accuracy", "validation_accuracy", "validation_macro_f1")
 
@@ -60,7 +59,7 @@ def save_run(outcome: Outcome, regressor: Regressor, origin: dict[str, Any]) -> 
     with written_atomically(folder / "curves.png") as file:
         plots.draw_run(outcome.training, outcome.fine_tuning, settings.ratio, file)
     metadata = {"labels": origin["data"]["labels"], "encoder": origin["encoder"]}
-    write_tensors(folder / "model.safetensors", state_dict(regressor), {MODEL_METADATA: json.dumps(metadata)})
+    write_tensors(folder / "model.safetensors", state_dict(regressor), {METADATA: json.dumps(metadata)})
     write_json(folder / "run.json", run_json(outcome, origin))
     return folder
 
@@ -116,7 +115,7 @@ class SweepFolder:
             return None
 
     def write_tables(self, outcomes: Sequence[Outcome], summary: pd.DataFrame) -> list[Path]:
-        """settings.json, runs.csv, curves.csv, summary.csv and the figures, from all runs of the sweep.
+        """runs.csv, curves.csv, summary.csv and the figures, from all runs of the sweep; settings.json last.
 
         Gives the figures' paths; of each there is a .pdf too.
         """
@@ -127,7 +126,6 @@ class SweepFolder:
             **self.origin,
             "versions": versions(),
         }
-        write_json(self.path / "settings.json", settings)
         curves = list(sweep_curve_rows(outcomes))
         columns = (*SWEPT, "phase", "epoch", *EPOCH_COLUMNS)
         write_csv(self.path / "curves.csv", columns, iter(curves))
@@ -147,6 +145,7 @@ class SweepFolder:
             for suffix in (".png", ".pdf"):
                 with written_atomically(self.path / f"{name}{suffix}") as file:
                     draw(file)
+        write_json(self.path / "settings.json", settings)
         return [self.path / f"{name}.png" for name in drawings]
 
 

@@ -26,11 +26,13 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
     for combination, found in runs.groupby(list(COMBINATION), sort=False):
         named = dict(zip(COMBINATION, combination, strict=True))
         for stage in STAGES:
+            if found[f"{stage}_accuracy"].isna().all():  # nothing was fine-tuned
+                continue
             for metric in METRICS:
                 by_seed, before = (
                     found.pivot(index="seed", columns="ratio", values=f"{of}_{metric}") for of in (stage, "before")
                 )
-                for ratio in by_seed.dropna(how="all", axis=1):
+                for ratio in by_seed:
                     values = by_seed[ratio].to_numpy()
                     noiseless = by_seed[0.0].to_numpy() if 0.0 in by_seed and ratio != 0 else None
                     untuned = before[ratio].to_numpy() if stage != "before" else None

@@ -1,4 +1,4 @@
-"""The sweep: every seed with every noise ratio, in groups, each run kept as soon as it is finished."""
+"""The sweep: every seed with every loss, anchor, noise and ratio, in groups of seeds, each finished run kept."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack

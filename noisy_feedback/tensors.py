@@ -9,6 +9,8 @@ from torch import Tensor
 from noisy_feedback.errors import InputError
 from noisy_feedback.files import written_atomically
 
+METADATA = "noisy_feedback"  # one key for all texts, since safetensors writes several in no fixed order
+
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write tensors by name, and texts about them. Errors: OSError, or InputError where safetensors says why not."""

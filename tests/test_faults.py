@@ -9,6 +9,7 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import Counter
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -102,6 +103,14 @@ def ends_as_undisturbed(folder, script, undisturbed):
     status, said = result(folder, script)
     assert (status, said) == (0, []), said
     assert files_of(folder) == undisturbed[script][0]
+    assert not list(folder.rglob("*.partial"))
+
+
+def under_way(folder):
+    """What the process was at when it was killed, from what it has left."""
+    if list(folder.glob("data/embeddings/*.safetensors")):
+        return "writing" if list(folder.glob("results/*/*")) else "learning"
+    return "embedding" if list(folder.glob("data/embeddings/*.partial/*")) else "starting"
 
 
 def some(of, script, thorough, seed):
@@ -116,7 +125,7 @@ def some(of, script, thorough, seed):
 def test_killed_at_random_moments_the_next_start_ends_as_if_nothing_had_happened(place, undisturbed, script, thorough):
     expected, seconds = undisturbed[script]
     moments = random.Random(f"{script}{thorough}")
-    kills = 0
+    kills = Counter()
     for _ in range(thorough):
         for folder in (place / "data" / "embeddings", place / "results"):
             shutil.rmtree(folder, ignore_errors=True)
@@ -124,11 +133,12 @@ def test_killed_at_random_moments_the_next_start_ends_as_if_nothing_had_happened
             child = children.Child(script, given(place, script))
             child.process.join(0.7 * seconds * moments.random())
             child.process.kill()
-            kills += child.result()[0] == -9
+            if child.result()[0] == -9:
+                kills[under_way(place)] += 1
             assert_whole(place, expected)
         ends_as_undisturbed(place, script, undisturbed)
-    print(f"\n{script}: {kills} kills at random moments, 0 runs lost, 0 files corrupt")
-    assert kills > 0
+    print(f"\n{script}: {dict(kills)} killed at random moments, 0 runs lost, 0 files corrupt")
+    assert kills.total() > 0
 
 
 @pytest.mark.parametrize("moment", ["half", "before", "after"])
@@ -251,12 +261,14 @@ def test_several_at_once_on_one_store_some_killed_all_end_with_the_same_bytes(pl
     killed = 0
     for _ in range(thorough):
         start = partial(children.wait_until, time.time() + 0.5)
-        together = [children.Child(MAIN, given(place), start) for _ in range(4)]
-        for child in together[:2]:
-            child.process.join(0.5 + seconds * moments.random())
-            child.process.kill()
+        at_a_write = partial(children.kill_at_write, moments.randint(1, 4), "half")
+        together = [children.Child(MAIN, given(place), start, at_a_write)]
+        together += [children.Child(MAIN, given(place), start) for _ in range(3)]
+        together[1].process.join(0.5 + seconds * moments.random())
+        together[1].process.kill()
         statuses = [child.result()[0] for child in together]
         killed += statuses.count(-9)
+        assert statuses[0] == -9
         assert statuses[2:] == [0, 0]
         assert files_of(place) == expected
         for folder in (place / "data" / "embeddings", place / "results"):

@@ -119,6 +119,14 @@ def test_the_implied_flip_rate_is_the_simulated_one(kind, k, ratio):
     assert derived == pytest.approx(simulated, abs=0.005)
 
 
+@pytest.mark.parametrize("kind", ["uniform", "adjacent", "hard"])
+@pytest.mark.parametrize("ratio", [0.0, 0.2, 1.0])
+def test_ratings_that_the_training_part_lacks_leave_the_flip_rate_defined(kind, ratio):
+    rate = noise.flip_rate(kind, ratio, np.array([0.5, 0.5, 0, 0, 0]), np.array([[2, 1], [4, 3], [1, 0]]))
+    assert 0 <= rate <= 1
+    assert rate == 0 or ratio > 0
+
+
 def test_without_noise_no_comparison_is_reversed():
     assert noise.flip_rate("uniform", 0.0, np.full(5, 0.2), np.array([[4, 0], [3, 2]])) == 0
 

@@ -80,7 +80,12 @@ def test_a_weight_that_differs_is_told(copy, tmp_path):
     tensors = load_file(copy / "model.safetensors")
     tensors["0.bias"][0] = np.nextafter(tensors["0.bias"][0], np.float32(9))
     save_file(tensors, copy / "model.safetensors")
-    assert "model.safetensors   differs" in rerun(MAIN, copy, tmp_path, status=1)
+    assert "model.safetensors   1 of 3333 weights differ, by " in rerun(MAIN, copy, tmp_path, status=1)
+
+
+def test_weights_of_another_shape_are_told(copy, tmp_path):
+    save_file({"0.bias": np.zeros(3, dtype=np.float32)}, copy / "model.safetensors")
+    assert "holds tensors of other names or shapes" in rerun(MAIN, copy, tmp_path, status=1)
 
 
 def test_a_row_of_a_table_that_differs_is_told(copy, tmp_path):
@@ -95,6 +100,12 @@ def test_a_row_of_a_table_that_differs_is_told(copy, tmp_path):
 def test_a_missing_file_is_told(copy, tmp_path):
     (copy / "curves.csv").unlink()
     assert "curves.csv          is missing from the folder" in rerun(MAIN, copy, tmp_path, status=1)
+
+
+def test_another_version_of_the_encoders_library_is_no_difference_by_itself(copy, tmp_path):
+    encoder = json.loads((copy / "run.json").read_text())["encoder"]
+    change(copy, encoder={**encoder, "library": "sentence-transformers 1.0"})
+    assert rerun(MAIN, copy, tmp_path).count("the same") == 3
 
 
 def test_another_version_is_told_and_is_no_difference_by_itself(copy, tmp_path):

@@ -101,6 +101,21 @@ def test_the_change_is_paired_with_the_same_seeds_model_before_fine_tuning():
     assert np.isnan(row_of(summarise(runs), 0.5, stage="before")["change"])
 
 
+def test_a_metric_that_is_nowhere_defined_keeps_its_rows():
+    runs = planted_runs().assign(
+        **{f"{stage}_quadratic_weighted_kappa": np.nan for stage in ("before", "best", "last")}
+    )
+    summary = summarise(runs)
+    assert len(summary) == len(summarise(planted_runs()))
+    assert np.isnan(row_of(summary, 0.5, metric="quadratic_weighted_kappa")["mean"])
+
+
+def test_stages_that_nothing_was_tested_in_have_no_rows():
+    runs = planted_runs()
+    runs[[name for name in runs if name.startswith(("best_", "last_"))]] = np.nan
+    assert set(summarise(runs)["stage"]) == {"before"}
+
+
 def test_combinations_are_summarised_apart():
     one, other = planted_runs(), planted_runs(effect=0.2, seed=1).assign(preference_loss="sigmoid")
     both = summarise(pd.concat([one, other]))

@@ -1,15 +1,16 @@
 """The sweep as its users see it: cells equal single runs, kills cost little, more seeds extend, two at once stop."""
 
 import json
-import random
+import re
 import signal
 import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from filelock import FileLock
 
-from tests.conftest import arguments, folder_of, run, start
+from tests.conftest import arguments, folder_of, run, start, write_planted
 
 TABLES = ("settings.json", "runs.csv", "curves.csv", "summary.csv")
 FIGURES = ("curves.png", "curves.pdf", "metrics.png", "metrics.pdf")
@@ -134,30 +135,6 @@ def test_a_damaged_run_is_computed_again(planted_data, finished, tmp_path):
     assert contents(tmp_path) == contents(finished[0])
 
 
-def kept_runs(output):
-    return len(list(Path(output).glob("sweep_*/runs/seed*.json")))
-
-
-def test_killed_at_random_moments_it_ends_with_the_same_bytes(planted_data, tmp_path):
-    more = ["--k", 2, "--seeds", *range(60), "--ratio", 0, 0.5]
-    run("multiclass/config.py", arguments(planted_data, tmp_path / "calm", *more))
-    given = arguments(planted_data, tmp_path / "killed", *more)
-    moments = random.Random(0)
-    kept = [0]
-    for _ in range(3):
-        process = start("multiclass/config.py", *given)
-        while kept_runs(tmp_path / "killed") == kept[-1] and process.poll() is None:
-            time.sleep(0.01)  # until it has kept something new
-        time.sleep(0.3 * moments.random())
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        kept.append(kept_runs(tmp_path / "killed"))
-    assert 0 < kept[1] < kept[2] < kept[3]  # nothing finished is lost
-    assert kept[1] < 120  # it was under way
-    run("multiclass/config.py", given)
-    assert contents(tmp_path / "killed") == contents(tmp_path / "calm")
-
-
 def test_ctrl_c_ends_a_sweep_soon_and_in_one_line(planted_data, tmp_path):
     given = arguments(planted_data, tmp_path, "--seeds", *range(10), epochs=("100000", "1"))
     process = start("multiclass/config.py", *given, session=True)
@@ -172,21 +149,40 @@ def test_ctrl_c_ends_a_sweep_soon_and_in_one_line(planted_data, tmp_path):
     assert "Traceback" not in err
 
 
-def test_a_second_sweep_into_the_same_folder_says_so_and_stops(planted_data, tmp_path):
-    given = arguments(planted_data, tmp_path, "--seeds", *range(10), epochs=("2000", "1"))
-    first = start("multiclass/config.py", *given)
-    try:
-        while not list(tmp_path.glob("sweep_*/.lock")):
-            time.sleep(0.05)
-            assert first.poll() is None
-        second = start("multiclass/config.py", *given)
-        _, err = second.communicate(timeout=60)
-    finally:
-        first.kill()
-        first.communicate()
-    assert second.returncode == 2
-    assert err.startswith("config.py: error: another sweep is writing to ")
-    assert len(err.splitlines()) == 1
+def test_a_second_sweep_into_the_same_folder_says_so_and_stops(planted_data, finished, capsys):
+    output, _ = finished
+    with FileLock(folder_of(output) / ".lock"):  # as the first one does
+        run("multiclass/config.py", arguments(planted_data, output, "--k", 2, "--seeds", 4), status=2)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("config.py: error: another sweep is writing to ")
+
+
+@pytest.mark.parametrize("more", [["--loss", "study", "sigmoid"], []])
+def test_a_test_part_of_one_rating_leaves_metrics_undefined_and_the_sweep_whole(planted_data, tmp_path, more):
+    ratings = [1, 2, 3, 4, 5] * 18 + [3] * 10
+    file = write_planted(tmp_path / "data", ratings=ratings)
+    out = run("multiclass/config.py", arguments(file, tmp_path / "results", "--seeds", 1, 2, "--ratio", 0, 0.5, *more))
+    assert "test quadratic weighted kappa (2 seeds; before fine-tuning -)" in out
+
+
+@pytest.mark.parametrize(
+    ("script", "more", "says"),
+    [
+        (
+            "multiclass",
+            ["--loss", "unbiased", "--noise", "pairs"],
+            "a flip rate of 0.6 .*seed 1, pairs noise, ratio 0.6",
+        ),
+        ("binary", ["--shuffle"], "no pair of ratings exactly 3 stars apart .*seed [0-9]+, uniform noise, ratio"),
+    ],
+)
+def test_a_cell_that_cannot_be_run_is_named_before_any_work(tmp_path, capsys, script, more, says):
+    file = write_planted(tmp_path / "data", ratings=[1, 4] + [2, 3] * 11)
+    run(f"{script}/config.py", arguments(file, tmp_path / "results", *more, "--seeds", *range(1, 9)), status=2)
+    captured = capsys.readouterr()
+    assert re.search(says, captured.err)
+    assert "%|" not in captured.err  # no bar was shown
+    assert not (tmp_path / "results").exists()
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs a file system that nobody can write, root included")
