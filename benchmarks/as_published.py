@@ -103,4 +103,6 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, required=True, help="a file of reviews")
     parser.add_argument("--output", type=Path, required=True, help="folder for the sweeps and the figure")
     arguments = parser.parse_args()
+    if not arguments.data.is_file():
+        parser.error(f"--data {arguments.data}: no such file")
     main(arguments.data, arguments.output)

@@ -51,4 +51,6 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, required=True, help="a file of reviews")
     parser.add_argument("--seeds", type=int, default=20, help="how many seeds, from 1 on")
     arguments = parser.parse_args()
+    if not arguments.data.is_file():
+        parser.error(f"--data {arguments.data}: no such file")
     main(arguments.data, arguments.seeds)

@@ -112,4 +112,6 @@ if __name__ == "__main__":
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="files of reviews")
     parser.add_argument("--output", type=Path, required=True, help="folder for the sweeps")
     arguments = parser.parse_args()
+    if missing := [str(file) for file in arguments.data if not file.is_file()]:
+        parser.error(f"--data {' '.join(missing)}: no such file")
     judge(arguments.data, arguments.output, *choose(arguments.data, arguments.output))

@@ -29,7 +29,9 @@ def fetch() -> bytes:
     try:
         import kagglehub
     except ImportError:
-        raise InputError('kagglehub is not installed: pip install -e ".[data]"') from None
+        raise InputError(
+            'kagglehub is not installed: in the project folder pip install -c constraints.txt -e ".[data]"'
+        ) from None
     try:
         return (Path(kagglehub.dataset_download(DATASET)) / NAME).read_bytes()
     except Exception as error:  # the client's errors are of many kinds; to the user they are one

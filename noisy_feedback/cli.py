@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from noisy_feedback.errors import InputError
 from noisy_feedback.rerun import Record, make_again, read_record
-from noisy_feedback.settings import DEPARTURES, HEADS, LOSSES, NOISES, WITH_FLIP_RATE, Settings, Study, Sweep
+from noisy_feedback.settings import DEPARTURES, HEADS, LOSSES, NOISES, Settings, Study, Sweep
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 SEEDS = [84, 42, 21, 2, 1]
@@ -24,6 +24,13 @@ class OneLineParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
+
+
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Shows the defaults that say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        return action.help if action.default in (None, False, ()) else super()._get_help_string(action)
 
 
 class AllIfNoneNamed(argparse.Action):
@@ -93,8 +100,8 @@ def parse(parser: OneLineParser, study: Study, script: str) -> tuple[dict[str, A
     if folder is not None:
         beside = (*WITH_RERUN, "--dask") if script == "config.py" else WITH_RERUN
         named = {word.partition("=")[0] for word in given if word.startswith("--")}
-        if named - {"--rerun", *beside}:
-            parser.error(f"--rerun takes its options from the folder; beside it may stand {' '.join(beside)}")
+        if others := sorted(named - {"--rerun", *beside}):
+            parser.error(f"--rerun takes its options from the folder, not {' '.join(others)}; only {' '.join(beside)}")
         record = read_record(folder, script, study)
         given = [*record.options(), *given]
     arguments = vars(parser.parse_args(given))
@@ -125,7 +132,7 @@ def new_parser(description: str) -> OneLineParser:
         description=description,
         allow_abbrev=False,
         add_help=False,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        formatter_class=HelpFormatter,
     )
 
 
@@ -213,7 +220,7 @@ def add_own_arguments(parser: argparse.ArgumentParser, study: Study, one_run: bo
         "--flip-rate",
         type=share,
         metavar="SHARE",
-        help=f"share of reversed comparisons that --loss {' and '.join(WITH_FLIP_RATE)} suppose; "
+        help="share of reversed comparisons that --loss conservative and unbiased suppose; "
         "left out, what --noise and --ratio imply for the ratings",
     )
     group.add_argument(
@@ -261,7 +268,7 @@ def to_settings(study: Study, arguments: dict[str, Any]) -> Settings:
 def share(text: str) -> float:
     value = number(text)
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is outside 0..1")
+        raise argparse.ArgumentTypeError(f"{text} is outside 0..1 (0.2 for 20 %)")
     return value
 
 
@@ -291,7 +298,8 @@ def at_least(least: int) -> Callable[[str], int]:
         try:
             value = int(text)
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
+            several = "; separate several by spaces" if "," in text else ""
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number{several}") from None
         if value < least:
             raise argparse.ArgumentTypeError(f"{text} is less than {least}")
         return value

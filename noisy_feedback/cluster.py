@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,19 @@ TRIES = 5  # of a group whose worker was lost
 TIMEOUT = 5  # seconds for a scheduler to answer
 
 
+def check_installed() -> None:
+    """Refuse --dask where its library is missing."""
+    if find_spec("distributed") is None:
+        raise InputError(
+            '--dask: distributed is not installed: in the project folder pip install -c constraints.txt -e ".[cluster]"'
+        )
+
+
 @contextmanager
 def connected(address: str) -> Iterator[Any]:
-    """A client of the cluster at `address`. Errors: InputError where distributed is missing or nobody answers."""
-    try:
-        import distributed
-    except ImportError:
-        raise InputError('--dask: distributed is not installed: pip install -e ".[cluster]"') from None
+    """A client of the cluster at `address`. Errors: InputError where nobody answers."""
+    import distributed
+
     with ExitStack() as stack:
         if address == LOCAL:
             cluster = distributed.LocalCluster(threads_per_worker=1, dashboard_address=None)

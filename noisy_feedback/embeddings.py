@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 CHUNK = 256  # reviews per file while embedding: what a kill can lose
 BATCH = 32
+MOSTLY_UNKNOWN = 0.3  # share of unknown word pieces that no tokenizer has for texts that it was made for
 Track = Callable[[Sequence[np.ndarray]], Iterable[np.ndarray]]
 
 
@@ -153,7 +154,14 @@ def embed_chunks(
     partial: Path | None,
 ) -> Embeddings:
     """Embed chunk by chunk, texts of like length together; chunks found in the folder `partial` are not done again."""
-    tokens = np.array(count_tokens(model, texts))
+    counts, unknown = count_tokens(model, texts)
+    if unknown > MOSTLY_UNKNOWN:
+        print(
+            f"warning: {encoder.name} does not know {unknown:.0%} of the word pieces of these reviews; "
+            "is its tokenizer complete, and of their language?",
+            file=sys.stderr,
+        )
+    tokens = np.array(counts)
     limit = model.max_seq_length
     order = np.argsort(-tokens, kind="stable")  # the longest first: memory runs out at the start or not at all
     chunks = [order[start : start + CHUNK * len(devices)] for start in range(0, len(order), CHUNK * len(devices))]

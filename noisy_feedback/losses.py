@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor
 
+from noisy_feedback.errors import InputError
 from noisy_feedback.regressor import is_scalar
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -127,6 +128,8 @@ def anchored(loss: Loss, weight: float) -> Objective:
 
     def objective(logits: Tensor, ratings: Tensor, reference: Tensor | None) -> Tensor:
         value = loss(logits, ratings)
+        if value.shape != logits.shape[:2]:
+            raise InputError(f"--loss: gives numbers of shape {tuple(value.shape)}, not one per list (runs, lists)")
         return value if reference is None or weight == 0 else value + weight * divergence(logits, reference)
 
     return objective

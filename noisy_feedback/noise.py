@@ -7,6 +7,8 @@ numbers.
 
 import numpy as np
 
+from noisy_feedback.errors import InputError
+
 
 def uniform(ratings: np.ndarray, ratio: float, classes: int, generator: np.random.Generator) -> np.ndarray:
     """Give some of the ratings (n,), 0..classes-1, another value, uniform over the other classes."""
@@ -60,9 +62,13 @@ def flip_rate(kind: str, ratio: float, shares: np.ndarray, neighbours: np.ndarra
 
 
 def transition(kind: str, ratio: float, classes: int) -> np.ndarray:
-    """P(noisy | true) as a table (C, C)."""
-    moved = np.ones((classes, classes)) if kind != "adjacent" else np.eye(classes, k=1) + np.eye(classes, k=-1)
-    np.fill_diagonal(moved, 0)
+    """P(noisy | true) as a table (C, C). Errors: InputError for a kind whose table is not written here."""
+    if kind in ("uniform", "hard"):
+        moved = 1 - np.eye(classes)
+    elif kind == "adjacent":
+        moved = np.eye(classes, k=1) + np.eye(classes, k=-1)
+    else:
+        raise InputError(f"--noise {kind}: what it changes into what is not known; give --flip-rate")
     return (1 - ratio) * np.eye(classes) + ratio * moved / moved.sum(axis=1, keepdims=True)
 
 

@@ -33,7 +33,7 @@ class RatingModel:
                 metadata = json.loads((stored.metadata() or {})[METADATA])
             return cls(from_state_dict(load_file(file)), metadata["labels"], metadata["encoder"])
         except (OSError, SafetensorError, KeyError, ValueError, IndexError, TypeError, RecursionError) as error:
-            raise InputError(f"{file}: no model of this project ({error})") from None
+            raise InputError(f"{file}: no model of this project; give a run's model.safetensors ({error})") from None
 
     def rate(self, texts: Sequence[str]) -> np.ndarray:
         """Expected ratings (n,), in stars. Errors: InputError where the encoder it was trained on is not to be had."""
@@ -41,6 +41,8 @@ class RatingModel:
             raise InputError("rate takes a list of texts; put a single one in brackets")
         if not len(texts):
             return np.empty(0)
+        if not all(isinstance(text, str) for text in texts):
+            raise InputError("rate takes texts alone; mend or drop what is none")
         return self.rate_embeddings(torch.from_numpy(self.load_encoder().encode(list(texts), show_progress_bar=False)))
 
     def rate_embeddings(self, vectors: torch.Tensor) -> np.ndarray:

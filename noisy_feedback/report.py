@@ -17,7 +17,7 @@ from noisy_feedback.settings import Settings
 SORTED_FILE = 0.25  # contiguous parts whose ratings differ more than this do not come from a mixed file
 
 
-def parts(reviews: Reviews, cut: Parts) -> str:
+def parts(reviews: Reviews, cut: Parts, shuffled: bool) -> str:
     """The data set, the sizes of the four parts, and a warning where they look like parts of a sorted file."""
     counts = np.bincount(reviews.ratings)
     shares = ", ".join(f"{label}: {count:,}" for label, count in zip(reviews.labels, counts, strict=True))
@@ -30,7 +30,10 @@ def parts(reviews: Reviews, cut: Parts) -> str:
         np.bincount(reviews.ratings[rows], minlength=len(counts)) / len(rows) for rows in (cut.train, cut.test)
     )
     apart = np.abs(train_shares - test_shares).sum() / 2  # total variation distance
-    if apart > SORTED_FILE:
+    shares_of_all = counts / counts.sum()
+    variance = shares_of_all * (1 - shares_of_all) * (1 / len(cut.train) + 1 / len(cut.test))
+    by_chance = np.sqrt(variance * 2 / np.pi).sum() / 2  # the expected distance of random parts
+    if not shuffled and apart > max(SORTED_FILE, 2 * by_chance):
         lines.append(
             f"warning    the ratings of the training and the test part differ by {apart:.0%}: the file seems "
             "sorted; --shuffle mixes it"

@@ -56,6 +56,7 @@ class Record:
 
 def read_record(folder: Path, script: str, study: Study) -> Record:
     """Read run.json or settings.json. Errors: InputError where `folder` is no result of this study's script."""
+    folder = folder.parent if folder.is_file() else folder
     file = folder / RECORD[script]
     if not file.is_file():
         (other,) = (name for name in RECORD if name != script)
@@ -98,6 +99,7 @@ def make_again(record: Record, settings: Settings, make: Callable[[Settings], Pa
         print(f"differs    what was made now is in {remade}")
         return False
     clear(output, made_output)
+    print("nothing differs; what was made now is removed again")
     return True
 
 

@@ -24,6 +24,7 @@ from noisy_feedback.training import Epoch
 
 NOT_KEPT = ("pc", "use_cuda", "output")  # where embeddings come from, and results go, changes no number
 PACKAGES = ("noisy-feedback", "torch", "numpy", "pandas", "scipy", "sentence-transformers", "safetensors")
+CODE = ("as_published", "comparisons", "experiment", "losses", "metrics", "noise", "regressor", "training")
 SWEPT = {"seed": "seed", **COMBINATION, "ratio": "ratio"}  # columns of tables, and the settings that they show
 EPOCH_COLUMNS = ("loss", "training_accuracy", "validation_accuracy", "validation_macro_f1")
 
@@ -141,6 +142,9 @@ class SweepFolder:
             drawings["metrics"] = partial(plots.draw_metrics, runs, summary)
         if self.sweep.run.epochs_f and len(plots.combinations(runs)) > 1:
             drawings["change"] = partial(plots.draw_change, summary)
+        for name in {"curves", "metrics", "change"} - set(drawings):
+            for suffix in (".png", ".pdf"):  # of a larger sweep before
+                (self.path / f"{name}{suffix}").unlink(missing_ok=True)
         for name, draw in drawings.items():
             for suffix in (".png", ".pdf"):
                 with written_atomically(self.path / f"{name}{suffix}") as file:
@@ -211,7 +215,13 @@ def short_digest(arguments: dict[str, Any], *more: dict[str, Any]) -> str:
 
 
 def versions() -> dict[str, str]:
-    return {"python": ".".join(map(str, sys.version_info[:3])), **{name: version(name) for name in PACKAGES}}
+    """Of Python, the packages, and by digest the code that makes the numbers, which users change."""
+    code = [Path(__file__).with_name(f"{room}.py").read_text(encoding="utf-8") for room in CODE]
+    return {
+        "python": ".".join(map(str, sys.version_info[:3])),
+        **{name: version(name) for name in PACKAGES},
+        "code": hashlib.sha256("".join(code).encode()).hexdigest()[:12],
+    }
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from noisy_feedback.errors import InputError
 
 STUDY_FILE = "tripadvisor_hotel_reviews.csv"
 SAMPLE_FILE = "sample_hotel_reviews.csv"
+DEFAULT_PATH = Path("../data/")
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 MOST_CLASSES = 100  # more different values than this are measurements or row numbers, not ratings
 FEWEST_ROWS = 10  # with fewer, one of the four parts would be empty
@@ -52,7 +53,8 @@ def find_reviews(path: Path) -> Path:
     if path.is_file():
         return path
     if not path.is_dir():
-        raise InputError(f"--path {path}: no such file or folder")
+        hint = "; start the script inside its own folder" if path == DEFAULT_PATH else ""
+        raise InputError(f"--path {path}: no such file or folder{hint}")
     for name in (STUDY_FILE, SAMPLE_FILE):
         if (path / name).is_file():
             return path / name

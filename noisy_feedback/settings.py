@@ -20,7 +20,6 @@ NOISES = ("uniform", "adjacent", "pairs", "hard")
 # What a sweep combines beside seeds and ratios: columns of its tables, and the settings that they show.
 COMBINATION = {"preference_loss": "loss", "anchor": "anchor", "noise": "noise"}
 SEEDS_AT_ONCE = 10  # per stack or task: what a kill or a lost worker can cost, and what bounds the memory
-WITH_FLIP_RATE = ("conservative", "unbiased")
 
 
 @dataclass(frozen=True)

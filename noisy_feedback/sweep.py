@@ -9,6 +9,7 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from noisy_feedback import report
+from noisy_feedback.cluster import check_installed, connected, run_on_cluster
 from noisy_feedback.errors import InputError
 from noisy_feedback.experiment import Material, prepare, run_all
 from noisy_feedback.files import check_writable
@@ -21,13 +22,13 @@ from noisy_feedback.training import one_thread
 def run_sweep(sweep: Sweep) -> Path:
     """Run what is missing of a sweep, write its tables and figures, print the summary; gives the sweep's folder."""
     check_writable(sweep.run.output)
+    if sweep.dask is not None:
+        check_installed()
     material = prepare(sweep.runs())
     folder = SweepFolder(sweep, material.origin)
     with ExitStack() as stack:
         client = None
         if sweep.dask is not None and any(folder.find(run) is None for run in sweep.runs()):
-            from noisy_feedback.cluster import connected
-
             client = stack.enter_context(connected(sweep.dask))
         hold(folder, stack)
         missing = [run for run in sweep.runs() if folder.find(run) is None]
@@ -63,12 +64,7 @@ def run_missing(
     seeds = len({run.seed for run in missing})
     epochs = seeds * sweep.run.epochs_t + len(missing) * sweep.run.epochs_f
     with tqdm(total=epochs, unit=" epochs", desc="sweep") as bar:
-        if client is None:
-            groups = run_here(missing, material, bar)
-        else:
-            from noisy_feedback.cluster import run_on_cluster
-
-            groups = run_on_cluster(client, missing, material)
+        groups = run_here(missing, material, bar) if client is None else run_on_cluster(client, missing, material)
         for outcomes in groups:
             for outcome in outcomes:
                 folder.keep(outcome)

@@ -223,8 +223,8 @@ def fit_piece(
 def check_finite(epochs: Sequence[Epoch]) -> None:
     if not np.isfinite(epochs[-1].loss):
         raise InputError(
-            f"the loss is {epochs[-1].loss} in epoch {len(epochs)}: the embeddings are too large, or the "
-            "learning rate (--lr-f) is too high"
+            f"the loss is {epochs[-1].loss} in epoch {len(epochs)}: the embeddings are too large, the learning rate "
+            "(--lr-f) is too high, or a loss of your own has no finite value there"
         )
 
 

@@ -91,7 +91,7 @@ def as_jsonl(reviews):
 
 
 WRONG_ARGUMENTS = {
-    "--ratio 1.5": "argument --ratio: 1.5 is outside 0..1",
+    "--ratio 1.5": "argument --ratio: 1.5 is outside 0..1 (0.2 for 20 %)",
     "--ratio=-0.1": "argument --ratio: -0.1 is outside 0..1",
     "--ratio nan": "argument --ratio: nan is outside 0..1",
     "--ratio some": "argument --ratio: 'some' is not a number",
@@ -121,7 +121,8 @@ def test_binary_pairs_have_no_k(refused):
 
 def test_a_wrong_argument_ends_the_program_with_status_2(tmp_path):
     process = start("multiclass/main.py", "--ratio", "1.5", "--output", tmp_path / "results")
-    assert process.communicate() == ("", "main.py: error: argument --ratio: 1.5 is outside 0..1 (see --help)\n")
+    says = "main.py: error: argument --ratio: 1.5 is outside 0..1 (0.2 for 20 %) (see --help)\n"
+    assert process.communicate() == ("", says)
     assert process.returncode == 2
 
 
@@ -249,7 +250,7 @@ def test_a_review_that_is_no_text_is_named_by_its_row(refused, data, text):
 
 def test_k_has_to_be_less_than_the_number_of_ratings(refused, data):
     line = refused("--path", put(data, "hotels.csv", rated(MIXED)), "--k", "5")
-    assert re.search("--k 5: .* 5 different ratings; k must be 1 to 4$", line)
+    assert re.search("--k 5: .* 6 different ratings, and there are 5; k must be 1 to 4$", line)
 
 
 def test_a_fine_tuning_part_without_a_list_is_refused(refused, data):

@@ -74,6 +74,14 @@ def test_texts_over_the_models_limit_are_counted(encoder, tmp_path):
     assert (made.truncated, made.limit) == (1, 256)
 
 
+def test_texts_that_the_tokenizer_does_not_know_are_told(tiny_encoder, tmp_path, capsys):
+    local = find_encoder(str(tiny_encoder), "mean")
+    embed(["good", "bad"], local, tmp_path, "hotels", ["cpu"])
+    assert "does not know" not in capsys.readouterr().err
+    embed(["好 好", "\u043f\u043b\u043e\u0445\u043e"], local, tmp_path, "hotels", ["cpu"])
+    assert "does not know 43% of the word pieces of these reviews" in capsys.readouterr().err
+
+
 def test_how_many_texts_were_cut_is_stored(encoder, tmp_path):
     texts = ["lovely " * 300]
     embed(texts, encoder, tmp_path, "hotels", ["cpu"])

@@ -49,9 +49,10 @@ def change(folder, name="run.json", **changes):
 def test_a_folder_made_again_is_the_same_and_leaves_nothing(made, tmp_path, name):
     script, _ = COMMANDS[name]
     said = rerun(script, made[name], tmp_path).splitlines()
-    compared = said[said.index(f"made again {made[name]}") + 1 :]
+    *compared, last = said[said.index(f"made again {made[name]}") + 1 :]
     assert len(compared) == (3 if script.endswith("main.py") else 4)
     assert all(line.endswith("the same") for line in compared)
+    assert last == "nothing differs; what was made now is removed again"
     assert not list(tmp_path.iterdir())
 
 

@@ -2,6 +2,7 @@ import csv
 import gzip
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noisy_feedback.reviews import FEWEST_ROWS, SAMPLE_FILE, STUDY_FILE, find_reviews, read_reviews, shuffled, split
+from noisy_feedback import report
+from noisy_feedback.reviews import (
+    FEWEST_ROWS,
+    SAMPLE_FILE,
+    STUDY_FILE,
+    Reviews,
+    find_reviews,
+    read_reviews,
+    shuffled,
+    split,
+)
 
 REVIEWS = [
     ("NA", 1),
@@ -150,3 +161,27 @@ def test_shuffling_depends_on_its_generator_alone():
     first, again, other = (shuffled(split(100), np.random.default_rng(seed)).train for seed in (1, 1, 2))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
+
+
+# --- files that are sorted
+
+
+def told(ratings, is_shuffled=False):
+    """What the screen says of a file with these ratings."""
+    labels, classes = np.unique(ratings, return_inverse=True)
+    found = Reviews("hotels.csv", Path(), "", ["good"] * len(ratings), classes, labels)
+    return report.parts(found, split(len(ratings)), is_shuffled)
+
+
+def test_a_sorted_file_is_warned_of():
+    assert "the file seems sorted; --shuffle mixes it" in told(np.repeat([1, 2, 3, 4, 5], 100))
+
+
+def test_a_sorted_file_that_is_shuffled_is_not():
+    assert "sorted" not in told(np.repeat([1, 2, 3, 4, 5], 100), is_shuffled=True)
+
+
+@pytest.mark.parametrize(("n", "classes"), [(40, 5), (200, 11), (2000, 5)])
+def test_a_mixed_file_is_hardly_ever_taken_for_a_sorted_one_however_small(n, classes):
+    generator = np.random.default_rng(0)
+    assert sum("sorted" in told(generator.integers(classes, size=n)) for _ in range(200)) <= 4

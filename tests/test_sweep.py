@@ -92,6 +92,14 @@ def test_a_cell_with_a_scalar_head_equals_the_single_run(planted_data, tmp_path)
     assert expected["before"]["pairwise_accuracy"] > 0.7  # it learns
 
 
+def test_figures_that_a_smaller_sweep_has_not_are_removed(planted_data, tmp_path):
+    given = arguments(planted_data, tmp_path, "--seeds", 1, 2, "--ratio", 0)
+    run("multiclass/config.py", [*given, "--loss", "study", "sigmoid"])
+    assert (folder_of(tmp_path) / "change.png").exists()
+    run("multiclass/config.py", given)
+    assert not list(folder_of(tmp_path).glob("change.*"))
+
+
 def test_an_anchor_keeps_the_model_near_what_it_was(planted_data, tmp_path):
     more = ["--k", 2, "--anchor", 0, 10, "--ratio", 0.8, "--seeds", 1, 2, 3]
     run("multiclass/config.py", arguments(planted_data, tmp_path, *more, epochs=("6", "30")))
