@@ -351,8 +351,10 @@ def test_a_run_that_fails_ends_the_others_with_their_epoch():
         for rows in (np.arange(101, 300), np.arange(100))
     ]
     start = new_regressor(DIMENSIONS, CLASSES, generators([0, 1], 0))
-    with pytest.raises(InputError, match=r"^the loss is nan in epoch 1: .*rate \(--lr-f\) is too high"):
-        train(start, embeddings, learners, 10**9, CLASSES, workers=2)
+    finished = []
+    with pytest.raises(InputError, match=r"^the loss is nan in epoch 1: .*\(--lr-f\) is too high"):
+        train(start, embeddings, learners, 3000, CLASSES, workers=2, progress=finished.append)
+    assert len(finished) < 3000
 
 
 @pytest.mark.parametrize(
