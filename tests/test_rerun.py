@@ -98,6 +98,23 @@ def test_a_row_of_a_table_that_differs_is_told(copy, tmp_path):
     assert f"most of all loss in row 2: 9 then, {cells[2]} now" in rerun(MAIN, copy, tmp_path, status=1)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "curves.csv"])
+def test_a_file_that_cannot_be_read_is_told(copy, tmp_path, name):
+    (copy / name).write_bytes(b"\xff\xfe")
+    said = rerun(MAIN, copy, tmp_path, status=1)
+    assert [line for line in said.splitlines() if line.startswith(f"{name:20}cannot be read (")]
+
+
+def test_a_rerun_that_fails_leaves_nothing(copy, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("noisy_feedback.experiment.run_all", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+    rerun(MAIN, copy, tmp_path / "out", status=130)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_record_may_be_named_itself(made, tmp_path):
+    assert "nothing differs" in rerun(MAIN, made["run"] / "run.json", tmp_path)
+
+
 def test_a_missing_file_is_told(copy, tmp_path):
     (copy / "curves.csv").unlink()
     assert "curves.csv          is missing from the folder" in rerun(MAIN, copy, tmp_path, status=1)

@@ -302,6 +302,26 @@ def test_a_model_of_unnamed_embeddings_says_how_to_rate(runs):
         model.rate(["A lovely stay."])
 
 
+def test_what_is_no_list_of_texts_is_refused(sample_model):
+    with pytest.raises(InputError, match="put a single one in brackets"):
+        sample_model.rate("A lovely stay.")
+    with pytest.raises(InputError, match="rate takes texts alone"):
+        sample_model.rate(["A lovely stay.", None])
+    assert sample_model.rate([]).shape == (0,)
+
+
+def test_another_revision_of_the_encoder_is_refused(sample_model):
+    other = {**sample_model.encoder, "revision": "0123"}
+    with pytest.raises(InputError, match=r"trained on .* at revision 0123, but this machine has"):
+        RatingModel(sample_model.regressor, sample_model.labels, other).rate(["A lovely stay."])
+
+
+def test_what_is_no_model_is_refused_with_the_way_out(sample_run):
+    for name in ("run.json", "no-such-file", "."):
+        with pytest.raises(InputError, match=r"no model of this project; give a run's model\.safetensors"):
+            RatingModel.load(sample_run.folder / name)
+
+
 # --- --help
 
 
@@ -320,6 +340,13 @@ def test_help_answers_without_loading_anything_heavy(helped):
     imported = modules_in(helped.stderr)
     assert "noisy_feedback.cli" in imported
     assert not imported & {"torch", "numpy", "pandas", "matplotlib", "sentence_transformers"}
+
+
+def test_help_shows_the_defaults_that_say_something(helped):
+    text = " ".join(helped.stdout.split())
+    assert "share of fine-tuning ratings made noisy, 0 to 1 (default: 0.0)" in text
+    assert "(default: None)" not in text
+    assert "(default: ())" not in text
 
 
 def test_help_lists_the_studys_arguments_first(helped):
