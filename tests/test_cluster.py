@@ -44,14 +44,7 @@ def cluster():
         yield address, workers
 
 
-def test_a_cluster_gives_the_same_bytes_as_this_machine(planted_data, cluster, tmp_path):
-    address, _ = cluster
-    run("multiclass/config.py", arguments(planted_data, tmp_path / "here", *SWEEP))
-    run("multiclass/config.py", arguments(planted_data, tmp_path / "there", *SWEEP, "--dask", address))
-    assert contents(tmp_path / "there") == contents(tmp_path / "here")
-
-
-def test_a_worker_killed_half_way_costs_a_retry(planted_data, cluster, tmp_path):
+def test_a_cluster_gives_the_same_bytes_as_this_machine_though_a_worker_is_killed(planted_data, cluster, tmp_path):
     address, workers = cluster
     epochs = ("150", "30")
     run("multiclass/config.py", arguments(planted_data, tmp_path / "here", *SWEEP, epochs=epochs))

@@ -40,7 +40,7 @@ def write_reviews(file):
     generator = random.Random(0)
     words = ["été", "room", "staff", "lovely", "dirty", "never", "again", "好", "breakfast", "loud", "view"]
     with file.open("w", newline="", encoding="utf-8") as lines:
-        reviews = [(" ".join(generator.choices(words, k=3 * n + 1)), n % 5 + 1) for n in range(100)]
+        reviews = [(" ".join(generator.choices(words, k=10 * n + 1)), n % 5 + 1) for n in range(30)]
         generator.shuffle(reviews)
         csv.writer(lines).writerows([("Review", "Rating"), *reviews])
 
@@ -48,7 +48,7 @@ def write_reviews(file):
 @pytest.fixture(scope="module")
 def left(tmp_path_factory):
     """What the command leaves in a copy of the project's folders, here and elsewhere: name -> content."""
-    found = []
+    folders, processes = [], []
     for name, environment in (("here", HERE), ("some where elsé", ELSEWHERE)):
         folder = tmp_path_factory.mktemp("copy") / name
         shutil.copytree(ROOT / "multiclass", folder / "multiclass", ignore=shutil.ignore_patterns("results"))
@@ -56,14 +56,17 @@ def left(tmp_path_factory):
         write_reviews(folder / "data" / "hôtels.csv")
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "LANG"))}
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "errors": "replace"}
-        finished(
-            subprocess.Popen(
-                [sys.executable, *COMMAND], cwd=folder / "multiclass", env={**kept, **environment}, **pipes
-            )
-        )
-        files = [*(folder / "multiclass" / "results").rglob("*.*"), *(folder / "data" / "embeddings").glob("*.s*")]
-        found.append({file.relative_to(folder).as_posix(): file.read_bytes() for file in files if file.is_file()})
-    return found
+        command = [sys.executable, *COMMAND]
+        processes.append(subprocess.Popen(command, cwd=folder / "multiclass", env={**kept, **environment}, **pipes))
+        folders.append(folder)
+    for process in processes:
+        finished(process)
+    return [contents(folder) for folder in folders]
+
+
+def contents(folder):
+    files = [*(folder / "multiclass" / "results").rglob("*.*"), *(folder / "data" / "embeddings").glob("*.s*")]
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files if file.is_file()}
 
 
 def test_a_run_with_its_embeddings_is_the_same_elsewhere_to_the_last_bit(left):
