@@ -54,7 +54,7 @@ def test_gradients_agree_with_finite_differences(loss, k):
     assert torch.autograd.gradcheck(lambda x: loss(x, ratings), logits.requires_grad_())
 
 
-@pytest.mark.parametrize("name", ["study", "cross_entropy", *(set(LOSSES) - {"study", "dr-dpo"})])
+@pytest.mark.parametrize("name", ["cross_entropy", *(name for name in LOSSES if name != "dr-dpo")])
 @pytest.mark.parametrize("k", [1, 2])
 def test_a_list_has_the_same_loss_whatever_stands_beside_it(name, k):
     loss = named(name.replace("-", "_"))
