@@ -55,15 +55,16 @@ def place(original):
     shutil.rmtree(folder)
 
 
-def given(folder, script=MAIN, epochs=3):
+def given(folder, script=MAIN):
     encoder = next(parent for parent in folder.parents if parent.name.startswith("faults-")) / "encoder"
     options = ["--path", folder / "data" / "hotels.csv", "--model_name", encoder, "--output", folder / "results"]
+    epochs = 40 if script == MAIN else 3  # learning takes as long as embedding
     options += ["--epochs-t", epochs, "--epochs-f", epochs, "--k", 2, "--ratio"]
     return [*options, 0.2] if script == MAIN else [*options, 0, 0.5, "--seeds", *range(11)]
 
 
-def result(folder, script, *faults, **options):
-    return children.Child(script, given(folder, script, **options), *faults).result()
+def result(folder, script, *faults):
+    return children.Child(script, given(folder, script), *faults).result()
 
 
 def files_of(folder):
@@ -106,10 +107,15 @@ def ends_as_undisturbed(folder, script, undisturbed):
     assert not list(folder.rglob("*.partial"))
 
 
+PHASES = ("starting", "embedding", "learning", "writing")
+
+
 def under_way(folder):
     """What the process was at when it was killed, from what it has left."""
     if list(folder.glob("data/embeddings/*.safetensors")):
-        return "writing" if list(folder.glob("results/*/*")) else "learning"
+        with suppress(FileNotFoundError):  # a folder that comes and goes
+            return "writing" if any(file.is_file() for file in folder.glob("results/*/[!.]*")) else "learning"
+        return "learning"
     return "embedding" if list(folder.glob("data/embeddings/*.partial/*")) else "starting"
 
 
@@ -129,9 +135,11 @@ def test_killed_at_random_moments_the_next_start_ends_as_if_nothing_had_happened
     for _ in range(thorough):
         for folder in (place / "data" / "embeddings", place / "results"):
             shutil.rmtree(folder, ignore_errors=True)
-        for _ in range(4):  # each time anew from where the last kill has left it
+        for phase in ("embedding", "embedding", "learning", "writing"):  # from where the last kill has left it
             child = children.Child(script, given(place, script))
-            child.process.join(0.7 * seconds * moments.random())
+            while child.process.is_alive() and PHASES.index(under_way(place)) < PHASES.index(phase):
+                time.sleep(0.002)
+            child.process.join(0.15 * seconds * moments.random())
             child.process.kill()
             if child.result()[0] == -9:
                 kills[under_way(place)] += 1
