@@ -12,14 +12,13 @@ from typing import Any
 
 from noisy_feedback.errors import InputError
 from noisy_feedback.files import check_writable, sha256_of
-from noisy_feedback.settings import Settings, Study
+from noisy_feedback.settings import COMBINATION, Settings, Study
 
 RECORD = {"main.py": "run.json", "config.py": "settings.json"}  # what says how a folder was made
 COMPARED = {
     "main.py": ("run.json", "curves.csv", "model.safetensors"),
     "config.py": ("settings.json", "runs.csv", "curves.csv", "summary.csv"),
 }
-SPELT_OTHERWISE = {"model_name": "--model_name", "seed": "--seeds"}  # --seed where it is one number
 # Where the reviews lie changes no number; versions are told apart, and whether they changed a number is what is asked.
 NOT_COMPARED = ("arguments.path", "encoder.library", "versions.")
 
@@ -34,19 +33,21 @@ class Record:
 
     def options(self) -> list[str]:
         """The command line that it stands for, defaults spelt out."""
-        swept = ("seed", "loss", "anchor", "noise", "ratio") if self.script == "config.py" else ()
-        arguments = {**self.content["arguments"], **{name: self.content[name] for name in swept}}
+        arguments = dict(self.content["arguments"])
+        if self.script == "config.py":
+            arguments |= {name: self.content[name] for name in (*COMBINATION.values(), "ratio")}
+            arguments["seeds"] = self.content["seed"]
         if arguments.pop("gap") is not None:
             del arguments["k"]  # the script's own, no option of it
         found = []
         for name, value in arguments.items():
-            option = "--" + name.replace("_", "-")
+            option = "--" + (name if name == "model_name" else name.replace("_", "-"))
             if isinstance(value, list):
-                found += [SPELT_OTHERWISE.get(name, option), *map(str, value)] if value else []
+                found += [option, *map(str, value)] if value else []
             elif value is True:
                 found.append(option)
             elif value is not None and value is not False:
-                found.append(f"{option if name == 'seed' else SPELT_OTHERWISE.get(name, option)}={value}")
+                found.append(f"{option}={value}")
         if "pooling" not in self.content["encoder"]:
             found.append("--pc")  # the embeddings were given, not made
         if self.content["device"] == "cuda":
