@@ -1,33 +1,73 @@
-"""The arguments, checked; every error a user can cause is one line and exit status 2."""
+"""The command line of `main.py` and `config.py`: arguments -> Config; every mistake is one line and exit status 2."""
 
 import argparse
+import difflib
 import math
-import sys
-from collections.abc import Callable
-from dataclasses import replace
+import textwrap
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from noisy_feedback.errors import InputError
-from noisy_feedback.rerun import Record, make_again, read_record
-from noisy_feedback.settings import DEPARTURES, HEADS, LOSSES, NOISES, Settings, Study, Sweep
+from noisy_feedback.config import (
+    DEPARTURES,
+    HEADS,
+    LOSSES,
+    MAX_SEED,
+    NOISES,
+    POOLINGS,
+    PROTOCOLS,
+    RATIOS,
+    SEEDS,
+    SELECT,
+    SWEEP_AXES,
+    Config,
+    Sweep,
+    grid,
+    published_choices,
+)
+from noisy_feedback.errors import run_with_error_messages
 
-DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
-SEEDS = [84, 42, 21, 2, 1]
-RATIOS = [0.0, 0.2, 0.4, 0.6, 0.8]
-POOLINGS = ("model", "cls", "mean")
-WITH_RERUN = ("--path", "--pc", "--use-cuda", "--output")  # what may stand beside --rerun; in a sweep --dask too
+RENAMED = {  # names of earlier versions
+    "conservative": "label-smoothing",
+    "unbiased": "robust",
+    "sigmoid": "symmetric-sigmoid",
+    "pairs": "reversed",
+    "hard": "least-confident",
+    "--anchor": "--kl-weight",
+    "--rerun": "python -m noisy_feedback.reproduce FOLDER",
+}
+NEEDS_DISTRIBUTION = "needs a distribution over ratings; give another one, or --head categorical"
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, without the usage above it."""
+    """An argument parser whose errors are one line, with the option that was probably meant."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, add_help=False, formatter_class=HelpFormatter, **options)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (see --help)\n")
 
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        parsed, unknown = self.parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unknown argument {unknown[0]}{self.hint(unknown[0].partition('=')[0])}")
+        return parsed
+
+    def hint(self, given: str) -> str:
+        """The new name of an old option, or the option whose spelling is nearest."""
+        if given in RENAMED:
+            return f"; it is now {RENAMED[given]}"
+        options = [option for action in self._actions for option in action.option_strings]
+        near = difflib.get_close_matches(given.replace("_", "-"), options, n=1, cutoff=0.75)
+        return f"; did you mean {near[0]}?" if near else ""
+
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Shows the defaults that say something."""
+    """Shows a default where there is one to show, and no name in two halves."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         silent = action.default is None or action.default is False or action.default == ()
@@ -42,242 +82,228 @@ class AllIfNoneNamed(argparse.Action):
         setattr(namespace, self.dest, tuple(choice for choice in self.choices or () if choice in chosen))
 
 
-def run_main(study: Study) -> int:
-    """`main.py`: one run of the study; the exit status."""
-    parser = new_parser(
-        f"One run of the {study.name} study: train a rating regressor on review embeddings, "
-        "make some ratings noisy, fine-tune on preferences made from them, and evaluate."
+def run_main(protocol: str) -> int:
+    """`main.py`: one run of the protocol; returns the exit status."""
+    parser = OneLineParser(
+        description=f"One run of the {protocol} study: train a rating model on embeddings of reviews, make some "
+        "ratings noisy, fine-tune on preferences that follow from them, and evaluate."
     )
-    add_study_arguments(parser, study, one_run=True)
-    add_own_arguments(parser, study, one_run=True)
+    add_study_arguments(parser, protocol, "main.py")
+    add_more_arguments(parser, protocol, "main.py")
 
-    def work() -> bool | None:
-        arguments, record = parse(parser, study, "main.py")
-        settings = to_settings(study, arguments)
-        check_remedies(parser, settings, [settings.loss], [settings.anchor], [settings.noise])
+    def work() -> None:
+        arguments = vars(parser.parse_args())
+        config = to_configs(parser, protocol, arguments)[0]
         from noisy_feedback.experiment import run  # imports torch: only once the arguments are known to be right
 
-        if record:
-            return make_again(record, settings, run)
-        run(settings)
-        return None
+        run(config)
 
-    return guarded(parser.prog, work)
+    return run_with_error_messages(parser.prog, work)
 
 
-def run_config(study: Study) -> int:
-    """`config.py`: the study over seeds and noise ratios; the exit status."""
-    parser = new_parser(
-        f"The {study.name} study over seeds and noise ratios, with tables and figures. The same command again "
-        "computes only what is missing; more seeds or ratios extend the same result."
+def run_config(protocol: str) -> int:
+    """`config.py`: the protocol over seeds, noise ratios and more; returns the exit status."""
+    parser = OneLineParser(
+        description=f"The {protocol} study over seeds and noise ratios, with tables and figures. Repeat a command to "
+        "compute only what is missing; add seeds or ratios to extend the sweep."
     )
-    add_study_arguments(parser, study, one_run=False)
-    add_own_arguments(parser, study, one_run=False)
+    add_study_arguments(parser, protocol, "config.py")
+    add_more_arguments(parser, protocol, "config.py")
 
-    def work() -> bool | None:
-        arguments, record = parse(parser, study, "config.py")
-        swept = {name: arguments.pop(name) for name in ("loss", "anchor", "noise", "ratio")}
-        seeds, dask = arguments.pop("seeds"), arguments.pop("dask")
-        first = {name: values[0] for name, values in swept.items()}
-        shared = to_settings(study, {**arguments, **first, "seed": seeds[0]})
-        check_remedies(parser, shared, swept["loss"], swept["anchor"], swept["noise"])
-        sweep = Sweep(shared, seeds, swept["loss"], swept["anchor"], swept["noise"], swept["ratio"], dask)
+    def work() -> None:
+        arguments = vars(parser.parse_args())
+        arguments["seed"] = arguments.pop("seeds")
+        dask = arguments.pop("dask")
+        runs = to_configs(parser, protocol, arguments)
         from noisy_feedback.sweep import run_sweep
 
-        if record:
-            return make_again(record, shared, lambda settings: run_sweep(replace(sweep, run=settings)))
-        run_sweep(sweep)
-        return None
+        run_sweep(Sweep(runs[0], runs, dask))
 
-    return guarded(parser.prog, work)
+    return run_with_error_messages(parser.prog, work)
 
 
-def parse(parser: OneLineParser, study: Study, script: str) -> tuple[dict[str, Any], Record | None]:
-    """The arguments by name; with --rerun those of the folder that it names, and what that folder says."""
-    first_look = OneLineParser(prog=parser.prog, allow_abbrev=False, add_help=False)
-    first_look.add_argument("--rerun", type=Path)
-    folder = first_look.parse_known_args()[0].rerun
-    given, record = sys.argv[1:], None
-    if folder is not None:
-        beside = (*WITH_RERUN, "--dask") if script == "config.py" else WITH_RERUN
-        named = {word.partition("=")[0] for word in given if word.startswith("--")}
-        if others := sorted(named - {"--rerun", *beside}):
-            parser.error(f"--rerun takes its options from the folder, not {' '.join(others)}; only {' '.join(beside)}")
-        record = read_record(folder, script, study)
-        given = [*record.options(), *given]
-    arguments = vars(parser.parse_args(given))
-    del arguments["rerun"]
-    return arguments, record
-
-
-def guarded(program: str, work: Callable[[], bool | None]) -> int:
-    """Do the work; turn what a user can cause into one line. The exit status: 1 where the work says False."""
-    try:
-        return 1 if work() is False else 0
-    except InputError as error:
-        return complain(program, str(error))
-    except OSError as error:
-        return complain(program, f"{error.filename or 'a file'}: {error.strerror or error}")
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted; files already written are whole", file=sys.stderr)
-        return 130
-
-
-def complain(program: str, message: str) -> int:
-    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
-    return 2
-
-
-def new_parser(description: str) -> OneLineParser:
-    return OneLineParser(
-        description=description,
-        allow_abbrev=False,
-        add_help=False,
-        formatter_class=HelpFormatter,
-    )
-
-
-def add_study_arguments(parser: argparse.ArgumentParser, study: Study, one_run: bool) -> None:
-    """The original study's own arguments, spelt as there."""
-    group = parser.add_argument_group("the study's arguments")
-    group.add_argument("--use-cuda", action="store_true", help="use the GPU if there is one")
-    group.add_argument(
-        "--path",
-        type=Path,
-        default=Path("../data/"),
-        help="a folder with tripadvisor_hotel_reviews.csv, or a file of reviews (.csv, .tsv, .jsonl, .parquet; .gz)",
-    )
-    group.add_argument(
-        "--model_name",
-        default=DEFAULT_ENCODER,
-        metavar="NAME",
-        help="model that embeds the sentences: a hub name or a folder",
-    )
-    group.add_argument("--pc", action="store_true", help="use pre-calculated embeddings; never embed")
-    several: dict[str, Any] = {} if one_run else {"nargs": "+"}
-    group.add_argument(
+def add_study_arguments(parser: OneLineParser, protocol: str, script: str) -> None:
+    """The study's own arguments, spelled as in the original."""
+    default = default_config(protocol, script)
+    several: dict[str, Any] = {"nargs": "+"} if script == "config.py" else {}
+    group = parser.add_argument_group("the study's options")
+    add = group.add_argument
+    add("--use-cuda", action="store_true", help="compute on the GPU if there is one")
+    add("--path", type=Path, default=default.path, help="file of reviews, or folder that holds one")
+    add("--model_name", default=default.model_name, metavar="NAME", help="encoder: hub name or folder")
+    add("--pc", action="store_true", help="use pre-calculated embeddings, stored or in embeddings.pt; never embed")
+    add(
         "--ratio",
-        type=share,
-        default=0.0 if one_run else RATIOS,
+        type=fraction,
+        default=RATIOS if several else default.ratio,
         help="share of fine-tuning ratings made noisy, 0 to 1",
         **several,
     )
-    if study.gap is None:
-        group.add_argument(
-            "--k",
-            type=at_least(1),
-            default=1,
-            help="comparisons per list in fine-tuning: lists of k+1 reviews, best first",
-        )
-    group.add_argument("--epochs-t", type=at_least(0), default=study.epochs_t, metavar="N", help="training epochs")
-    group.add_argument("--epochs-f", type=at_least(0), default=study.epochs_f, metavar="N", help="fine-tuning epochs")
+    if protocol == "multiclass":
+        add("--k", type=int_at_least(1), default=default.k, help="comparisons per list of k+1 reviews, best first")
+    add("--epochs-t", type=int_at_least(0), default=default.epochs_t, metavar="N", help="training epochs")
+    add("--epochs-f", type=int_at_least(0), default=default.epochs_f, metavar="N", help="fine-tuning epochs")
 
 
-def add_own_arguments(parser: argparse.ArgumentParser, study: Study, one_run: bool) -> None:
+def add_more_arguments(parser: OneLineParser, protocol: str, script: str) -> None:
     """Arguments that the original does not have."""
-    group = parser.add_argument_group("beside them")
-    several: dict[str, Any] = {} if one_run else {"nargs": "+"}
-    if one_run:
-        group.add_argument("--seed", type=at_least(0), default=SEEDS[0], metavar="N", help="seed of all randomness")
+    default = default_config(protocol, script)
+    several: dict[str, Any] = {"nargs": "+"} if script == "config.py" else {}
+    group = parser.add_argument_group("additional options")
+    add = group.add_argument
+    if several:
+        add("--seeds", type=seed, nargs="+", default=SEEDS, metavar="N", help="seeds of all random numbers")
+        add("--dask", metavar="ADDRESS", help="run on the Dask cluster at this address, or on a 'local' one")
     else:
-        group.add_argument(
-            "--seeds", type=at_least(0), nargs="+", default=SEEDS, metavar="N", help="seeds of all randomness"
-        )
-        group.add_argument(
-            "--dask", metavar="ADDRESS", help="run on the Dask cluster at this address, or on a 'local' one"
-        )
-    group.add_argument("--lr-f", type=positive, default=study.lr_f, metavar="RATE", help="fine-tuning learning rate")
-    group.add_argument(
-        "--batch-f", type=at_least(1), default=study.batch_f, metavar="N", help="comparisons per fine-tuning batch"
-    )
-    group.add_argument(
-        "--output",
-        type=Path,
-        default=Path("results/"),
-        metavar="FOLDER",
-        help="the run's own folder is made in this one",
-    )
-    group.add_argument(
-        "--loss", choices=LOSSES, default="study" if one_run else ["study"], help="preference loss", **several
-    )
-    group.add_argument(
-        "--anchor",
-        type=not_negative,
-        default=0.0 if one_run else [0.0],
-        metavar="WEIGHT",
-        help="weight of the divergence from the model before fine-tuning",
+        add("--seed", type=seed, default=default.seed, metavar="N", help="seed of all random numbers")
+    add(
+        "--loss",
+        type=choice(LOSSES),
+        metavar="NAME",
+        help=f"preference loss: {', '.join(LOSSES)} (default: study; with --head scalar bradley-terry)",
         **several,
     )
-    group.add_argument(
-        "--noise", choices=NOISES, default="uniform" if one_run else ["uniform"], help="kind of noise", **several
+    add(
+        "--kl-weight",
+        type=number_from(0),
+        default=[default.kl_weight] if several else default.kl_weight,
+        metavar="WEIGHT",
+        help="weight of the KL divergence from the model before fine-tuning",
+        **several,
     )
-    group.add_argument(
+    add(
+        "--noise",
+        type=choice(NOISES),
+        metavar="NAME",
+        help=f"kind of noise: {', '.join(NOISES)} (default: {default.noise})",
+        **several,
+    )
+    add(
+        "--flip-rate",
+        type=fraction,
+        metavar="SHARE",
+        help="share of wrong comparisons that --loss label-smoothing and robust suppose (default: what --noise and "
+        "--ratio imply)",
+    )
+    add("--lists", type=int_at_least(1), metavar="N", help="at most N comparisons, drawn at random (default: all)")
+    add("--lr-f", type=positive, default=default.lr_f, metavar="RATE", help="fine-tuning learning rate")
+    add("--batch-f", type=int_at_least(1), default=default.batch_f, metavar="N", help="comparisons per batch")
+    add("--lr-t", type=positive, default=default.lr_t, metavar="RATE", help="training learning rate")
+    add("--batch-t", type=int_at_least(1), default=default.batch_t, metavar="N", help="reviews per training batch")
+    add(
+        "--hidden",
+        type=int_at_least(1),
+        nargs="+",
+        default=default.hidden,
+        metavar="N",
+        help="widths of the rating model's hidden layers",
+    )
+    add(
         "--head",
         choices=HEADS,
-        default="categorical",
-        help="what the regressor gives: a distribution over ratings, or one number (squared error in training)",
+        default=default.head,
+        help="the model's output: a distribution over ratings, or one number (squared error in training)",
     )
-    group.add_argument(
-        "--flip-rate",
-        type=share,
-        metavar="SHARE",
-        help="share of reversed comparisons that --loss conservative and unbiased suppose; "
-        "left out, what --noise and --ratio imply for the ratings",
+    add(
+        "--select",
+        choices=SELECT,
+        default=default.select,
+        help="validation score that chooses the best epoch",
     )
-    group.add_argument(
+    add(
         "--as-published",
         nargs="*",
         choices=DEPARTURES,
         action=AllIfNoneNamed,
         default=(),
-        help="departures of the published code from its own description, to see what they do; none named: all",
+        help="repeat departures of the published code from its description, to see their effect; none named: all",
     )
-    group.add_argument("--text-column", default="Review", metavar="NAME", help="column that holds the texts")
-    group.add_argument("--rating-column", default="Rating", metavar="NAME", help="column that holds the ratings")
-    group.add_argument(
+    add("--text-column", default=default.text_column, metavar="NAME", help="column that holds the texts")
+    add("--rating-column", default=default.rating_column, metavar="NAME", help="column that holds the ratings")
+    add("--shuffle", action="store_true", help="permute the rows before the split (by the seed): for sorted files")
+    add("--drop-empty", action="store_true", help="drop rows without text")
+    add("--drop-duplicates", action="store_true", help="keep only the first of reviews with the same text")
+    add(
         "--pooling",
         choices=POOLINGS,
-        default="model",
-        help="how token vectors become one: as the checkpoint says, the [CLS] vector, or their mean",
+        default=default.pooling,
+        help="how token vectors become one: as the encoder says, the [CLS] vector, or their mean",
     )
-    group.add_argument("--shuffle", action="store_true", help="permute the rows first (seeded): for sorted files")
-    group.add_argument(
-        "--rerun",
-        type=Path,
-        metavar="FOLDER",
-        help="make a results folder again, with the options it was made with, and tell what differs (exit status 1)",
-    )
-    group.add_argument("-h", "--help", action="help", help="show this and leave")
+    add("--output", type=Path, default=default.output, metavar="FOLDER", help="results are saved in a folder inside it")
+    add("--name", metavar="NAME", help="name of the results folder (default: made from the options)")
+    add("-h", "--help", action="help", help="show this help and exit")
 
 
-def check_remedies(
-    parser: argparse.ArgumentParser, shared: Settings, losses: list[str], anchors: list[float], noises: list[str]
-) -> None:
-    """Refuse what does not go together: a scalar head has no distribution, half flips teach nothing."""
-    needs_distribution = {"--loss study": "study" in losses, "--anchor": any(anchors), "--noise hard": "hard" in noises}
-    for option, given in needs_distribution.items():
-        if given and shared.head == "scalar":
-            parser.error(f"{option} needs a distribution over ratings; give another one, or --head categorical")
-    if "unbiased" in losses and shared.flip_rate is not None and shared.flip_rate >= 0.5:
-        parser.error(f"--flip-rate {shared.flip_rate:g}: --loss unbiased needs one below 0.5")
+def to_configs(parser: OneLineParser, protocol: str, arguments: dict[str, Any]) -> list[Config]:
+    """The runs that checked arguments stand for: one, or with lists of values for axes the whole grid."""
+    departures = arguments.pop("as_published")
+    loss, noise = arguments["loss"], arguments["noise"]
+    several = isinstance(arguments["ratio"], Sequence)
+    if loss is None:
+        loss = "bradley-terry" if arguments["head"] == "scalar" else "study"
+    if "noise" in departures and noise is not None:
+        parser.error("--noise: --as-published noise chooses the kind of noise; leave out one of them")
+    arguments |= {"loss": loss, "noise": noise or "uniform", **published_choices(protocol, departures)}
+    arguments["hidden"] = tuple(arguments["hidden"])
+    if (name := arguments["name"]) is not None and (Path(name).name != name or name in ("", "..")):
+        parser.error(f"--name {name}: a name without slashes; --output chooses the folder around it")
+    axes = {axis: arguments.pop(axis) for axis in SWEEP_AXES}
+    axes = {axis: value if isinstance(value, (list, tuple)) else [value] for axis, value in axes.items()}
+    runs = grid(Config(protocol=protocol, **arguments, **{axis: values[0] for axis, values in axes.items()}), axes)
+    check_combinations(parser, runs)
+    return runs if several else runs[:1]
 
 
-def to_settings(study: Study, arguments: dict[str, Any]) -> Settings:
-    return Settings(study=study.name, gap=study.gap, **{"k": 1, **arguments})
+def check_combinations(parser: OneLineParser, runs: Sequence[Config]) -> None:
+    """Refuse options that do not go together."""
+    for run in runs:
+        needs = {
+            f"--loss {run.loss}": run.loss == "study",
+            f"--kl-weight {run.kl_weight:g}": run.kl_weight > 0,
+            "--noise least-confident": run.noise == "least-confident",
+        }
+        for option, given in needs.items():
+            if given and run.head == "scalar":
+                parser.error(f"{option} {NEEDS_DISTRIBUTION}")
+        if run.loss == "robust" and run.flip_rate is not None and run.flip_rate >= 0.5:
+            parser.error(f"--flip-rate {run.flip_rate:g}: --loss robust needs one below 0.5")
 
 
-def share(text: str) -> float:
+def default_config(protocol: str, script: str) -> Config:
+    """The defaults of a protocol's script."""
+    return Config(protocol=protocol, **PROTOCOLS[protocol][script])
+
+
+def choice(names: Sequence[str]) -> Callable[[str], str]:
+    """An argument that is one of some names; an old name is answered with the new one."""
+
+    def check(text: str) -> str:
+        if text in names:
+            return text
+        if RENAMED.get(text) in names:
+            raise argparse.ArgumentTypeError(f"{text} is now called {RENAMED[text]}")
+        near = difflib.get_close_matches(text, names, n=1)
+        meant = f"; did you mean {near[0]}?" if near else ""
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(names)}{meant}")
+
+    return check
+
+
+def fraction(text: str) -> float:
     value = number(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is outside 0..1 (0.2 for 20 %)")
     return value
 
 
-def not_negative(text: str) -> float:
-    value = number(text)
-    if not 0 <= value < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 on")
-    return value
+def number_from(least: float) -> Callable[[str], float]:
+    def check(text: str) -> float:
+        value = number(text)
+        if not least <= value < math.inf:
+            raise argparse.ArgumentTypeError(f"{text} is not a number from {least:g} on")
+        return value
+
+    return check
 
 
 def positive(text: str) -> float:
@@ -291,11 +317,19 @@ def number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
+        several = "; separate several by spaces" if "," in text else ""
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number{several}") from None
 
 
-def at_least(least: int) -> Callable[[str], int]:
-    def whole(text: str) -> int:
+def seed(text: str) -> int:
+    value = int_at_least(0)(text)
+    if value >= MAX_SEED:
+        raise argparse.ArgumentTypeError(f"{text} is not below {MAX_SEED}")
+    return value
+
+
+def int_at_least(least: int) -> Callable[[str], int]:
+    def check(text: str) -> int:
         try:
             value = int(text)
         except ValueError:
@@ -305,4 +339,4 @@ def at_least(least: int) -> Callable[[str], int]:
             raise argparse.ArgumentTypeError(f"{text} is less than {least}")
         return value
 
-    return whole
+    return check

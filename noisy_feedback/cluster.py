@@ -1,41 +1,40 @@
-"""A sweep's runs on a Dask cluster: groups of seeds as tasks, the embeddings sent once per worker."""
+"""A sweep's runs on a Dask cluster: a task is one seed, and the data set is sent to each worker once."""
 
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from importlib.util import find_spec
+from itertools import groupby
 from typing import Any
 
 import numpy as np
 import torch
 
+from noisy_feedback.config import Config
+from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.errors import InputError
-from noisy_feedback.experiment import Material, run_all
-from noisy_feedback.results import Outcome
-from noisy_feedback.settings import SEEDS_AT_ONCE, Settings, groups_of_seeds
+from noisy_feedback.experiment import fine_tune_model, train_model
+from noisy_feedback.output.records import RunResult, versions
 
 LOCAL = "local"  # --dask local: a cluster of this machine's cores
-TRIES = 5  # of a group whose worker was lost
+TRIES = 5  # of a seed whose worker was lost
 TIMEOUT = 5  # seconds for a scheduler to answer
 
 
-def check_installed() -> None:
-    """Refuse --dask where its library is missing."""
+@contextmanager
+def connect(address: str) -> Iterator[Any]:
+    """A client of the cluster at `address`. Errors: InputError where the library is missing or nobody answers."""
     if find_spec("distributed") is None:
         raise InputError(
             '--dask: distributed is not installed: in the project folder pip install -c constraints.txt -e ".[cluster]"'
         )
-
-
-@contextmanager
-def connected(address: str) -> Iterator[Any]:
-    """A client of the cluster at `address`. Errors: InputError where nobody answers."""
     import distributed
 
     with ExitStack() as stack:
         if address == LOCAL:
-            cluster = distributed.LocalCluster(threads_per_worker=1, dashboard_address=None)
-            address = stack.enter_context(cluster).scheduler_address
+            local = distributed.LocalCluster(threads_per_worker=1, dashboard_address=None)
+            address = stack.enter_context(local).scheduler_address
         try:
             client = stack.enter_context(distributed.Client(address, timeout=TIMEOUT))
         except (OSError, ValueError) as error:
@@ -43,42 +42,54 @@ def connected(address: str) -> Iterator[Any]:
         yield client
 
 
-def run_on_cluster(client: Any, runs: Sequence[Settings], material: Material) -> Iterator[list[Outcome]]:
-    """Run every group of seeds on the cluster; give each group's outcomes as it finishes.
+def compute(client: Any, runs: Sequence[Config], dataset: Dataset) -> Iterator[RunResult]:
+    """Compute every seed's runs on the cluster; give each seed's results as it finishes.
 
-    A lost worker costs its tasks another try. Errors: InputError where the cluster keeps losing the same work.
+    A lost worker costs its seeds another try. Errors: InputError where the cluster loses the same seed again and
+    again, or a worker has other code, versions or another device.
     """
     from distributed import KilledWorker, as_completed
 
-    if not client.scheduler_info()["workers"]:
+    waiting = [list(group) for _, group in groupby(runs, lambda run: run.seed)]
+    if waiting and not client.scheduler_info()["workers"]:
         print("waiting for the cluster's first worker", file=sys.stderr)
         client.wait_for_workers(1)  # a queue may keep it for hours
-    workers = max(1, len(client.scheduler_info()["workers"]))
-    seeds = len({run.seed for run in runs})
-    waiting = list(groups_of_seeds(runs, size=min(SEEDS_AT_ONCE, max(1, seeds // (4 * workers)))))
+    parts = [replace(dataset, embeddings=torch.empty(0)), dataset.embeddings.cpu().numpy()]
     for _ in range(TRIES):
-        arrays = (material.vectors.cpu().numpy(), material.ratings, material.labels)
-        sent = client.scatter(arrays, broadcast=True, hash=False)
-        futures = {client.submit(run_group, group, sent, material.origin, pure=False): group for group in waiting}
+        if not waiting:
+            return
+        sent = client.scatter(parts, broadcast=True, hash=False)
+        futures = {client.submit(run_seed, group, *sent, versions(), pure=False): group for group in list(waiting)}
         for future in as_completed(futures):
             if future.status == "finished":
-                yield future.result()
+                yield from future.result()
                 waiting.remove(futures[future])
             elif future.status == "error" and not isinstance(future.exception(), KilledWorker):
                 raise future.exception()  # not a lost worker: it would only happen again
-        if not waiting:
-            return
-    raise InputError(f"--dask: the cluster lost the same runs {TRIES} times; see its workers' logs")
+    if waiting:
+        raise InputError(f"--dask: the cluster lost the same seeds {TRIES} times; see its workers' logs")
 
 
-def run_group(
-    runs: Sequence[Settings], arrays: tuple[np.ndarray, np.ndarray, np.ndarray], origin: dict[str, Any]
-) -> list[Outcome]:
-    """One task: some runs, on one thread of a worker, to the same bits as anywhere else."""
+def run_seed(
+    runs: Sequence[Config], dataset: Dataset, embeddings: np.ndarray, expected: dict[str, str]
+) -> list[RunResult]:
+    """One task: a training and its fine-tunings, on one thread of a worker.
+
+    Errors: InputError on a worker that would compute something else than this project's client.
+    """
+    found = versions()  # of the code that this worker has in memory
+    if different := [name for name in expected if found.get(name) != expected[name]]:
+        name = different[0]
+        raise InputError(
+            f"--dask: a worker has {name} {found.get(name)}, this program has {expected[name]}; "
+            "restart the workers, with the same environment and code"
+        )
+    wanted = dataset.provenance.device  # "cpu", or the GPU's model
+    if wanted != "cpu" and (here := torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU") != wanted:
+        raise InputError(f"--dask: a worker has {here}, this program has {wanted}; use the same, or no --use-cuda")
     torch.set_num_threads(1)
-    vectors, ratings, labels = arrays
-    device = origin["device"] if torch.cuda.is_available() else "cpu"
-    # A copy: arrays that came over the network may be read-only, and torch takes none of those.
-    material = Material(torch.from_numpy(np.array(vectors)).to(device), ratings, labels, origin)
-    found = run_all(runs, material, workers=1, progress=lambda phase, count: None, tell=lambda text: None)
-    return [outcome for outcome, _ in found]
+    # A copy: arrays from the network may be read-only, which torch refuses, and lie at any address.
+    vectors = torch.from_numpy(np.array(embeddings)).clone()
+    dataset = replace(dataset, embeddings=vectors.to("cpu" if wanted == "cpu" else "cuda"))
+    trained = train_model(runs[0], dataset)
+    return [fine_tune_model(run, dataset, trained)[0] for run in runs]

@@ -1,4 +1,4 @@
-"""Whole files or none: everything that is written goes to a temporary name first."""
+"""Files are complete or absent: everything is written to a temporary name first, then renamed."""
 
 import hashlib
 import os
@@ -6,16 +6,22 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from noisy_feedback.errors import InputError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+METADATA = "noisy_feedback"  # safetensors writes several metadata keys in no fixed order, so all texts share one
+
 
 @contextmanager
-def written_atomically(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` to write to; move it there when the block ends well.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` to write to, and rename it to `path` when the block succeeds.
 
-    The temporary name keeps the suffix, since some writers choose the format by it. Whatever ends the
-    block early (an error, Ctrl-C, a kill) leaves `path` as it was.
+    The temporary name keeps the suffix, since some writers choose the format by it. Whatever ends the block
+    early (an error, Ctrl-C, a kill) leaves `path` unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}-{path.name}")
@@ -28,27 +34,41 @@ def written_atomically(path: Path) -> Iterator[Path]:
             os.fsync(file.fileno())  # the content must be on disk before the name points to it
         temporary.replace(path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk is told without one
+        error.filename = error.filename or str(path)  # the error of a full disk names no file
         raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def check_writable(folder: Path) -> None:
-    """Refuse a folder that could not be written when a long run ends, before the run starts.
+def write_tensors(path: Path, tensors: "dict[str, Tensor]", metadata: str) -> None:
+    """Write named tensors and one text about them as safetensors. Errors: OSError, InputError."""
+    from safetensors import SafetensorError  # imports torch, which the parser of arguments does without
+    from safetensors.torch import save_file
 
-    Errors: InputError where `folder`, or the nearest of its parents that exists, is no writable folder.
+    with atomic_write(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata={METADATA: metadata})
+        except SafetensorError as error:  # a full disk, for example
+            raise InputError(f"{path}: cannot be written ({error})") from None
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse an output folder that cannot be written before the long work starts.
+
+    Errors: InputError where `folder`, or the nearest of its parents that exists, is not a writable folder.
     """
     existing = folder
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
     if not existing.is_dir():
-        raise InputError(f"--output {folder}: {existing} is not a folder; name another one")
+        raise InputError(f"--output {folder}: {existing} is not a folder; choose another one")
     try:
         with tempfile.TemporaryDirectory(dir=existing):
-            pass  # permission bits do not tell all: root, read-only and virtual file systems
+            pass  # permission bits do not say everything: root, read-only and virtual file systems
     except OSError as error:
-        raise InputError(f"--output {folder}: {existing} cannot be written ({error.strerror}); name another") from None
+        raise InputError(
+            f"--output {folder}: {existing} cannot be written ({error.strerror}); choose another one"
+        ) from None
 
 
 def sha256_of(file: Path) -> str:

@@ -1,7 +1,8 @@
-"""A fine-tuned regressor with its encoder, loaded from a results folder: texts -> ratings."""
+"""A saved rating model with its encoder: texts -> ratings."""
 
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,55 +11,66 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from noisy_feedback.encoder import find_encoder, load_encoder
+from noisy_feedback.data.embeddings import EmbeddingsInfo
+from noisy_feedback.data.encoder import fetch_encoder, find_encoder, load_encoder
 from noisy_feedback.errors import InputError
-from noisy_feedback.metrics import expected_rating
-from noisy_feedback.regressor import Regressor, from_state_dict, predict
-from noisy_feedback.tensors import METADATA
+from noisy_feedback.evaluation.metrics import expected_rating
+from noisy_feedback.files import METADATA
+from noisy_feedback.learning.model import RatingMLP, from_state_dict, predict
 
 
 class RatingModel:
-    """Rates texts as the run that wrote `model.safetensors` would."""
+    """Rates texts as the run that saved it would."""
 
-    def __init__(self, regressor: Regressor, labels: Sequence[int], encoder: dict[str, Any]) -> None:
-        self.regressor = regressor
-        self.labels = np.array(labels)
-        self.encoder = encoder
+    def __init__(self, model: RatingMLP, scale: Sequence[int], info: EmbeddingsInfo, encoder_name: str) -> None:
+        self.model = model
+        self.scale = np.array(scale)
+        self.info = info
+        self.encoder_name = encoder_name
 
     @classmethod
-    def load(cls, file: str | Path) -> "RatingModel":
-        """Load `model.safetensors`. Errors: InputError where the file is none of this project's models."""
+    def load(cls, file: str | Path, encoder: str | Path | None = None) -> "RatingModel":
+        """Load a run's model_*.safetensors. Errors: InputError where the file is not one.
+
+        `encoder` says where the encoder is if it is a folder; its content must be that of training.
+        """
         try:
             with safe_open(file, framework="pt") as stored:
                 metadata = json.loads((stored.metadata() or {})[METADATA])
-            return cls(from_state_dict(load_file(file)), metadata["labels"], metadata["encoder"])
-        except (OSError, SafetensorError, KeyError, ValueError, IndexError, TypeError, RecursionError) as error:
-            raise InputError(f"{file}: no model of this project; give a run's model.safetensors ({error})") from None
+            info = EmbeddingsInfo(**metadata["encoder"])
+            return cls(from_state_dict(load_file(file)), metadata["scale"], info, str(encoder or info.model))
+        except (OSError, SafetensorError, KeyError, ValueError, IndexError, TypeError, RuntimeError) as error:
+            raise InputError(
+                f"{file}: not a model of this project; give a run's model_best.safetensors ({error})"
+            ) from None
 
     def rate(self, texts: Sequence[str]) -> np.ndarray:
-        """Expected ratings (n,), in stars. Errors: InputError where the encoder it was trained on is not to be had."""
+        """Expected ratings (n,), in stars. Errors: InputError where the encoder it was trained on cannot be had."""
         if isinstance(texts, str):
             raise InputError("rate takes a list of texts; put a single one in brackets")
+        if not all(isinstance(text, str) for text in texts):
+            raise InputError("rate takes texts only; remove or convert items that are not strings")
         if not len(texts):
             return np.empty(0)
-        if not all(isinstance(text, str) for text in texts):
-            raise InputError("rate takes texts alone; mend or drop what is none")
-        return self.rate_embeddings(torch.from_numpy(self.load_encoder().encode(list(texts), show_progress_bar=False)))
+        return self.rate_embeddings(torch.from_numpy(self.encoder.encode(list(texts), show_progress_bar=False)))
 
     def rate_embeddings(self, vectors: torch.Tensor) -> np.ndarray:
-        """Expected ratings (n,), in stars, of embeddings (n, d)."""
-        return expected_rating(predict(self.regressor, vectors.float().unsqueeze(0))[0].numpy(), self.labels)
+        """Expected ratings (n,), in stars, of embeddings (n, d) on any device."""
+        return expected_rating(predict(self.model, vectors.detach().cpu().float()).numpy(), self.scale)
 
-    def load_encoder(self) -> Any:
-        if "pooling" not in self.encoder:
+    @cached_property
+    def encoder(self) -> Any:
+        """The encoder of exactly the recorded revision, loaded once."""
+        if self.info.pooling is None:
             raise InputError(
-                f"trained on {self.encoder['model']}, which does not say by what encoder it was made: "
+                f"trained on {self.info.model}, which does not say which encoder made it: "
                 "embed the texts yourself and call rate_embeddings"
             )
-        encoder = find_encoder(self.encoder["model"], self.encoder["pooling"])
-        if encoder.revision not in (None, self.encoder["revision"]):
+        encoder = fetch_encoder(
+            find_encoder(self.encoder_name, self.info.pooling, self.info.revision), self.info.revision
+        )
+        if encoder.revision != self.info.revision:
             raise InputError(
-                f"trained on {encoder.name} at revision {self.encoder['revision']}, but this machine has "
-                f"{encoder.revision}"
+                f"trained on {encoder.name} at revision {self.info.revision}, but this machine has {encoder.revision}"
             )
         return load_encoder(encoder, "cpu")

