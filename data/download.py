@@ -1,31 +1,71 @@
-"""Fetch the study's data set from Kaggle and check it: `pip install -e ".[data]" && python download.py`.
+"""Fetch a data set into this folder and check that it is the one that the results are based on.
 
-Needs a network and, for some data sets, a Kaggle account (https://www.kaggle.com/docs/api).
+python download.py         the hotel reviews of the study (needs `pip install -e ".[data]"`)
+python download.py sst5    the Stanford Sentiment Treebank, converted to sst5.csv
 """
 
+import argparse
 import hashlib
+import http.client
 import sys
+import urllib.request
 from pathlib import Path
 
-from noisy_feedback.cli import guarded
-from noisy_feedback.errors import InputError
-from noisy_feedback.files import written_atomically
+import sst5
+from make_sample import to_csv
+from tqdm import tqdm
 
-DATASET = "andrewmvd/trip-advisor-hotel-reviews"
-NAME = "tripadvisor_hotel_reviews.csv"
-GIT_BLOB = "8475421c8e1500f2b9d1a640f8dc2fb08bee3173"  # git hash-object of the file; two copies agree
+from noisy_feedback.errors import InputError, run_with_error_messages
+from noisy_feedback.files import atomic_write
+
+FOLDER = Path(__file__).parent
+
+TRIPADVISOR_DATASET = "andrewmvd/trip-advisor-hotel-reviews"  # on Kaggle
+TRIPADVISOR_FILE = "tripadvisor_hotel_reviews.csv"
+TRIPADVISOR_GIT_BLOB = "8475421c8e1500f2b9d1a640f8dc2fb08bee3173"  # git hash-object of the file; two copies agree
+
+SST5_URL = "https://nlp.stanford.edu/sentiment/trainDevTestTrees_PTB.zip"
+SST5_FILE = "sst5.csv"
+TIMEOUT = 60  # seconds without a byte from the server
+CHUNK_BYTES = 2**16
+MAX_ZIP_BYTES = 20_000_000  # the official zip has less than 1 MB
 
 
-def download(folder: Path = Path(__file__).parent) -> Path:
-    """Put the checked file into `folder`. Errors: InputError where it cannot be had or is another file."""
-    content = fetch()
-    check(content)
-    with written_atomically(folder / NAME) as file:
+def download_tripadvisor(folder: Path) -> Path:
+    """Write the checked file of hotel reviews. Errors: InputError where it cannot be fetched or is another file."""
+    content = fetch_from_kaggle()
+    found = git_blob(content)
+    if found != TRIPADVISOR_GIT_BLOB:
+        raise InputError(
+            f"{TRIPADVISOR_FILE}: git blob {found}, not {TRIPADVISOR_GIT_BLOB}: not the study's data; "
+            "nothing was written"
+        )
+    with atomic_write(folder / TRIPADVISOR_FILE) as file:
         file.write_bytes(content)
-    return folder / NAME
+    return folder / TRIPADVISOR_FILE
 
 
-def fetch() -> bytes:
+def download_sst5(folder: Path, zip_file: Path | None) -> Path:
+    """Write the sentences of the treebank, from `zip_file` or else from Stanford, as a CSV of Review and Rating.
+
+    Errors: InputError where the zip cannot be fetched or its ratings are not the treebank's. Sentences that are
+    spelled otherwise than those of the published results only give a warning on stderr.
+    """
+    reviews = sst5.read_treebank(fetch_zip() if zip_file is None else zip_file.read_bytes())
+    sst5.check_ratings(reviews)
+    content = to_csv(reviews)
+    with atomic_write(folder / SST5_FILE) as file:
+        file.write_bytes(content)
+    if hashlib.sha256(content).hexdigest() != sst5.CSV_SHA256:
+        print(
+            f"download.py: warning: {SST5_FILE} has the right sentences and ratings, but some tokens are spelled "
+            "otherwise than in the published results (SHA-256 differs); expect slightly different numbers",
+            file=sys.stderr,
+        )
+    return folder / SST5_FILE
+
+
+def fetch_from_kaggle() -> bytes:
     try:
         import kagglehub
     except ImportError:
@@ -33,24 +73,62 @@ def fetch() -> bytes:
             'kagglehub is not installed: in the project folder pip install -c constraints.txt -e ".[data]"'
         ) from None
     try:
-        return (Path(kagglehub.dataset_download(DATASET)) / NAME).read_bytes()
+        return (Path(kagglehub.dataset_download(TRIPADVISOR_DATASET)) / TRIPADVISOR_FILE).read_bytes()
     except Exception as error:  # the client's errors are of many kinds; to the user they are one
         raise InputError(
-            f"Kaggle data set {DATASET}: {type(error).__name__}: {str(error)[:200]}; download "
-            f"{NAME} in a browser and put it here"
+            f"Kaggle data set {TRIPADVISOR_DATASET}: {type(error).__name__}: {str(error)[:200]}; download "
+            f"{TRIPADVISOR_FILE} in a browser and put it into {FOLDER}"
         ) from None
 
 
-def check(content: bytes) -> None:
-    found = git_blob(content)
-    if found != GIT_BLOB:
-        raise InputError(f"{NAME}: git blob {found}, not {GIT_BLOB}: not the study's data; nothing was written")
+def fetch_zip() -> bytes:
+    """The treebank's zip from its official home. Errors: InputError where it cannot be fetched or is too large."""
+    content = bytearray()
+    try:
+        with urllib.request.urlopen(SST5_URL, timeout=TIMEOUT) as response:
+            total = response.length  # bytes, or None where the server does not say
+            with tqdm(total=total, unit="B", unit_scale=True, desc=SST5_URL.rpartition("/")[2]) as bar:
+                while (chunk := response.read(CHUNK_BYTES)) and len(content) <= MAX_ZIP_BYTES:
+                    content += chunk
+                    bar.update(len(chunk))
+    except (OSError, http.client.HTTPException) as error:
+        raise InputError(
+            f"{SST5_URL}: {type(error).__name__}: {str(error)[:200]}; try again, or download it in a browser and "
+            "give it with --zip FILE"
+        ) from None
+    if len(content) > MAX_ZIP_BYTES:
+        raise InputError(f"{SST5_URL}: more than {MAX_ZIP_BYTES:,} bytes, so not the treebank; nothing was written")
+    return bytes(content)
 
 
 def git_blob(content: bytes) -> str:
-    """What `git hash-object` prints of a file with this content."""
+    """What `git hash-object` prints for a file with this content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
 
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="download.py", description=f"Fetch a data set, check it and write it to {FOLDER}."
+    )
+    parser.add_argument(
+        "dataset",
+        nargs="?",
+        choices=("tripadvisor", "sst5"),
+        default="tripadvisor",
+        help="tripadvisor (default): the hotel reviews of the study, from Kaggle, as "
+        f"{TRIPADVISOR_FILE}; sst5: the Stanford Sentiment Treebank, from Stanford, as {SST5_FILE}",
+    )
+    parser.add_argument("--zip", type=Path, metavar="FILE", help=f"sst5 only: convert this copy of {SST5_URL}")
+    args = parser.parse_args(arguments)
+    if args.zip and args.dataset != "sst5":
+        parser.error("--zip is for sst5 only: python download.py sst5 --zip FILE")
+
+    def work() -> None:
+        file = download_sst5(FOLDER, args.zip) if args.dataset == "sst5" else download_tripadvisor(FOLDER)
+        print(f"{file}: written and checked")
+
+    return run_with_error_messages("download.py", work)
+
+
 if __name__ == "__main__":
-    sys.exit(guarded("download.py", lambda: print(f"{download()}: complete, git blob {GIT_BLOB}")))
+    sys.exit(main())

@@ -1,9 +1,9 @@
 """Make `sample_hotel_reviews.csv`: made-up hotel reviews, the same bytes at every run.
 
-A guest has an overall impression, and an opinion of several aspects scattered around it. The review tells
-some of the aspects, in words of five strengths; the rating comes from all of them and a mood that the text
-does not tell. So the text is informative but not sufficient, as with real reviews. Ratings have the shares of
-the TripAdvisor data set (Alam, Ryu and Lee 2016).
+A guest has an overall impression, and an opinion of each aspect of the hotel that varies around it. The text mentions
+3 to 6 aspects, in words of five strengths. The rating follows from the impression, the opinions of the aspects
+mentioned, and a random part that the text does not show. So the text predicts the rating only in part, as in real
+reviews. The ratings are distributed as in the TripAdvisor data set (Alam, Ryu and Lee 2016).
 
     python make_sample.py
 """
@@ -18,7 +18,7 @@ ROWS = 3000
 SEED = 84
 TRIPADVISOR_RATINGS = (1421, 1793, 2184, 6039, 9054)  # reviews with 1, 2, ... 5 stars, of 20,491
 
-# Per aspect: what a guest calls it, and opinions from worst to best.
+# For each aspect: its names in a review, and opinions from worst to best.
 # fmt: off
 ASPECTS: dict[str, tuple[list[str], list[list[str]]]] = {
     "room": (["the room", "our room", "the suite", "the twin room"], [
@@ -98,65 +98,70 @@ CONTRASTS = ["On the other hand,", "However,", "Still,", "That said,", "But"]
 ADDITIONS = ["Also,", "And", "Besides,", "In addition,"]
 
 
-class Dice:
-    """Random choices from `random.random()` alone, the one method whose numbers Python never changes."""
+class PortableRandom:
+    """Random choices from `random.random()` alone, the one method whose numbers no version of Python changes."""
 
     def __init__(self, seed: int) -> None:
         self.generator = random.Random(seed)
 
-    def pick(self, options: list[str]) -> str:
-        return options[int(self.generator.random() * len(options))]
+    def uniform(self) -> float:
+        return self.generator.random()
 
-    def whole(self, least: int, most: int) -> int:
-        return least + int(self.generator.random() * (most - least + 1))
+    def choice(self, options: list[str]) -> str:
+        return options[int(self.uniform() * len(options))]
+
+    def integer(self, low: int, high: int) -> int:
+        """An integer from `low` to `high`, both included."""
+        return low + int(self.uniform() * (high - low + 1))
 
     def normal(self) -> float:
-        """Nearly normal with variance 1: the sum of twelve uniform numbers, less its mean."""
-        return sum(self.generator.random() for _ in range(12)) - 6
+        """A nearly normal number of mean 0 and variance 1: the sum of twelve uniform numbers, minus its mean."""
+        return sum(self.uniform() for _ in range(12)) - 6
 
     def shuffled(self, options: list[str]) -> list[str]:
-        return sorted(options, key=lambda _: self.generator.random())
+        return sorted(options, key=lambda _: self.uniform())
 
 
 def make_reviews(rows: int = ROWS, seed: int = SEED) -> list[tuple[str, int]]:
-    """Texts and ratings 1..5, `rows` of them."""
-    dice = Dice(seed)
+    """`rows` texts, each with its rating 1..5."""
+    rng = PortableRandom(seed)
     texts, scores = [], []
     for _ in range(rows):
-        impression = dice.normal()
-        opinions = {aspect: impression + 0.7 * dice.normal() for aspect in ASPECTS}
-        told = dice.shuffled(list(ASPECTS))[: dice.whole(3, 6)]
-        mood = 0.25 * dice.normal()  # not in the text
-        scores.append(impression + sum(opinions[aspect] - impression for aspect in told) / len(told) + mood)
-        texts.append(tell(dice, {aspect: opinions[aspect] for aspect in told}))
-    return list(zip(texts, ratings_with_shares(scores), strict=True))
+        impression = rng.normal()
+        opinions = {aspect: impression + 0.7 * rng.normal() for aspect in ASPECTS}
+        mentioned = rng.shuffled(list(ASPECTS))[: rng.integer(3, 6)]
+        not_in_text = 0.25 * rng.normal()
+        deviation = sum(opinions[aspect] - impression for aspect in mentioned) / len(mentioned)
+        scores.append(impression + deviation + not_in_text)
+        texts.append(write_review(rng, {aspect: opinions[aspect] for aspect in mentioned}))
+    return list(zip(texts, ratings_from_scores(scores), strict=True))
 
 
-def tell(dice: Dice, opinions: dict[str, float]) -> str:
-    """A review that says something of every aspect."""
-    sentences = [dice.pick(OPENINGS).format(n=dice.whole(2, 9), month=dice.pick(MONTHS))]
-    before = None
+def write_review(rng: PortableRandom, opinions: dict[str, float]) -> str:
+    """An opening and one sentence for each aspect in `opinions`, in that order."""
+    sentences = [rng.choice(OPENINGS).format(n=rng.integer(2, 9), month=rng.choice(MONTHS))]
+    previous = None
     for aspect, opinion in opinions.items():
         names, by_strength = ASPECTS[aspect]
         strength = min(4, max(0, round(2.6 + 1.1 * opinion)))
-        sentence = f"{dice.pick(names)} {dice.pick(by_strength[strength])}."
-        if before is not None and dice.generator.random() < 0.4:
-            joiner = dice.pick(CONTRASTS if (strength - 2) * (before - 2) < 0 else ADDITIONS)
+        sentence = f"{rng.choice(names)} {rng.choice(by_strength[strength])}."
+        if previous is not None and rng.uniform() < 0.4:
+            joiner = rng.choice(CONTRASTS if (strength - 2) * (previous - 2) < 0 else ADDITIONS)
             sentence = f"{joiner} {sentence}"
         sentences.append(sentence[0].upper() + sentence[1:])
-        before = strength
+        previous = strength
     return " ".join(sentences)
 
 
-def ratings_with_shares(scores: list[float]) -> list[int]:
-    """Ratings 1..5 by rank of the score, in the shares of the TripAdvisor data set."""
+def ratings_from_scores(scores: list[float]) -> list[int]:
+    """Ratings 1..5 by rank of the score, distributed as in the TripAdvisor data set."""
     by_score = sorted(range(len(scores)), key=scores.__getitem__)
     ratings = [0] * len(scores)
-    total, reached = sum(TRIPADVISOR_RATINGS), 0
+    total, cumulative = sum(TRIPADVISOR_RATINGS), 0
     start = 0
     for rating, count in enumerate(TRIPADVISOR_RATINGS, start=1):
-        reached += count
-        end = round(len(scores) * reached / total)
+        cumulative += count
+        end = round(len(scores) * cumulative / total)
         for row in by_score[start:end]:
             ratings[row] = rating
         start = end
@@ -164,6 +169,7 @@ def ratings_with_shares(scores: list[float]) -> list[int]:
 
 
 def to_csv(reviews: list[tuple[str, int]]) -> bytes:
+    """A CSV file with the columns Review and Rating."""
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows([("Review", "Rating"), *reviews])
     return text.getvalue().encode()
