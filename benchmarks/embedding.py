@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from transformers import BertConfig, BertModel, BertTokenizerFast  # type: ignore[attr-defined]
 
-from noisy_feedback.embeddings import embed
-from noisy_feedback.encoder import find_encoder, load_encoder
+from noisy_feedback.data.embeddings import embed
+from noisy_feedback.data.encoder import find_encoder, load_encoder
 
 VOCABULARY = 2000
 WORDS = 104  # of a review, on average, as in TripAdvisor's
@@ -27,39 +27,41 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--reviews", type=int, default=20_491)
     parser.add_argument("--rounds", type=int, default=3)
-    given = parser.parse_args()
+    options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    texts = made_up(given.reviews)
+    texts = made_up(options.reviews)
     with tempfile.TemporaryDirectory() as folder:
         encoder = find_encoder(str(write_bert(Path(folder) / "bert")), "mean")
         model = load_encoder(encoder, device)
-        model.encode(texts[:64], batch_size=32)  # the device wakes up
+        model.encode(texts[:64], batch_size=32)  # the first call of a device takes longer
         ours, plain = [], []
-        for number in range(given.rounds):
+        for number in range(options.rounds):
             store = Path(folder) / f"store{number}"
             store.mkdir()
             start = time.perf_counter()
-            found = embed(texts, encoder, store, "hotels", [device]).vectors
+            vectors = embed(texts, encoder, store, stem="reviews", device=device, progress=iter).vectors
             ours.append(time.perf_counter() - start)
             start = time.perf_counter()
             expected = model.encode(texts, batch_size=32, show_progress_bar=False, convert_to_tensor=True).cpu()
             plain.append(time.perf_counter() - start)
-    apart = float((found - expected).abs().max())
-    print(f"{given.reviews:,} reviews on {device}, median of {given.rounds}; furthest number apart {apart:.1e}")
-    print(f"embed, with loading and storing    {median(ours):8.1f} s  {given.reviews / median(ours):8.1f} reviews/s")
-    print(f"SentenceTransformer.encode         {median(plain):8.1f} s  {given.reviews / median(plain):8.1f} reviews/s")
+    distance = float((vectors - expected).abs().max())
+    print(f"{options.reviews:,} reviews on {device}, median of {options.rounds}; largest difference {distance:.1e}")
+    print(f"embed, with loading and storing    {median(ours):8.1f} s  {options.reviews / median(ours):8.1f} reviews/s")
+    print(
+        f"SentenceTransformer.encode         {median(plain):8.1f} s  {options.reviews / median(plain):8.1f} reviews/s"
+    )
     print(f"ratio                              {median(plain) / median(ours):8.2f}")
 
 
 def made_up(n: int) -> list[str]:
     """Reviews of a log-normal number of words, as real ones have."""
-    generator = np.random.default_rng(0)
-    lengths = generator.lognormal(np.log(WORDS) - 0.32, 0.8, size=n).astype(int) + 1
-    return [" ".join(f"w{word}" for word in generator.integers(VOCABULARY, size=length)) for length in lengths]
+    rng = np.random.default_rng(0)
+    lengths = rng.lognormal(np.log(WORDS) - 0.32, 0.8, size=n).astype(int) + 1
+    return [" ".join(f"w{word}" for word in rng.integers(VOCABULARY, size=length)) for length in lengths]
 
 
 def write_bert(folder: Path) -> Path:
-    """A model folder of bert-base's size that knows the made-up words."""
+    """A model folder of bert-base's size whose vocabulary is the made-up words."""
     folder.mkdir()
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{number}" for number in range(VOCABULARY))]
     (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A million reviews: the whole of main.py on made-up reviews and embeddings, its time and its peak memory, by size.
+"""Up to a million reviews: all of main.py on made-up reviews and embeddings, its time and its peak memory, by size.
 
 python benchmarks/large.py                   # 10,000, 100,000 and 1,000,000 reviews
 python benchmarks/large.py --reviews 3000000
@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 SHARES = np.array([1421, 1793, 2184, 6039, 9054]) / 20491  # TripAdvisor's
 DIMENSIONS = 384
 WORDS = 100  # of a review, as in TripAdvisor's
@@ -36,12 +36,12 @@ def main() -> None:
 
 def write(folder: Path, n: int) -> tuple[Path, Path]:
     """Reviews of made-up words, and half-precision embeddings around one centre per rating."""
-    generator = np.random.default_rng(0)
-    ratings = generator.choice(len(SHARES), size=n, p=SHARES)
+    rng = np.random.default_rng(0)
+    ratings = rng.choice(len(SHARES), size=n, p=SHARES)
     words = np.array([f"word{number}" for number in range(2000)])
-    texts = [" ".join(words[chosen]) for chosen in tqdm(generator.integers(len(words), size=(n, WORDS)), "writing")]
+    texts = [" ".join(words[chosen]) for chosen in tqdm(rng.integers(len(words), size=(n, WORDS)), "writing")]
     pd.DataFrame({"Review": texts, "Rating": ratings + 1}).to_csv(folder / "reviews.csv", index=False)
-    centres = torch.from_numpy(generator.normal(size=(len(SHARES), DIMENSIONS))).half()
+    centres = torch.from_numpy(rng.normal(size=(len(SHARES), DIMENSIONS))).half()
     vectors = torch.empty(n, DIMENSIONS, dtype=torch.half)
     for start in range(0, n, 50_000):
         part = centres[ratings[start : start + 50_000]]
@@ -52,13 +52,13 @@ def write(folder: Path, n: int) -> tuple[Path, Path]:
 
 def measure(file: Path) -> tuple[float, int]:
     """Seconds and peak resident memory (kB) of one run with one epoch of each phase."""
-    given = ["--path", file, "--pc", "--epochs-t", "1", "--epochs-f", "1", "--ratio", "0.2", "--k", "3"]
-    command = [sys.executable, "main.py", *map(str, given), "--output", str(file.parent / "results")]
+    options = ["--path", file, "--pc", "--epochs-t", "1", "--epochs-f", "1", "--ratio", "0.2", "--k", "3"]
+    command = [sys.executable, "main.py", *map(str, options), "--output", str(file.parent / "results")]
     start = os.times().elapsed
     process = subprocess.Popen(command, cwd=ROOT / "multiclass", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
     if status:
-        raise SystemExit(f"main.py ended with status {status}")
+        raise SystemExit(f"main.py ended with status {os.waitstatus_to_exitcode(status)}")
     return os.times().elapsed - start, used.ru_maxrss
 
 

@@ -1,266 +1,324 @@
-"""How long the published sweep takes, what of it is arithmetic, and how the time grows.
+"""How long the published sweep takes, against its arithmetic, an older checkout, threads and plain PyTorch.
 
-    python benchmarks/sweep.py             the published sweep: 20,491 reviews, 5 seeds x 5 ratios, k = 3
-    python benchmarks/sweep.py --growth    beside it, over reviews, seeds and dimensions
+    python benchmarks/sweep.py                              both sizes of data
+    python benchmarks/sweep.py --before ../older_checkout   and the same command of another checkout
+    python benchmarks/sweep.py --data-like sst5 --growth    one size; and over reviews, seeds and dimensions
+    python benchmarks/sweep.py --use-cuda                   and the sweep on a GPU
 
-The embeddings are made up: a rating-dependent direction plus noise, 768 dimensions, learnable to about 0.76.
+The sweep is `python config.py --k 3 --pc`: 5 seeds x 5 ratios, 30 + 30 epochs, on made-up embeddings that depend on
+the rating. What is compared is measured in turn, A B A B; every ratio is the median of the ratios of neighbours.
 """
 
 import argparse
+import io
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import redirect_stdout
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 import pandas as pd
+import psutil  # type: ignore[import-untyped]
 import torch
 from torch import nn
 
-from noisy_feedback import losses
-from noisy_feedback.experiment import Material, choose_parts, give_feedback, run_all
-from noisy_feedback.regressor import HIDDEN
-from noisy_feedback.results import SweepFolder, runs_table
-from noisy_feedback.settings import Settings, Sweep
-from noisy_feedback.summary import summarise
-from noisy_feedback.training import TRAINING_BATCH, TRAINING_RATE, WEIGHT_DECAY, one_thread
+from noisy_feedback.config import PROTOCOLS, RATIOS, SEEDS, Config, grid
+from noisy_feedback.data.dataset import Dataset
+from noisy_feedback.data.reviews import split_dataset
+from noisy_feedback.experiment import fine_tune_model, train_model
+from noisy_feedback.feedback.comparisons import build_lists
+from noisy_feedback.learning import losses
+from noisy_feedback.learning.training import WEIGHT_DECAY, single_threaded
+from noisy_feedback.prepare import prepare
+from noisy_feedback.sweep import available_cores, compute_here, start_workers_early
 
-SHARES = np.array([1421, 1793, 2184, 6039, 9054]) / 20491
-SEEDS = [84, 42, 21, 2, 1]
-RATIOS = [0.0, 0.2, 0.4, 0.6, 0.8]
-ROOT = Path(__file__).parent.parent
-SHARED = Settings(
-    study="multiclass",
-    gap=None,
-    path=Path(),
-    model_name="made up",
-    pooling="model",
-    pc=True,
-    use_cuda=False,
-    ratio=0.0,
-    k=3,
-    head="categorical",
-    noise="uniform",
-    loss="study",
-    anchor=0.0,
-    flip_rate=None,
-    as_published=(),
-    epochs_t=30,
-    epochs_f=30,
-    lr_f=1e-3,
-    batch_f=512,
-    seed=84,
-    shuffle=False,
-    text_column="Review",
-    rating_column="Rating",
-    output=Path(),
-)
+ROOT = Path(__file__).parents[1]
+ROUNDS = 3
+SIZES = {  # name: reviews per rating, dimensions of a usual encoder
+    "tripadvisor": ((1421, 1793, 2184, 6039, 9054), 768),
+    "sst5": ((1510, 3140, 2242, 3111, 1852), 384),
+}
 
 
-def made_up(n: int = 20491, dimensions: int = 768) -> Material:
-    """Embeddings that tell the rating, with error, and ratings in TripAdvisor's shares."""
-    generator = np.random.default_rng(0)
-    ratings = generator.choice(len(SHARES), size=n, p=SHARES)
-    directions = generator.normal(size=(len(SHARES), dimensions)).astype(np.float32)
-    vectors = 0.08 * directions[ratings] + generator.normal(size=(n, dimensions)).astype(np.float32)
-    origin = {"data": {"sha256": "made up"}, "encoder": {"sha256": "made up"}, "device": "cpu"}
-    scaled = torch.from_numpy(vectors / np.float32(dimensions**0.5))
-    return Material(scaled, ratings.astype(np.int64), np.arange(1, len(SHARES) + 1), origin)
+@dataclass(frozen=True)
+class Checkout:
+    """A version of this project: its command runs with its own modules."""
+
+    root: Path
+
+    def sweep(self, file: Path, *options: str) -> subprocess.Popen:
+        """Start the published sweep on a file, with results in a folder of its own, so that nothing is kept."""
+        output = tempfile.mkdtemp(prefix="results-", dir=file.parent)
+        command = [sys.executable, "config.py", "--k", "3", "--pc", "--path", str(file), "--output", output, *options]
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(self.root)}
+        return subprocess.Popen(
+            command,
+            cwd=self.root / "multiclass",
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def seconds(self, file: Path, *options: str) -> float:
+        """Seconds from the start of the process to its end."""
+        start = time.perf_counter()
+        if status := self.sweep(file, *options).wait():
+            raise SystemExit(f"config.py of {self.root} ended with status {status}")
+        return time.perf_counter() - start
 
 
-def sweep_of(seeds: Sequence[int], ratios: Sequence[float]) -> Sweep:
-    return Sweep(SHARED, seeds, ["study"], [0.0], ["uniform"], ratios, dask=None)
+def write_reviews(folder: Path, counts: Sequence[int], dimensions: int) -> Path:
+    """Reviews with these counts of ratings in random order, and embeddings.pt: a direction per rating, and noise."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    ratings = rng.permutation(np.repeat(np.arange(len(counts)), counts))
+    directions = rng.normal(size=(len(counts), dimensions)).astype(np.float32)
+    vectors = 0.08 * directions[ratings] + rng.standard_normal((len(ratings), dimensions), dtype=np.float32)
+    torch.save(torch.from_numpy(vectors / np.float32(dimensions**0.5)), folder / "embeddings.pt")
+    reviews = [f"review {number}" for number in range(len(ratings))]
+    pd.DataFrame({"Review": reviews, "Rating": ratings + 1}).to_csv(folder / "reviews.csv", index=False)
+    return folder / "reviews.csv"
 
 
-def runs_of(seeds: Sequence[int], ratios: Sequence[float]) -> list[Settings]:
-    return sweep_of(seeds, ratios).runs()
+def runs_of(file: Path, seeds: Sequence[int] = SEEDS) -> list[Config]:
+    """The runs of the published sweep."""
+    defaults = PROTOCOLS["multiclass"]["config.py"]
+    config = Config(protocol="multiclass", path=file, pc=True, k=3, **defaults)
+    axes = {"seed": seeds, "loss": [config.loss], "kl_weight": [0.0], "noise": [config.noise], "ratio": RATIOS}
+    return grid(config, axes)
 
 
-def multiply_adds(runs: Sequence[Settings], material: Material) -> int:
-    """Of all matrix products: forward and both backward ones per batch row, forward ones per evaluated row."""
-    widths = (material.vectors.shape[1], *HIDDEN, len(material.labels))
-    products = [n_in * n_out for n_in, n_out in pairwise(widths)]
+def load(runs: Sequence[Config]) -> Dataset:
+    with redirect_stdout(io.StringIO()):
+        return prepare(runs)
+
+
+def in_turn(*works: Callable[[], float], rounds: int = ROUNDS) -> list[list[float]]:
+    """What each of the works returns, (works, rounds), after a first round that does not count."""
+    measured = [[work() for work in works] for _ in range(1 + rounds)][1:]
+    return [list(values) for values in zip(*measured, strict=True)]
+
+
+def ratio(values: Sequence[float], reference: Sequence[float]) -> float:
+    return median(a / b for a, b in zip(values, reference, strict=True))
+
+
+def timed(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> Callable[[], float]:
+    """The same work, returning its seconds."""
+
+    def measure() -> float:
+        start = clock()
+        work()
+        return clock() - start
+
+    return measure
+
+
+def show(what: str, value: float, unit: str = "s") -> None:
+    print(f"{what:62} {value:9.2f} {unit}".rstrip(), flush=True)
+
+
+def published_sweep(file: Path, before: Path | None) -> None:
+    """The process from start to files, its multiply-adds, and the older checkout."""
+    works = [lambda: Checkout(ROOT).seconds(file), multiply_add_rate]
+    if before is not None:
+        works.append(lambda: Checkout(before).seconds(file))
+    seconds, rates, *others = in_turn(*works)
+    count = multiply_adds(file)
+    alone = [count / rate for rate in rates]
+    show("the published sweep, start of the process to files", median(seconds))
+    show("multiply-adds of its matrix products", count / 1e9, "G")
+    show(f"rate of torch.mm, float32, {torch.get_num_threads()} threads", median(rates) / 1e9, "G/s")
+    show("the multiply-adds alone at that rate", median(alone))
+    show("  the process over these (goal: at most 3)", ratio(seconds, alone), "")
+    if others:
+        show("the same command of the older checkout", median(others[0]))
+        show("  ours over the older one (goal: at most 1.15)", ratio(seconds, others[0]), "")
+
+
+def multiply_adds(file: Path) -> int:
+    """Of all matrix products: forward and both backward ones per batch row, forward ones per validation row."""
+    tables = [pd.read_csv(table) for table in file.parent.glob("results-*/*/runs.csv")]
+    runs = next(table for table in tables if "reviews_used" in table)  # an older checkout may have other columns
+    config, dimensions = runs_of(file)[0], torch.load(file.parent / "embeddings.pt", weights_only=True).shape[1]
+    reviews = len(pd.read_csv(file))
+    splits = split_dataset(reviews)
+    products = [n_in * n_out for n_in, n_out in pairwise((dimensions, *config.hidden, 5))]
     learn = 2 * sum(products) + sum(products[1:])  # no gradient goes into the embeddings
-    parts = choose_parts(runs[0], len(material.ratings))
-    evaluate = len(parts.validation) * sum(products)
-    seeds = len({run.seed for run in runs})
-    lists = sum(give_feedback(run, material, parts.fine_tuning).lists.size for run in runs)
-    training = seeds * SHARED.epochs_t * (len(parts.train) * learn + evaluate)
-    return training + SHARED.epochs_f * (lists * learn + len(runs) * evaluate)
+    validation = len(splits.validation) * sum(products)
+    training = runs["seed"].nunique() * config.epochs_t * (len(splits.train) * learn + validation)
+    return training + config.epochs_f * (int(runs["reviews_used"].sum()) * learn + len(runs) * validation)
 
 
-def matrix_rate(size: int = 2048, tries: int = 20) -> float:
+def multiply_add_rate(size: int = 2048, tries: int = 20) -> float:
     """Multiply-adds per second of torch.mm on all cores, float32: the best of some tries."""
     a, b = torch.randn(size, size), torch.randn(size, size)
-    seconds = []
-    for _ in range(tries):
-        start = time.perf_counter()
-        torch.mm(a, b)
-        seconds.append(time.perf_counter() - start)
-    return size**3 / min(seconds)
+    return size**3 / min(timed(lambda: torch.mm(a, b))() for _ in range(tries))
 
 
-def as_one_process(folder: Path, material: Material, *more: str) -> float:
-    """Seconds of `python config.py --k 3 --pc`, and whatever more, from its start to its files."""
-    reviews = [f"review {number}" for number in range(len(material.ratings))]
-    frame = pd.DataFrame({"Review": reviews, "Rating": material.ratings + 1})
-    frame.to_csv(folder / "reviews.csv", index=False)
-    torch.save(material.vectors, folder / "embeddings.pt")
-    command = [sys.executable, "config.py", "--k", "3", "--pc", *more]
-    command += ["--path", str(folder / "reviews.csv"), "--output", str(folder / "results")]
-    start = time.perf_counter()
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
-    subprocess.run(command, cwd=ROOT / "multiclass", check=True, capture_output=True, env=environment)
-    return time.perf_counter() - start
+def threads_and_processes(file: Path) -> None:
+    """The sweep's runs without start-up and files, in threads and in processes of one thread each."""
+    runs = runs_of(file)
+    dataset = load(runs)
+    start_workers_early()
+    processes, threads = in_turn(
+        timed(lambda: list(compute_here(runs, dataset))), timed(lambda: compute_in_threads(runs, dataset))
+    )
+    show(f"the 25 runs alone, in {available_cores()} processes", median(processes))
+    show(f"the 25 runs alone, in {available_cores()} threads", median(threads))
+    show("  threads over processes", ratio(threads, processes), "")
 
 
-def breakdown(runs: Sequence[Settings], material: Material, folder: Path) -> dict[str, float]:
-    """Seconds of each part of a sweep, in this process."""
-    reached: dict[str, float] = {}
+def compute_in_threads(runs: Sequence[Config], dataset: Dataset) -> None:
+    """Every seed is trained once, then fine-tuned, on as many threads as there are cores."""
+    first = {run.seed: run for run in reversed(runs)}
+    with ThreadPoolExecutor(available_cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        trained = {seed: pool.submit(train_model, run, dataset) for seed, run in first.items()}
+        # The pool starts tasks in order, so every training that a fine-tuning waits for has been started.
+        for task in [pool.submit(lambda r: fine_tune_model(r, dataset, trained[r.seed].result()), r) for r in runs]:
+            task.result()
 
-    def progress(phase: str, _: int) -> None:
-        reached[phase] = time.perf_counter()
 
-    start = time.perf_counter()
-    with one_thread() as cores:
-        found = run_all(runs, material, cores, progress, tell=lambda text: None)
-    computed = time.perf_counter()
-    outcomes = [outcome for outcome, _ in found]
-    summary = summarise(runs_table(outcomes))
-    sweep = sweep_of(SEEDS, RATIOS)
-    SweepFolder(replace(sweep, run=replace(SHARED, output=folder)), material.origin).write_tables(outcomes, summary)
-    written = time.perf_counter()
-    return {
-        "training": reached["training"] - start,
-        "noise, lists, fine-tuning": reached["fine_tuning"] - reached["training"],
-        "test metrics": computed - reached["fine_tuning"],
-        "statistics, tables, figures": written - computed,
+def plain_pytorch(file: Path) -> None:
+    """One run, ours and as one would write it first: nn.Sequential, autograd, optim.Adam. CPU time on one thread."""
+    config = runs_of(file)[0]
+    dataset = load([config])
+    trained = train_model(config, dataset)
+    phases: dict[str, tuple[Callable[[], object], Callable[[], object]]] = {
+        "training": (lambda: train_model(config, dataset), lambda: plain_training(config, dataset)),
+        "fine-tuning": (
+            lambda: fine_tune_model(config, dataset, trained),
+            lambda: plain_fine_tuning(config, dataset),
+        ),
     }
+    for phase, works in phases.items():
+        with single_threaded():
+            ours, plain = in_turn(*(timed(work, time.process_time) for work in works))
+        show(f"{phase} of one run, one thread", median(ours))
+        show("  plain PyTorch over ours", ratio(plain, ours), "")
 
 
-def seconds_to_import() -> float:
-    start = time.perf_counter()
-    subprocess.run([sys.executable, "-c", "import noisy_feedback.sweep"], check=True)
-    return time.perf_counter() - start
+def plain_training(config: Config, dataset: Dataset) -> None:
+    rows = torch.from_numpy(split_dataset(len(dataset.ratings)).train)
+    plain_epochs(dataset, rows, config.epochs_t, config.batch_t, config.lr_t, nn.functional.cross_entropy)
 
 
-def plain_pytorch(material: Material) -> tuple[float, float]:
-    """Seconds of one training and of one fine-tuning (noise 0) as one would write them first: nn, autograd, Adam."""
-    parts = choose_parts(SHARED, len(material.ratings))
-    vectors, ratings = material.vectors, torch.from_numpy(material.ratings)
-    widths = (vectors.shape[1], *HIDDEN, len(material.labels))
-    model = nn.Sequential(
-        nn.Linear(widths[0], widths[1]),
-        nn.ReLU(),
-        nn.Linear(widths[1], widths[2]),
-        nn.ReLU(),
-        nn.Linear(widths[2], widths[3]),
-    )
-    generator = np.random.default_rng(0)
+def plain_fine_tuning(config: Config, dataset: Dataset) -> None:
+    """On lists made from the true ratings; making them is part of the time, as it is of ours."""
+    rows = split_dataset(len(dataset.ratings)).fine_tuning
+    lists = build_lists(dataset.ratings[rows], config.k, len(dataset.scale), np.random.default_rng(0))
 
-    def epoch(rows: np.ndarray, batch: int, optimiser: torch.optim.Optimizer, tuning: bool) -> None:
-        order = torch.from_numpy(generator.permutation(rows))
-        for chosen in order.split(batch):
-            logits = model(vectors[chosen])
-            if tuning:
-                loss = losses.study(logits.unsqueeze(0), ratings[chosen].unsqueeze(0)).sum()
-            else:
-                loss = nn.functional.cross_entropy(logits, ratings[chosen])
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
+    def loss(logits: torch.Tensor, ratings: torch.Tensor) -> torch.Tensor:
+        return losses.study(logits, ratings).sum()
+
+    plain_epochs(dataset, torch.from_numpy(rows[lists]), config.epochs_f, config.batch_f, config.lr_f, loss)
+
+
+def plain_epochs(
+    dataset: Dataset, rows: torch.Tensor, epochs: int, batch: int, learning_rate: float, loss: Callable
+) -> None:
+    """Epochs over rows (n,), or lists of rows (n, k+1), each followed by predictions for the validation part."""
+    x, ratings = dataset.embeddings, torch.from_numpy(dataset.ratings)
+    validation = torch.from_numpy(split_dataset(len(ratings)).validation)
+    layers = [nn.Linear(x.shape[1], 64), nn.ReLU(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, len(dataset.scale))]
+    model = nn.Sequential(*layers)
+    optimizer = torch.optim.Adam(model.parameters(), lr=learning_rate, weight_decay=WEIGHT_DECAY)
+    for _ in range(epochs):
+        for chosen in rows[torch.randperm(len(rows))].split(batch):
+            optimizer.zero_grad()
+            loss(model(x[chosen]), ratings[chosen]).backward()
+            optimizer.step()
         with torch.no_grad():
-            model(vectors[torch.from_numpy(parts.validation)]).argmax(-1)
+            (model(x[validation]).argmax(-1) == ratings[validation]).double().mean().item()
 
-    lists = parts.fine_tuning[give_feedback(SHARED, material, parts.fine_tuning).lists]
-    seconds = []
-    for rows, batch, rate, count, tuning in (
-        (parts.train, TRAINING_BATCH, TRAINING_RATE, SHARED.epochs_t, False),
-        (lists, SHARED.batch_f, SHARED.lr_f, SHARED.epochs_f, True),
-    ):
-        optimiser = torch.optim.Adam(model.parameters(), lr=rate, weight_decay=WEIGHT_DECAY)
+
+def memory(file: Path) -> None:
+    """Peak memory of the sweep with 2 + 2 epochs, by the number of seeds."""
+    print("peak memory, 2 + 2 epochs: main process, server and workers together, shared pages counted once (PSS)")
+    peaks = [peak_memory(file, seeds) for seeds in (5, 20)]
+    for seeds, peak in zip((5, 20), peaks, strict=True):
+        show(f"  {seeds} seeds, {seeds * len(RATIOS)} runs", peak / 2**30, "GiB")
+    show("  20 seeds over 5 (goal: 1)", peaks[1] / peaks[0], "")
+
+
+def peak_memory(file: Path, seeds: int) -> int:
+    """The largest sum of PSS over the processes of a sweep, looked at every 50 ms. Linux."""
+    numbers = map(str, range(1, seeds + 1))
+    sweep = Checkout(ROOT).sweep(file, "--seeds", *numbers, "--epochs-t", "2", "--epochs-f", "2")
+    main, peak = psutil.Process(sweep.pid), 0
+    while sweep.poll() is None:
+        peak = max(peak, sum(map(pss, [main, *main.children(recursive=True)])))
+        time.sleep(0.05)
+    if sweep.returncode:
+        raise SystemExit(f"config.py ended with status {sweep.returncode}")
+    return peak
+
+
+def pss(process: psutil.Process) -> int:
+    try:
+        return process.memory_full_info().pss
+    except psutil.Error:  # it has ended
+        return 0
+
+
+def growth(folder: Path) -> None:
+    """Seconds of the runs alone by reviews, seeds and dimensions: 768 dimensions and one seed unless said."""
+    shares = np.array(SIZES["tripadvisor"][0]) / sum(SIZES["tripadvisor"][0])
+    cases = [("reviews", n, n, 1, 768) for n in (5_000, 50_000, 500_000)]
+    cases += [("seeds", n, 20_491, n, 768) for n in (1, 10, 100)]
+    cases += [("dimensions", n, 20_491, 1, n) for n in (96, 384, 1536)]
+    print("\nthe runs alone, ratios 0 to 0.8; 20,491 reviews, 1 seed, 768 dimensions unless said")
+    for what, size, reviews, seeds, dimensions in cases:
+        file = write_reviews(folder / f"{what}{size}", np.round(shares * reviews).astype(int).tolist(), dimensions)
+        dataset = load(runs_of(file))
         start = time.perf_counter()
-        for _ in range(count):
-            epoch(rows, batch, optimiser, tuning)
-        seconds.append(time.perf_counter() - start)
-    return seconds[0], seconds[1]
+        for _ in compute_here(runs_of(file, range(seeds)), dataset):
+            pass
+        show(f"  {size:9,} {what}", time.perf_counter() - start)
 
 
-def mlp_classifier(material: Material) -> float:
-    """Seconds of scikit-learn's MLPClassifier for the training of one seed."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.neural_network import MLPClassifier
-    from sklearn.utils._testing import ignore_warnings
-
-    rows = choose_parts(SHARED, len(material.ratings)).train
-    classifier = MLPClassifier(
-        HIDDEN, batch_size=TRAINING_BATCH, learning_rate_init=TRAINING_RATE, max_iter=SHARED.epochs_t, tol=0
-    )
-    start = time.perf_counter()
-    ignore_warnings(category=ConvergenceWarning)(classifier.fit)(material.vectors[rows].numpy(), material.ratings[rows])
-    return time.perf_counter() - start
-
-
-def published_sweep() -> None:
-    material, runs = made_up(), runs_of(SEEDS, RATIOS)
-    with tempfile.TemporaryDirectory() as folder:
-        total = as_one_process(Path(folder), material)
-        parts = breakdown(runs, material, Path(folder))
-    count, rate = multiply_adds(runs, material), matrix_rate()
-    print(f"the published sweep as one process, start to files   {total:8.2f} s")
-    print(f"  starting Python, importing libraries               {seconds_to_import():8.2f} s")
-    for name, seconds in parts.items():
-        print(f"  {name:50} {seconds:8.2f} s")
-    print(f"multiply-adds of its matrix products                 {count / 1e9:8.0f} G")
-    print(f"torch.mm, float32, {torch.get_num_threads()} threads                          {rate / 1e9:8.0f} G/s")
-    print(f"the multiply-adds alone at that rate                 {count / rate:8.2f} s")
-    print(f"  the whole process takes                            {total * rate / count:8.2f} times that")
-    print(f"  training and fine-tuning take                      {sum(list(parts.values())[:2]) * rate / count:8.2f}")
-    with one_thread():  # networks this small gain nothing from more, and on a busy machine lose much
-        train, tune = plain_pytorch(material)
-    plain = len(SEEDS) * len(RATIOS) * (train + tune)
-    print(f"plain PyTorch, one run: training                     {train:8.2f} s, fine-tuning {tune:.2f} s")
-    print(f"  25 such runs, each with its training, would take   {plain / total:8.2f} times the whole process")
-    print(f"scikit-learn's MLPClassifier, training of one seed   {mlp_classifier(material):8.2f} s")
-
-
-def on_the_gpu() -> None:
-    """The published sweep on the GPU, once to wake it up, against the CPU in the same run."""
+def on_the_gpu(file: Path) -> None:
+    """The whole process on the GPU against the CPU."""
     if not torch.cuda.is_available():
-        print("\nno GPU that torch can use: not measured")
+        print("no GPU that torch can use: not measured")
         return
-    seconds = {}
-    for name, more in (("warm-up", ["--use-cuda"]), ("GPU", ["--use-cuda"]), ("CPU", [])):
-        with tempfile.TemporaryDirectory() as folder:
-            seconds[name] = as_one_process(Path(folder), made_up(), *more)
-    print(f"\nthe published sweep on {torch.cuda.get_device_name()}   {seconds['GPU']:8.2f} s")
-    print(f"  the CPU takes                                      {seconds['CPU'] / seconds['GPU']:8.2f} times that")
+    gpu, cpu = in_turn(lambda: Checkout(ROOT).seconds(file, "--use-cuda"), lambda: Checkout(ROOT).seconds(file))
+    show(f"the published sweep on {torch.cuda.get_device_name()}", median(gpu))
+    show("  the CPU over the GPU", ratio(cpu, gpu), "")
 
 
-def growth() -> None:
-    print("\nseconds of run_all, ratios 0 to 0.8, one seed unless said")
-    cases = [("reviews", n, made_up(n), runs_of([1], RATIOS)) for n in (5_000, 50_000, 500_000)]
-    cases += [("seeds", n, made_up(), runs_of(range(n), RATIOS)) for n in (1, 10, 100)]
-    cases += [("dimensions", n, made_up(dimensions=n), runs_of([1], RATIOS)) for n in (96, 384, 1536)]
-    for what, size, material, runs in cases:
-        start = time.perf_counter()
-        with one_thread() as cores:
-            run_all(runs, material, cores, lambda phase, count: None, tell=lambda text: None)
-        print(f"{size:8,} {what:12} {time.perf_counter() - start:8.2f} s")
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--before", type=Path, metavar="CHECKOUT", help="folder of an older checkout of this project")
+    parser.add_argument("--data-like", choices=SIZES, nargs="+", default=list(SIZES), help="sizes of the made-up data")
+    parser.add_argument("--growth", action="store_true", help="also over reviews, seeds and dimensions")
+    parser.add_argument("--use-cuda", action="store_true", help="also on the GPU")
+    given = parser.parse_args()
+    before = given.before and given.before.resolve()
+    if before and not (before / "multiclass" / "config.py").is_file():
+        parser.error(f"--before {given.before}: holds no multiclass/config.py")
+    with tempfile.TemporaryDirectory() as name:
+        for size in given.data_like:
+            counts, dimensions = SIZES[size]
+            file = write_reviews(Path(name) / size, counts, dimensions)
+            print(f"\n{sum(counts):,} reviews, {dimensions} dimensions ({size})")
+            published_sweep(file, before)
+            threads_and_processes(file)
+            plain_pytorch(file)
+            memory(file)
+            if given.use_cuda:
+                on_the_gpu(file)
+        if given.growth:
+            growth(Path(name))
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--growth", action="store_true", help="also over reviews, seeds and dimensions")
-    parser.add_argument("--use-cuda", action="store_true", help="also on the GPU")
-    arguments = parser.parse_args()
-    published_sweep()
-    if arguments.use_cuda:
-        on_the_gpu()
-    if arguments.growth:
-        growth()
+    main()

@@ -1,0 +1,94 @@
+"""What the experiments share: their command line, sweeps by config.py, selections of reviews."""
+
+import os
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from noisy_feedback.cli import OneLineParser
+from noisy_feedback.data.reviews import Reviews, read_reviews
+from noisy_feedback.errors import run_with_error_messages
+from noisy_feedback.files import atomic_write
+
+ROOT = Path(__file__).parents[1]
+METRICS = {"macro_f1": "macro F1", "quadratic_weighted_kappa": "kappa"}  # that the tables show
+
+
+def make_parser(docstring: str | None) -> OneLineParser:
+    """A parser that explains itself with the first line of the script's docstring."""
+    parser = OneLineParser(description=(docstring or "").splitlines()[0])
+    parser.add_argument("-h", "--help", action="help", help="show this help and exit")
+    return parser
+
+
+def run_script(parser: OneLineParser, work: Callable[[Namespace], None]) -> int:
+    """Parse the arguments and do the work; the exit status."""
+    return run_with_error_messages(parser.prog, lambda: work(parser.parse_args()))
+
+
+def read(file: Path) -> Reviews:
+    """The reviews of a file with the study's columns. Errors: InputError."""
+    return read_reviews(file, "Review", "Rating")
+
+
+def write_selection(reviews: Reviews, rows: np.ndarray, file: Path) -> None:
+    """Write some rows (m,) of the reviews, in this order, as a .csv file with the study's columns."""
+    texts, stars = [reviews.texts[row] for row in rows], reviews.scale[reviews.ratings[rows]]
+    with atomic_write(file) as temporary:
+        pd.DataFrame({"Review": texts, "Rating": stars}).to_csv(temporary, index=False, lineterminator="\n")
+
+
+def run_sweep(data: Path, output: Path, *options: str, protocol: str = "multiclass") -> Path:
+    """Run what is missing of a sweep, without network; its results folder. An error has been printed when this exits.
+
+    Runs of the same options are kept in `output`: a command that was interrupted continues where it stopped.
+    """
+    print(f"{data.name}: {protocol}/config.py {' '.join(options)}", file=sys.stderr)
+    paths = ["--path", str(data.resolve()), "--output", str(output.resolve())]
+    process = subprocess.run(
+        [sys.executable, "config.py", *paths, *options],
+        cwd=ROOT / protocol,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    if process.returncode:
+        raise SystemExit(process.returncode)
+    (line,) = (line for line in process.stdout.splitlines() if line.startswith("results "))
+    return Path(line.split(maxsplit=1)[1])
+
+
+def seed_options(count: int, first: int = 1) -> tuple[str, ...]:
+    """`--seeds` with consecutive seeds."""
+    return ("--seeds", *(str(seed) for seed in range(first, first + count)))
+
+
+def last_epoch(folder: Path, metric: str) -> pd.DataFrame:
+    """The rows of a sweep's summary.csv about one test metric after the last epoch, in the order of the ratios."""
+    summary = pd.read_csv(folder / "summary.csv")
+    return summary[(summary["stage"] == "last") & (summary["metric"] == metric)].sort_values("ratio")
+
+
+def change(row: pd.Series, name: str) -> str:
+    """A paired difference of a row of summary.csv, `vs_before` or `vs_noise0`, with its 95 % interval."""
+    if pd.isna(row[name]):
+        return ""
+    return f"{row[name]:+.3f} [{row[f'{name}_ci_low']:+.3f}, {row[f'{name}_ci_high']:+.3f}]"
+
+
+def change_and_p(row: pd.Series, name: str) -> str:
+    """The same with the p-value of the paired t-test."""
+    p = row[f"{name}_p"]
+    return change(row, name) + ("" if pd.isna(p) else " p<0.001" if p < 0.001 else f" p={p:.3f}")
+
+
+def print_table(columns: list[str], rows: list[list[str]]) -> None:
+    """Print a Markdown table."""
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
+    for row in rows:
+        print(f"| {' | '.join(row)} |")
