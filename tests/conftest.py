@@ -1,10 +1,10 @@
-"""What several test files share: reviews that are learnt at a glance, and the scripts as a user starts them."""
+"""What several test files share: small data sets, and the scripts as a user starts them."""
 
 import contextlib
 import csv
-import importlib.util
 import io
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -17,97 +17,51 @@ import torch
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is imported: so before any test is
 
-from noisy_feedback.cli import run_config, run_main
+torch.set_num_threads(1)  # a second thread makes small tensors slower, much so on a busy machine
 
 ROOT = Path(__file__).parents[1]
+SMALL = ("--epochs-t", "6", "--epochs-f", "6")  # epochs that are enough for most tests
 
 
-def write_planted(folder, ratings=None, dimensions=16):
-    """A file of reviews, and beside it an `embeddings.pt` whose vectors lie around one centre per rating."""
-    generator = np.random.default_rng(0)
+def write_separable(folder, ratings=None, dimensions=16):
+    """A file of 400 reviews, with an `embeddings.pt` in which the ratings are well separated; returns the file."""
+    rng = np.random.default_rng(0)
     if ratings is None:
-        ratings = generator.integers(1, 6, size=400)
+        ratings = rng.integers(1, 6, size=400)
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "hotels.csv"
     with file.open("w", newline="", encoding="utf-8") as lines:
         rows = [(f"review {number}", int(rating)) for number, rating in enumerate(ratings)]
         csv.writer(lines).writerows([("Review", "Rating"), *rows])
-    centres = generator.normal(size=(max(ratings) + 1, dimensions))
-    vectors = centres[np.asarray(ratings)] + 0.3 * generator.normal(size=(len(ratings), dimensions))
+    centres = rng.normal(size=(max(ratings) + 1, dimensions))
+    vectors = centres[np.asarray(ratings)] + 0.3 * rng.normal(size=(len(ratings), dimensions))
     torch.save(torch.from_numpy(vectors).float(), folder / "embeddings.pt")
     return file
 
 
-def start(script, *arguments, python=(), session=False, **environment):
-    """`python main.py ...` in the folder of a study, not waited for, in a session of its own if told so."""
-    return subprocess.Popen(
-        [sys.executable, *python, Path(script).name, *map(str, arguments)],
-        cwd=ROOT / Path(script).parent,
-        env={**os.environ, **environment},
-        start_new_session=session,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-    )
-
-
-def finished(process):
-    """What a started script has printed, on stdout and on stderr, once it has ended well."""
-    screen, error = process.communicate(timeout=300)
-    assert process.returncode == 0, error
-    return screen, error
-
-
-def arguments(data, output, *more, epochs=("6", "6")):
-    """The options of a small run or sweep on given embeddings."""
-    given = ["--path", data, "--pc", "--output", output, "--epochs-t", epochs[0], "--epochs-f", epochs[1], *more]
-    return [str(part) for part in given]
-
-
-def program_of(script, given):
-    """The script's program, in this process: starting Python and its libraries anew takes seconds. The exit status."""
-    spec = importlib.util.spec_from_file_location("script", ROOT / script)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    program = run_config if Path(script).name == "config.py" else run_main
-    with mock.patch.object(sys, "argv", [Path(script).name, *given]), contextlib.chdir(ROOT / Path(script).parent):
-        return program(module.STUDY)
-
-
-def run(script, given, status=0):
-    """What the script prints, run in this process."""
-    with contextlib.redirect_stdout(io.StringIO()) as out:
-        assert program_of(script, given) == status
-    return out.getvalue()
-
-
-def folder_of(output):
-    """The folder of the one sweep in it."""
-    (folder,) = (path for path in Path(output).iterdir() if path.name.startswith("sweep_"))
-    return folder
-
-
-@pytest.fixture(scope="session")
-def planted(tmp_path_factory):
-    """A planted file of 400 reviews, for tests that only read."""
-    return write_planted(tmp_path_factory.mktemp("planted"))
-
-
-@pytest.fixture(scope="session")
-def planted_data(tmp_path_factory):
-    """A file of 1,000 reviews whose embeddings tell the rating, with some error, so that feedback noise can do harm."""
-    folder = tmp_path_factory.mktemp("data")
-    generator = np.random.default_rng(0)
-    ratings = generator.choice(5, size=1000, p=[0.1, 0.1, 0.15, 0.3, 0.35])
-    position = ratings[:, None] + 0.8 * generator.normal(size=(1000, 1))
-    directions = generator.normal(size=(1, 16))
-    vectors = position * directions + 0.3 * generator.normal(size=(1000, 16))
-    rows = pd.DataFrame({"Review": [f"review {n}" for n in range(1000)], "Rating": ratings + 1})
-    rows.to_csv(folder / "reviews.csv", index=False)
+def write_overlapping(folder, rows=1000):
+    """A file of reviews whose embeddings predict the rating with errors, so that noise in feedback can do harm."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    ratings = rng.choice(5, size=rows, p=[0.1, 0.1, 0.15, 0.3, 0.35])
+    position = ratings[:, None] + 0.8 * rng.normal(size=(rows, 1))
+    vectors = position * rng.normal(size=(1, 16)) + 0.3 * rng.normal(size=(rows, 16))
+    frame = pd.DataFrame({"Review": [f"review {n}" for n in range(rows)], "Rating": ratings + 1})
+    frame.to_csv(folder / "reviews.csv", index=False)
     torch.save(torch.from_numpy(vectors).float(), folder / "embeddings.pt")
     return folder / "reviews.csv"
+
+
+@pytest.fixture(scope="session")
+def separable_reviews(tmp_path_factory):
+    """The file of `write_separable`, for tests that only read."""
+    return write_separable(tmp_path_factory.mktemp("separable"))
+
+
+@pytest.fixture(scope="session")
+def overlapping_reviews(tmp_path_factory):
+    """The file of `write_overlapping`, for tests that only read."""
+    return write_overlapping(tmp_path_factory.mktemp("overlapping"))
 
 
 @pytest.fixture(scope="session")
@@ -123,6 +77,54 @@ def tiny_encoder(tmp_path_factory):
     torch.manual_seed(0)
     shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     BertModel(BertConfig(vocab_size=len(words), max_position_embeddings=64, **shape)).save_pretrained(folder)
+    return folder
+
+
+def options(reviews, output, *more):
+    """The options of a small run or sweep on given embeddings."""
+    return [str(part) for part in ("--path", reviews, "--pc", "--output", output, *SMALL, *more)]
+
+
+def run_script(script, arguments, status=0):
+    """Run `multiclass/main.py` or another script in this process, which saves seconds; returns what it prints."""
+    path, out = ROOT / script, io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", [path.name, *map(str, arguments)]),
+        contextlib.chdir(path.parent),
+        contextlib.redirect_stdout(out),
+        pytest.raises(SystemExit) as ended,
+    ):
+        runpy.run_path(str(path), run_name="__main__")
+    assert ended.value.code == status, out.getvalue()
+    return out.getvalue()
+
+
+def start_script(script, *arguments, session=False, **environment):
+    """Start `python main.py ...` in the script's folder, in a session of its own if asked; does not wait."""
+    path = ROOT / script
+    return subprocess.Popen(
+        [sys.executable, path.name, *map(str, arguments)],
+        cwd=path.parent,
+        env={**os.environ, **environment},
+        start_new_session=session,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
+
+
+def output_of(process):
+    """What a started script has printed, on stdout and on stderr, after it has ended with status 0."""
+    out, error = process.communicate()
+    assert process.returncode == 0, error
+    return out, error
+
+
+def only_folder(output):
+    """The one results folder in `output`."""
+    (folder,) = (path for path in Path(output).iterdir() if path.is_dir() and not path.name.startswith("."))
     return folder
 
 

@@ -1,0 +1,103 @@
+"""The three places that name the environment agree: environment.yml, pyproject.toml, constraints.txt."""
+
+import ast
+import re
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from itertools import chain
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.conftest import ROOT
+
+ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+EXTRAS = {extra: [Requirement(text) for text in texts] for extra, texts in PROJECT["optional-dependencies"].items()}
+REQUIREMENTS = [*map(Requirement, PROJECT["dependencies"]), *chain.from_iterable(EXTRAS.values())]
+DIRECT = [requirement for requirement in REQUIREMENTS if requirement.name != PROJECT["name"]]
+
+
+def constraints():
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+
+
+def pinned(requirement):
+    """The version of `name==version`; of anything else None."""
+    specifiers = list(requirement.specifier)
+    return specifiers[0].version if [specifier.operator for specifier in specifiers] == ["=="] else None
+
+
+def test_conda_forge_is_the_only_channel():
+    assert ENVIRONMENT["channels"] == ["conda-forge", "nodefaults"]
+
+
+def test_conda_gives_python_and_pip_alone():
+    *from_conda, from_pip = ENVIRONMENT["dependencies"]
+    assert [name.partition("=")[0] for name in from_conda] == ["python", "pip"]
+    assert list(from_pip) == ["pip"]
+
+
+def test_condas_python_is_one_that_the_project_takes():
+    (python,) = (name for name in ENVIRONMENT["dependencies"] if str(name).startswith("python="))
+    assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(python.partition("=")[2])
+
+
+def test_pip_installs_under_the_constraints_nothing_but_the_project():
+    under, what = ENVIRONMENT["dependencies"][-1]["pip"]
+    assert under == "-c constraints.txt"
+    assert re.fullmatch(r"-e \.\[[a-z,]+\]", what)
+
+
+def test_pip_installs_every_extra():
+    *_, what = ENVIRONMENT["dependencies"][-1]["pip"]
+    named = set(re.findall(r"[a-z]+", what.removeprefix("-e ")))
+    named_in_turn = {
+        extra for name in named for line in EXTRAS[name] if line.name == PROJECT["name"] for extra in line.extras
+    }
+    assert named | named_in_turn == set(EXTRAS)
+
+
+@pytest.mark.parametrize("requirement", DIRECT, ids=lambda requirement: requirement.name)
+def test_the_constraints_hold_one_version_of_every_direct_dependency_and_the_project_takes_it(requirement):
+    versions = [pinned(line) for line in constraints() if canonicalize_name(line.name) == requirement.name]
+    assert len(versions) == 1
+    assert requirement.specifier.contains(versions[0])
+
+
+@pytest.mark.parametrize("requirement", DIRECT, ids=lambda requirement: requirement.name)
+def test_a_direct_dependency_has_an_oldest_version_and_an_end(requirement):
+    operators = sorted(specifier.operator for specifier in requirement.specifier)
+    assert operators in (["<", ">="], ["=="])
+
+
+def test_every_library_that_the_package_imports_is_declared():
+    imported = {name for file in (ROOT / "noisy_feedback").rglob("*.py") for name in imports_of(file)}
+    third_party = imported - sys.stdlib_module_names - {"noisy_feedback"}
+    declared = {canonicalize_name(requirement.name) for requirement in DIRECT}
+    by_module = packages_distributions()
+    missing = {
+        name for name in third_party if not {canonicalize_name(found) for found in by_module.get(name, [])} & declared
+    }
+    assert not missing
+
+
+def imports_of(file):
+    """The top-level modules that a file imports anywhere."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module.partition(".")[0]
+
+
+def test_every_constraint_is_one_version():
+    assert all(pinned(line) for line in constraints())
+
+
+def test_no_constraint_names_a_local_version():
+    assert not [str(line) for line in constraints() if "+" in str(line.specifier)]

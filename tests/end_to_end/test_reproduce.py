@@ -1,0 +1,426 @@
+"""`python -m noisy_feedback.reproduce FOLDER`: a result is the same to the last bit, and what differs is reported."""
+
+import contextlib
+import io
+import json
+import shutil
+import sys
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+from noisy_feedback import reproduce, sweep
+from tests.conftest import only_folder, options, run_script, write_overlapping
+
+MAIN, CONFIG = "multiclass/main.py", "multiclass/config.py"
+FILES = {"main.py": reproduce.COMPARED["run.json"], "config.py": reproduce.COMPARED["sweep.json"]}
+COMMANDS = {  # options of every kind: several values, none, flags, numbers
+    "run": (
+        MAIN,
+        ["--k", 2, "--ratio", 0.3, "--seed", 7, "--loss", "label-smoothing", "--shuffle", "--as-published", "labels"],
+    ),
+    "sweep": (CONFIG, ["--k", 2, "--ratio", 0, 0.3, "--seeds", 7, 3, "--loss", "study", "hinge", "--hidden", 8]),
+    "binary run": ("binary/main.py", ["--flip-rate", 0.25, "--loss", "robust", "--name", "mine"]),
+    "binary sweep": ("binary/config.py", ["--seeds", 1, "--noise", "reversed", "adjacent", "--head", "scalar"]),
+    "run without fine-tuning": (MAIN, ["--epochs-f", 0]),
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quick_sweeps():
+    """One process each, and figures that take no time to draw."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep, "available_cores", lambda: 1)
+        patch.setattr("noisy_feedback.output.figures.save_figure", lambda _, file: file.write_bytes(b"figure"))
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return write_overlapping(tmp_path_factory.mktemp("data"), rows=300)
+
+
+@pytest.fixture(scope="module")
+def results(data, tmp_path_factory):
+    """What every command has written. For tests that only read."""
+    outputs = {name: tmp_path_factory.mktemp("results") for name in COMMANDS}
+    for name, (script, more) in COMMANDS.items():
+        run_script(script, options(data, outputs[name], "--epochs-t", 2, "--epochs-f", 2, *more))
+    return {name: only_folder(output) for name, output in outputs.items()}
+
+
+@pytest.fixture
+def copy(results, tmp_path):
+    """A copy of the run, to be changed."""
+    return shutil.copytree(results["run"], tmp_path / "copy")
+
+
+@pytest.fixture
+def sweep_copy(results, tmp_path):
+    return shutil.copytree(results["sweep"], tmp_path / "copy")
+
+
+def reproduced(folder, *more, status=0):
+    """Call the program in this process; returns what it prints."""
+    out = io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", ["reproduce", str(folder), *map(str, more)]),
+        contextlib.redirect_stdout(out),
+    ):
+        assert reproduce.main() == status, out.getvalue()
+    return out.getvalue()
+
+
+def line_of(screen, name):
+    """What is said of one file."""
+    (line,) = (line for line in screen.splitlines() if line.startswith(f"{name} "))
+    return line.removeprefix(name).strip()
+
+
+def refusal(capsys, folder, *more):
+    """The one line with which it ends when nothing can be reproduced."""
+    assert reproduced(folder, *more, status=2) == ""
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("python -m noisy_feedback.reproduce: error: ")
+    return line
+
+
+def change(folder, name="run.json", **changes):
+    """Change values of a record; None removes them."""
+    content = {**json.loads((folder / name).read_text()), **changes}
+    (folder / name).write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+
+
+def part_of(folder, part, name="run.json"):
+    return json.loads((folder / name).read_text())[part]
+
+
+# --- the same
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_result_is_reproduced_to_the_last_bit_and_nothing_is_left(results, tmp_path, name):
+    files = FILES[COMMANDS[name][0].rpartition("/")[2]]
+    *_, compared = reproduced(results[name], "--output", tmp_path).partition(f"\nreproduced {results[name]}\n")
+    *lines, last = compared.splitlines()
+    assert [line.split() for line in lines] == [[file, "the", "same"] for file in files]
+    assert last == "all files match; temporary results deleted"
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_repetition_is_computed_beside_the_old_one_and_not_found_in_it(results):
+    before = {file: file.stat().st_mtime_ns for file in results["sweep"].rglob("*")}
+    assert "8 runs, of which 0 are kept already" in reproduced(results["sweep"])
+    assert {file: file.stat().st_mtime_ns for file in results["sweep"].rglob("*")} == before
+    assert list(results["sweep"].parent.iterdir()) == [results["sweep"]]
+
+
+def test_an_output_folder_that_was_made_for_it_is_removed_again(results, tmp_path):
+    reproduced(results["run"], "--output", tmp_path / "a" / "b")
+    assert not (tmp_path / "a" / "b").exists()
+
+
+def test_a_record_may_be_named_itself(results, tmp_path):
+    assert "all files match" in reproduced(results["run"] / "run.json", "--output", tmp_path)
+
+
+def test_a_sweep_that_is_no_full_grid_is_reproduced(data, tmp_path):
+    """Extended by other losses with other seeds."""
+    for more in (["--seeds", 1, 2, "--ratio", 0], ["--seeds", 2, "--ratio", 0.3, "--loss", "hinge"]):
+        run_script(CONFIG, options(data, tmp_path / "results", *more, "--epochs-t", 2, "--epochs-f", 2))
+    folder = only_folder(tmp_path / "results")
+    assert len(part_of(folder, "runs", "sweep.json")) == 3
+    screen = reproduced(folder, "--output", tmp_path / "out")
+    assert "3 runs, of which 0 are kept already" in screen
+    assert screen.count("the same") == len(FILES["config.py"])
+
+
+def test_reviews_may_have_moved_and_have_another_name(results, data, tmp_path):
+    elsewhere = shutil.copytree(data.parent, tmp_path / "elsewhere")
+    (elsewhere / data.name).rename(elsewhere / "renamed.csv")
+    screen = reproduced(results["run"], "--output", tmp_path / "out", "--path", elsewhere / "renamed.csv")
+    assert screen.count("the same") == len(FILES["main.py"])
+
+
+def test_a_recorded_path_is_also_tried_from_the_folder_of_the_script(copy, data, tmp_path, monkeypatch):
+    (tmp_path / "project" / "multiclass").mkdir(parents=True)
+    shutil.copytree(data.parent, tmp_path / "project" / "data")
+    monkeypatch.setattr(reproduce, "PROJECT", tmp_path / "project")
+    change(copy, path="../data/reviews.csv")
+    assert "all files match" in reproduced(copy, "--output", tmp_path / "out")
+
+
+def test_other_versions_are_named_and_are_no_difference_by_themselves(copy, tmp_path):
+    versions = part_of(copy, "versions")
+    change(copy, versions={**versions, "numpy": "1.0"}, identity="00000000")
+    screen = reproduced(copy, "--output", tmp_path)
+    assert f"version    numpy: 1.0 before, {versions['numpy']} now" in screen
+    assert line_of(screen, "run.json") == "the same"
+
+
+def test_another_version_of_the_encoders_library_is_no_difference_by_itself(copy, tmp_path):
+    change(copy, encoder={**part_of(copy, "encoder"), "library": "sentence-transformers 1.0"})
+    assert line_of(reproduced(copy, "--output", tmp_path), "run.json") == "the same"
+
+
+# --- the embeddings
+
+
+@pytest.mark.parametrize("which", ["stored", "given"])
+def test_the_recorded_embeddings_are_used_where_there_are_two(tmp_path, tiny_encoder, which):
+    file = write_overlapping(tmp_path / "data", rows=100)
+    few = ["--epochs-t", 2, "--epochs-f", 2, "--model_name", tiny_encoder]
+    stored, given = tmp_path / "stored", tmp_path / "given"
+    run_script(MAIN, options(file, given, *few))
+    run_script(MAIN, [part for part in options(file, stored, *few) if part != "--pc"])
+    assert len(list((file.parent / "embeddings").glob("*.safetensors"))) == 1
+    screen = reproduced(only_folder(tmp_path / which), "--output", tmp_path / "out")
+    assert "the recorded ones" in screen
+    assert screen.count("the same") == len(FILES["main.py"])
+
+
+def test_other_embeddings_are_a_difference(copy, data, tmp_path):
+    elsewhere = shutil.copytree(data.parent, tmp_path / "elsewhere")
+    torch.save(torch.load(elsewhere / "embeddings.pt") * 2, elsewhere / "embeddings.pt")
+    screen = reproduced(copy, "--output", tmp_path / "out", "--path", elsewhere / data.name, status=1)
+    assert "values differ" in line_of(screen, "run.json")
+
+
+# --- differences
+
+
+def test_a_number_that_differs_is_named_with_its_place_and_the_new_results_are_kept(copy, tmp_path):
+    before = part_of(copy, "before")
+    change(copy, before={**before, "accuracy": 0.123})
+    screen = reproduced(copy, "--output", tmp_path / "out", status=1)
+    assert line_of(screen, "run.json").startswith("1 of ")
+    assert line_of(screen, "run.json").endswith(
+        f" values differ, the largest difference is in before.accuracy: 0.123 before, {before['accuracy']} now"
+    )
+    (repeated,) = tmp_path.glob("out/reproduce-*/*/run.json")
+    assert part_of(repeated.parent, "before") == before
+    assert f"differs    the new results are in {repeated.parent}" in screen
+
+
+REMOVED = {
+    "an object": ("best_epochs", None),
+    "null": ("majority", None),
+    "a list that is empty": ("noise", []),
+    "nested": ("comparisons", {"count": 1, "k": 2}),
+}
+
+
+@pytest.mark.parametrize("kind", REMOVED)
+def test_values_that_are_gone_are_a_difference(copy, tmp_path, kind):
+    part, value = REMOVED[kind]
+    change(copy, **{part: value})
+    assert "differ" in line_of(reproduced(copy, "--output", tmp_path, status=1), "run.json")
+
+
+@pytest.mark.parametrize("value", [{"more": None}, {"more": []}, {"more": {}}])
+def test_empty_values_that_only_one_record_has_are_a_difference(copy, tmp_path, value):
+    (name,) = value
+    content = json.loads((copy / "run.json").read_text())
+    (copy / "run.json").write_text(json.dumps(content | value))
+    said = line_of(reproduced(copy, "--output", tmp_path, status=1), "run.json")
+    assert said.endswith(f"values differ, the largest difference is in {name}: {value[name]} before, absent now")
+
+
+def test_a_null_that_is_gone_is_a_difference(results, tmp_path):
+    """As a result without fine-tuning has for its later stages."""
+    folder = shutil.copytree(results["run without fine-tuning"], tmp_path / "copy")
+    change(folder)  # removes what is null
+    assert "best" not in json.loads((folder / "run.json").read_text())
+    assert "differ" in line_of(reproduced(folder, "--output", tmp_path / "out", status=1), "run.json")
+
+
+MODEL = "model_best.safetensors"
+
+
+def rewrite_model(folder, tensors=None, metadata=None):
+    with safe_open(folder / MODEL, framework="np") as stored:
+        old = stored.metadata()
+    save_file(tensors or load_file(folder / MODEL), folder / MODEL, metadata=metadata or old)
+
+
+def test_a_weight_that_differs_in_its_last_bit_is_a_difference(copy, tmp_path):
+    tensors = load_file(copy / MODEL)
+    tensors["0.bias"][3] = np.nextafter(tensors["0.bias"][3], np.float32(9))
+    rewrite_model(copy, tensors)
+    said = line_of(reproduced(copy, "--output", tmp_path, status=1), MODEL)
+    assert said.startswith("1 of ")
+    assert "0.bias[3]: " in said
+
+
+@pytest.mark.parametrize("tensors", [{"0.bias": np.zeros(3, np.float32)}, {"other": np.zeros(3, np.float32)}])
+def test_tensors_of_other_shapes_or_names_are_a_difference(copy, tmp_path, tensors):
+    rewrite_model(copy, tensors)
+    assert "values differ" in line_of(reproduced(copy, "--output", tmp_path, status=1), MODEL)
+
+
+def test_what_a_saved_model_says_of_itself_is_compared(copy, tmp_path):
+    with safe_open(copy / MODEL, framework="np") as stored:
+        about = json.loads(stored.metadata()["noisy_feedback"])
+    rewrite_model(copy, metadata={"noisy_feedback": json.dumps({**about, "scale": [1, 2, 3, 4, 6]})})
+    said = line_of(reproduced(copy, "--output", tmp_path, status=1), MODEL)
+    assert said.startswith("1 of ")
+    assert "metadata.scale.4: 6 before, 5 now" in said
+
+
+def edit_table(folder, edit, name="curves.csv"):
+    rows = [line.split(",") for line in (folder / name).read_text().splitlines()]
+    (folder / name).write_text("".join(",".join(row) + "\n" for row in edit(rows)))
+
+
+def set_cell(rows):
+    rows[2][2] = "9"
+    return rows
+
+
+def double_column(rows):
+    """The first of two columns with the same name holds other values."""
+    return [[row[0], row[1], "0" if number else row[2], *row[2:]] for number, row in enumerate(rows)]
+
+
+TABLE_EDITS = {
+    "a cell": (set_cell, "objective in row 2, column 3: 9 before"),
+    "a column twice": (double_column, "values differ"),
+    "the order of columns": (lambda rows: [row[::-1] for row in rows], "values differ"),
+    "a column's name": (lambda rows: [["stage", *rows[0][1:]], *rows[1:]], "stage"),
+    "a missing row": (lambda rows: rows[:-1], "values differ"),
+    "a missing cell": (lambda rows: [*rows[:-1], rows[-1][:-1]], "values differ"),
+    "a further row": (lambda rows: [*rows, rows[-1]], "values differ"),
+    "nothing but the header": (lambda rows: rows[:1], "values differ"),
+}
+
+
+@pytest.mark.parametrize("edit", TABLE_EDITS)
+def test_what_differs_in_a_table_is_reported(copy, tmp_path, edit):
+    function, says = TABLE_EDITS[edit]
+    edit_table(copy, function)
+    assert says in line_of(reproduced(copy, "--output", tmp_path, status=1), "curves.csv")
+
+
+@pytest.mark.parametrize("name", FILES["config.py"][1:])
+def test_every_table_of_a_sweep_is_compared(sweep_copy, tmp_path, name):
+    edit_table(sweep_copy, set_cell, name)
+    screen = reproduced(sweep_copy, "--output", tmp_path, status=1)
+    assert line_of(screen, name).startswith("1 of ")
+    assert screen.count("the same") == len(FILES["config.py"]) - 1
+
+
+@pytest.mark.parametrize("name", [MODEL, "curves.csv"])
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"\x08\0\0\0\0\0\0\0garbage!"])
+def test_a_file_that_cannot_be_read_is_reported(copy, tmp_path, name, content):
+    (copy / name).write_bytes(content)
+    said = line_of(reproduced(copy, "--output", tmp_path, status=1), name)
+    assert said.startswith("cannot be read (") or "values differ" in said
+
+
+@pytest.mark.parametrize("name", FILES["main.py"][1:])
+def test_a_missing_file_is_reported(copy, tmp_path, name):
+    (copy / name).unlink()
+    screen = reproduced(copy, "--output", tmp_path, status=1)
+    assert line_of(screen, name) == "is missing from the old results"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_a_repetition_that_fails_leaves_nothing(copy, tmp_path, monkeypatch, error):
+    monkeypatch.setattr("noisy_feedback.experiment.train_model", mock.Mock(side_effect=error))
+    reproduced(copy, "--output", tmp_path / "out", status=130 if error is KeyboardInterrupt else 2)
+    assert not list(tmp_path.glob("out*"))
+
+
+# --- what cannot be reproduced
+
+
+def test_a_folder_without_a_record_is_named(capsys, tmp_path):
+    line = refusal(capsys, tmp_path)
+    assert f"{tmp_path}: holds neither run.json nor sweep.json; give a folder that a script has written" in line
+
+
+def test_a_folder_that_does_not_exist_is_named(capsys, tmp_path):
+    assert f"{tmp_path / 'nowhere'}: holds neither run.json" in refusal(capsys, tmp_path / "nowhere")
+
+
+def test_other_reviews_are_refused_before_the_work(capsys, copy, data, tmp_path):
+    (tmp_path / "reviews.csv").write_text(data.read_text().replace("review 0,", "review zero,"))
+    line = refusal(capsys, copy, "--path", tmp_path / "reviews.csv", "--output", tmp_path / "out")
+    assert f"its reviews (reviews.csv) are not at {tmp_path / 'reviews.csv'}, or have changed" in line
+    assert "name the file with --path" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_reviews_that_are_gone_are_asked_for(capsys, copy, tmp_path):
+    change(copy, path=str(tmp_path / "gone.csv"))
+    line = refusal(capsys, copy)
+    assert f"are not at {tmp_path / 'gone.csv'}" in line
+    assert "--path" in line
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "1", "null", '{"config": 3}', "[" * 100_000, "\ud800"])
+def test_a_damaged_record_is_named(capsys, copy, content):
+    (copy / "run.json").write_bytes(content.encode(errors="surrogatepass"))
+    assert f"{copy / 'run.json'}: damaged, or of another version of this project" in refusal(capsys, copy)
+
+
+@pytest.mark.parametrize("part", ["path", "config", "data", "encoder", "device", "versions"])
+def test_a_record_without_what_is_needed_is_named(capsys, copy, part):
+    change(copy, **{part: None})
+    assert "damaged, or of another version of this project" in refusal(capsys, copy)
+
+
+@pytest.mark.parametrize("part", ["path", "config", "data", "encoder", "device", "versions"])
+@pytest.mark.parametrize("value", [3, [], [3]])
+def test_a_record_with_something_else_in_a_place_is_named(capsys, copy, part, value):
+    change(copy, **{part: value})
+    assert "damaged, or of another version of this project" in refusal(capsys, copy)
+
+
+WRONG_OPTIONS = {
+    "k": 9.5,
+    "ratio": 3,
+    "loss": "$(touch ran)",
+    "seed": "--output=/",
+    "noise": None,
+    "protocol": "other",
+    "hidden": [0],
+    "epochs_t": -1,
+    "shuffle": "yes",
+    "flip_rate": "much",
+    "lists": 0,
+    "kl_weight": float("nan"),
+    "model_name": 3,
+    "text_column": ["Review"],
+    "unknown": 1,
+}
+
+
+@pytest.mark.parametrize("name", WRONG_OPTIONS)
+def test_a_record_with_a_value_that_no_option_could_have_given_is_refused(capsys, copy, name):
+    change(copy, config={**part_of(copy, "config"), name: WRONG_OPTIONS[name]})
+    line = refusal(capsys, copy)
+    assert "run.json: damaged, or of another version of this project" in line
+    assert name in line
+
+
+@pytest.mark.parametrize("runs", [[], [3], [{}], [{"seed": 1}], {"seed": 1}, "all", [{"seed": -1}], 7])
+def test_a_sweeps_record_with_damaged_runs_is_refused(capsys, sweep_copy, runs):
+    change(sweep_copy, "sweep.json", runs=runs)
+    assert "sweep.json: damaged, or of another version of this project" in refusal(capsys, sweep_copy)
+
+
+def test_an_output_that_cannot_be_written_is_refused(capsys, copy, tmp_path):
+    (tmp_path / "file").touch()
+    assert "is not a folder" in refusal(capsys, copy, "--output", tmp_path / "file" / "out")
+
+
+def test_options_that_would_change_the_result_are_unknown(results, capsys):
+    for option in ("--ratio", "--k", "--shuffle"):
+        with pytest.raises(SystemExit, match="2"):
+            reproduced(results["run"], option)
+        assert f"unknown argument {option}" in capsys.readouterr().err

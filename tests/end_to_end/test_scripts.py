@@ -1,0 +1,286 @@
+"""`main.py` as a user starts it: what is on the screen, what is on the disk."""
+
+import csv
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+
+from noisy_feedback.data.reviews import SAMPLE_FILE
+from noisy_feedback.evaluation.metrics import METRICS
+from tests.conftest import ROOT, only_folder, output_of, run_script, start_script
+
+EPOCHS_T, EPOCHS_F = 15, 6
+COMMON = ("--pc", "--epochs-t", EPOCHS_T, "--epochs-f", EPOCHS_F)
+COMMANDS = {
+    "multiclass, k=3": ("multiclass/main.py", *COMMON, "--ratio", 0.2, "--k", 3),
+    "multiclass, k=1": ("multiclass/main.py", *COMMON),
+    "binary": ("binary/main.py", *COMMON, "--ratio", 0.31),
+    "not fine-tuned": ("multiclass/main.py", "--pc", "--epochs-t", EPOCHS_T, "--epochs-f", 0, "--ratio", 0.2),
+}
+FINE_TUNED = ["multiclass, k=3", "multiclass, k=1", "binary"]
+STAGES = ["before", "best", "last"]
+
+
+@dataclass
+class Run:
+    screen: str
+    folder: Path
+
+    @property
+    def json(self):
+        return json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+
+    @property
+    def curves(self):
+        return pd.read_csv(self.folder / "curves.csv")
+
+
+@pytest.fixture(scope="module")
+def runs(separable_reviews, tmp_path_factory):
+    """What every command prints and writes."""
+    found = {}
+    for name, (script, *arguments) in COMMANDS.items():
+        output = tmp_path_factory.mktemp("results")
+        screen = run_script(script, [*arguments, "--path", separable_reviews, "--output", output])
+        found[name] = Run(screen, only_folder(output))
+    return found
+
+
+# --- the screen
+
+
+@pytest.mark.parametrize("name", FINE_TUNED)
+def test_the_screen_shows_the_run_in_its_order(runs, name):
+    order = [
+        "reviews", "parts", "embeddings", "noise", "feedback", "best epoch",
+        "test part", "accuracy", "macro F1", "pairwise accuracy",
+        "confusion matrix, before", "confusion matrix, best epoch", "confusion matrix, last epoch", "results",
+    ]  # fmt: skip
+    assert re.findall(f"^(?:{'|'.join(order)})", runs[name].screen, re.MULTILINE) == order
+
+
+def test_the_screen_gives_the_numbers_of_noise_and_comparisons(runs):
+    screen, found = runs["multiclass, k=3"].screen, runs["multiclass, k=3"].json
+    assert f"noise      {found['noise']['changed']} of 160 fine-tuning ratings changed (ratio 0.2)" in screen
+    assert f"feedback   {found['comparisons']['count']} lists of 4 different ratings" in screen
+
+
+def test_the_screen_gives_the_best_epochs(runs):
+    best = runs["multiclass, k=3"].json["best_epochs"]
+    expected = (
+        f"best epoch {best['training']} of {EPOCHS_T} in training, {best['fine_tuning']} of {EPOCHS_F} in fine-tuning"
+    )
+    assert expected in runs["multiclass, k=3"].screen
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_screen_gives_every_metric_of_every_stage_and_of_the_most_frequent_rating(runs, name):
+    found = runs[name].json
+    stages = [found[stage] for stage in ("majority", *STAGES) if found[stage]]
+    for field, metric in METRICS.items():
+        values = "".join(f"{stage[field]:>13.3f}" for stage in stages)
+        assert f"\n{metric:27}{values}\n" in runs[name].screen
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_everything_below_the_data_fits_80_columns(runs, name):
+    below = runs[name].screen.partition("\nnoise ")[2] or runs[name].screen.partition("\nbest epoch")[2]
+    assert max(len(line) for line in below.splitlines() if not line.startswith("results ")) <= 80
+
+
+def test_the_screen_names_the_folder_of_the_results(runs):
+    run = runs["binary"]
+    assert run.screen.splitlines()[-1] == f"results    {run.folder}"
+
+
+def test_a_folder_without_the_real_reviews_is_said_to_have_the_sample(tmp_path, tiny_encoder):
+    pd.read_csv(ROOT / "data" / SAMPLE_FILE, nrows=200).to_csv(tmp_path / SAMPLE_FILE, index=False)
+    arguments = ["--path", tmp_path, "--output", tmp_path / "results", "--model_name", tiny_encoder]
+    screen = run_script("multiclass/main.py", [*arguments, "--epochs-t", 2, "--epochs-f", 1])
+    assert "running on the bundled sample of made-up reviews" in screen.splitlines()[0]
+    assert "reviews    200 from sample_hotel_reviews.csv" in screen
+    assert re.search(r"^embeddings 16 dimensions from .*, computed now$", screen, re.MULTILINE)
+
+
+# --- run.json
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_run_json_holds_what_the_run_was_and_what_it_found(runs, name, separable_reviews):
+    found = runs[name].json
+    assert list(found) == [
+        "identity", "path", "config", "data", "encoder", "device",
+        "noise", "comparisons", "best_epochs", "majority", *STAGES, "versions",
+    ]  # fmt: skip
+    assert found["path"] == str(separable_reviews)
+    assert found["config"]["protocol"] == name.partition(",")[0].replace("not fine-tuned", "multiclass")
+    assert (found["data"]["name"], found["data"]["rows"]) == ("hotels.csv", 400)
+    assert found["data"]["scale"] == [1, 2, 3, 4, 5]
+    assert found["device"] == "cpu"
+    assert set(found["before"]) == {*METRICS, "confusion_matrix"}
+
+
+@pytest.mark.parametrize("name", FINE_TUNED)
+def test_exactly_the_share_asked_for_is_made_noisy(runs, name):
+    noise = runs[name].json["noise"]
+    assert noise["changed"] == round(noise["ratio"] * noise["total"])
+
+
+def test_without_noise_no_rating_changes(runs):
+    assert runs["multiclass, k=1"].json["noise"] == {"ratio": 0.0, "changed": 0, "total": 160}
+
+
+@pytest.mark.parametrize(("name", "reviews"), [("multiclass, k=3", 4), ("multiclass, k=1", 2), ("binary", 2)])
+def test_a_comparison_takes_k_and_one_reviews(runs, name, reviews):
+    comparisons = runs[name].json["comparisons"]
+    assert comparisons["count"] > 0
+    assert comparisons["reviews_used"] == comparisons["count"] * reviews
+    assert comparisons["k"] + 1 == reviews
+
+
+@pytest.mark.parametrize("stage", ["majority", *STAGES])
+def test_every_stage_is_tested_on_the_whole_test_part(runs, stage):
+    metrics = runs["binary"].json[stage]
+    assert np.sum(metrics["confusion_matrix"]) == 40
+    assert metrics["accuracy"] == np.trace(metrics["confusion_matrix"]) / 40
+
+
+def test_without_fine_tuning_only_the_trained_model_is_tested(runs):
+    run = runs["not fine-tuned"]
+    assert run.json["before"]["accuracy"] > 0.8
+    assert (run.json["best"], run.json["last"]) == (None, None)
+    assert run.json["comparisons"]["count"] == 0
+    assert [file.name for file in run.folder.glob("*.safetensors")] == ["model_before.safetensors"]
+
+
+def test_training_learns_what_the_embeddings_hold(runs):
+    found = runs["multiclass, k=1"].json
+    assert found["before"]["accuracy"] > 0.8 > 2 * found["majority"]["accuracy"]
+
+
+def test_at_most_as_many_comparisons_as_asked_for_are_made(separable_reviews, tmp_path):
+    command = ["--path", separable_reviews, "--output", tmp_path, *COMMON, "--lists", 20]
+    assert "feedback   20 lists of 2 different ratings, from 40 reviews" in run_script("multiclass/main.py", command)
+
+
+# --- the other files
+
+
+@pytest.mark.parametrize("name", FINE_TUNED)
+def test_curves_have_one_row_per_epoch(runs, name):
+    with (runs[name].folder / "curves.csv").open(newline="", encoding="utf-8") as lines:
+        _, *rows = csv.reader(lines)
+    assert [(row[0], int(row[1])) for row in rows] == [
+        *(("training", epoch) for epoch in range(1, EPOCHS_T + 1)),
+        *(("fine-tuning", epoch) for epoch in range(1, EPOCHS_F + 1)),
+    ]
+
+
+def test_the_accuracy_on_comparisons_is_a_share_in_fine_tuning_and_empty_in_training(runs):
+    curves = runs["multiclass, k=3"].curves
+    training = curves["phase"] == "training"
+    assert curves["preference_accuracy"][training].isna().all()
+    assert curves["preference_accuracy"][~training].between(0.3, 1).all()
+
+
+@pytest.mark.parametrize("phase", ["training", "fine-tuning"])
+@pytest.mark.parametrize("name", FINE_TUNED)
+def test_the_best_epoch_is_the_first_with_the_highest_validation_accuracy(runs, name, phase):
+    curves = runs[name].curves
+    curve = curves["validation_accuracy"][curves["phase"] == phase].to_numpy()
+    assert runs[name].json["best_epochs"][phase.replace("-", "_")] == 1 + curve.argmax()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_curves_are_drawn(runs, name):
+    picture = matplotlib.image.imread(runs[name].folder / "curves.png")
+    assert picture[..., :3].std() > 0.01
+
+
+def test_whoever_may_read_one_file_of_a_run_may_read_all(runs):
+    modes = {file.name: file.stat().st_mode for file in runs["binary"].folder.iterdir()}
+    models = {f"model_{stage}.safetensors" for stage in STAGES}
+    assert set(modes) == {"run.json", "curves.csv", "curves.png", *models}
+    assert len(set(modes.values())) == 1, modes
+
+
+# --- folders
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_folders_name_begins_with_the_datas_name_and_says_protocol_k_and_loss(runs, name):
+    k = {"multiclass, k=3": "_k3", "binary": ""}.get(name, "_k1")
+    protocol = "binary" if name == "binary" else "multiclass"
+    assert runs[name].folder.name.startswith(f"hotels_{protocol}{k}_study_")
+
+
+def test_a_name_is_that_of_the_folder_and_is_refused_for_another_result(separable_reviews, tmp_path, capsys):
+    command = ["--path", separable_reviews, "--output", tmp_path, *COMMON, "--name", "mine"]
+    run_script("multiclass/main.py", command)
+    before = {file.name: file.read_bytes() for file in (tmp_path / "mine").iterdir()}
+    run_script("multiclass/main.py", [*command, "--ratio", 0.5], status=2)
+    assert "--name mine: " in capsys.readouterr().err.splitlines()[-1]
+    assert {file.name: file.read_bytes() for file in (tmp_path / "mine").iterdir()} == before
+    run_script("multiclass/main.py", command)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "mine").iterdir()} == before
+
+
+# --- what is imported, what is on stderr
+
+
+@pytest.fixture(scope="module")
+def imports_and_progress(separable_reviews, tmp_path_factory):
+    """stderr of a run that reports every import on it."""
+    output = tmp_path_factory.mktemp("results")
+    process = start_script(
+        "multiclass/main.py", *COMMON, "--path", separable_reviews, "--output", output, PYTHONPROFILEIMPORTTIME="1"
+    )
+    return output_of(process)[1]
+
+
+def is_import(line):
+    return line.startswith("import time:")
+
+
+def test_what_training_does_not_need_is_not_imported_before_it(imports_and_progress):
+    before = imports_and_progress[: imports_and_progress.index("training:")]
+    modules = {line.rpartition("|")[2].strip() for line in before.splitlines() if is_import(line)}
+    assert {"noisy_feedback.learning.training", "torch"} <= modules
+    assert not {"scipy", "matplotlib", "sentence_transformers", "transformers", "distributed"} & modules
+
+
+def test_nothing_but_progress_is_on_stderr(imports_and_progress):
+    parts = re.split(r"[\r\n]+", imports_and_progress)
+    others = [part for part in parts if part.strip() and not is_import(part.strip())]
+    # A bar ends without a line break, so what comes next can begin with its text.
+    assert {re.match(r"[\w-]+", part)[0] for part in others} == {"training", "fine-tuning"}
+
+
+# --- a closed pipe
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_leaves_early_ends_the_program_quietly(separable_reviews, tmp_path, unbuffered):
+    """As with `main.py | head -1`."""
+    command = [*COMMON, "--path", separable_reviews, "--output", tmp_path]
+    process = start_script("multiclass/main.py", *command, PYTHONUNBUFFERED=unbuffered)
+    process.stdout.close()
+    error = process.stderr.read()
+    assert process.wait() == 0
+    assert not re.search("Traceback|Error|Exception", error), error
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a pipe that can be closed")
+def test_help_to_a_reader_that_leaves_early_is_quiet():
+    process = start_script("multiclass/config.py", "--help", PYTHONUNBUFFERED="1")
+    process.stdout.close()
+    error = process.stderr.read()
+    process.wait()
+    assert not re.search("Traceback|Error|Exception", error), error

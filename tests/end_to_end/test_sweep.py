@@ -1,0 +1,421 @@
+"""The sweep as its users see it: cells equal single runs, more seeds extend it, nothing that was kept is lost."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from filelock import FileLock
+from matplotlib.image import imread
+
+from noisy_feedback import sweep
+from noisy_feedback.config import SWEEP_AXES, Config
+from noisy_feedback.output import records
+from tests.conftest import only_folder, options, run_script, write_overlapping, write_separable
+
+CONFIG, MAIN = "multiclass/config.py", "multiclass/main.py"
+TABLES = ("sweep.json", "runs.csv", "curves.csv", "summary.csv")
+FIGURES = ("curves.png", "curves.pdf", "metrics.png", "metrics.pdf", "change.png", "change.pdf")
+SIX_RUNS = ("--k", 2, "--seeds", 3, 1, 2, "--ratio", 0, 0.5)
+
+
+@pytest.fixture(autouse=True)
+def cores(monkeypatch):
+    """Sets the number of cores, so of worker processes; one unless a test says otherwise."""
+
+    def cores(number):
+        monkeypatch.setattr(sweep, "available_cores", lambda: number)
+
+    cores(1)
+    return cores
+
+
+@pytest.fixture(autouse=True)
+def _empty_figures(monkeypatch):
+    """Drawing takes longer than a small sweep. `complete` is made before this, so its figures are real."""
+    monkeypatch.setattr("noisy_feedback.output.figures.save_figure", lambda _, file: file.write_bytes(b"figure"))
+
+
+def contents(output, names=TABLES):
+    return {name: (only_folder(output) / name).read_bytes() for name in names}
+
+
+def kept_files(output):
+    """The kept runs with the times of their last change."""
+    return {file: file.stat().st_mtime_ns for file in (only_folder(output) / "runs").iterdir()}
+
+
+def table(output, name):
+    return pd.read_csv(only_folder(output) / name)
+
+
+def refused(capsys, arguments, script=CONFIG):
+    """The line with which a sweep ends that cannot go on."""
+    run_script(script, arguments, status=2)
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith("config.py: error: ")
+    return line
+
+
+@pytest.fixture(scope="module")
+def complete(overlapping_reviews, tmp_path_factory):
+    """A small sweep that nothing disturbed, and what it printed. For tests that only read."""
+    output = tmp_path_factory.mktemp("complete")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep, "available_cores", lambda: 1)
+        screen = run_script(CONFIG, options(overlapping_reviews, output, *SIX_RUNS))
+    return output, screen
+
+
+@pytest.fixture
+def copy(complete, tmp_path):
+    """A copy of its results, to be extended or damaged."""
+    return shutil.copytree(complete[0], tmp_path / "copy")
+
+
+# --- what it writes and prints
+
+
+def test_it_writes_every_table_and_figure(complete):
+    folder = only_folder(complete[0])
+    assert {file.name for file in folder.iterdir()} == {*TABLES, *FIGURES, "runs", ".lock"}
+    assert all((folder / name).stat().st_size > 200 for name in TABLES + FIGURES)
+
+
+def test_the_folders_name_says_data_protocol_and_k(complete):
+    assert re.fullmatch("reviews_multiclass_k2_t6_f6_[0-9a-f]{8}", only_folder(complete[0]).name)
+
+
+def test_the_tables_have_one_row_per_run_and_epoch(complete):
+    runs, curves = table(complete[0], "runs.csv"), table(complete[0], "curves.csv")
+    assert list(runs.columns[: len(SWEEP_AXES)]) == list(curves.columns[: len(SWEEP_AXES)]) == list(SWEEP_AXES)
+    assert list(zip(runs["seed"], runs["ratio"], strict=True)) == [(s, r) for s in (1, 2, 3) for r in (0, 0.5)]
+    assert (runs["ratings_changed"] == (runs["ratio"] * runs["ratings"]).round()).all()
+    assert len(curves[curves["phase"] == "training"]) == 3 * 6
+    assert len(curves[curves["phase"] == "fine-tuning"]) == 3 * 2 * 6
+
+
+def test_the_screen_ends_with_the_summary_and_where_everything_is(complete):
+    output, screen = complete
+    assert "sweep      6 runs, of which 0 are kept already" in screen
+    assert "the tables cover all 6 runs in the folder: 3 seeds" in screen
+    assert "note       95 % intervals of 3 seeds cover the mean in 75 % of cases" in screen
+    assert screen.splitlines()[-2:] == [
+        f"results    {only_folder(output)}",
+        "figures    curves.png, metrics.png, change.png",
+    ]
+
+
+def test_the_summary_fits_80_columns(complete):
+    lines = complete[1].splitlines()
+    start = lines.index("the tables cover all 6 runs in the folder: 3 seeds")
+    assert max(map(len, lines[start:-2])) <= 80
+
+
+def test_the_summary_shows_counts_of_comparisons_and_the_most_frequent_rating(complete):
+    output, screen = complete
+    runs = table(output, "runs.csv")
+    for ratio, rows in runs.groupby("ratio"):
+        assert screen.count(f"\n  {ratio:>5g}{rows['comparisons'].mean():>7.0f}") == 2
+    assert f"most frequent rating {runs['majority_macro_f1'].mean():.3f}" in screen
+
+
+def test_the_figures_are_not_blank(complete):
+    for name in ("curves.png", "metrics.png", "change.png"):
+        assert imread(only_folder(complete[0]) / name).std() > 0.05, name
+
+
+def test_noise_does_harm(complete):
+    accuracy = table(complete[0], "runs.csv").groupby("ratio")["last_pairwise_accuracy"].mean()
+    assert accuracy[0.5] < accuracy[0]
+
+
+# --- a cell equals the single run
+
+CELLS = {
+    "multiclass": ("multiclass", ["--k", 2], {"ratio": 0.6}),
+    "binary": ("binary", [], {"ratio": 0.6}),
+    "shuffled": ("multiclass", ["--k", 2, "--shuffle"], {"ratio": 0.6}),
+    "KL weight and least confident": (
+        "multiclass",
+        ["--k", 3],
+        {"ratio": 0.3, "loss": "symmetric-sigmoid", "kl_weight": 0.5, "noise": "least-confident"},
+    ),
+    "flip rate": (
+        "multiclass",
+        ["--flip-rate", 0.2, "--lists", 50],
+        {"ratio": 0.3, "loss": "robust", "noise": "reversed"},
+    ),
+    "scalar head": ("multiclass", ["--k", 2, "--head", "scalar"], {"ratio": 0.3}),
+    "as published": ("binary", ["--as-published"], {"ratio": 0.4}),
+}
+OTHERS = {"ratio": 0, "loss": "bradley-terry", "kl_weight": 0, "noise": "adjacent"}  # a second value for the sweep
+
+
+def as_options(values):
+    """Values of axes, one or several each, as options of a script."""
+    return [
+        part
+        for axis, value in values.items()
+        for part in (f"--{axis.replace('_', '-')}", *(value if isinstance(value, list) else [value]))
+    ]
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_a_cell_equals_the_single_run_with_the_same_arguments_bit_for_bit(overlapping_reviews, tmp_path, name, cores):
+    protocol, shared, axes = CELLS[name]
+    shared = [*shared, "--lr-f", 1e-3, "--batch-f", 64]
+    cores(2)
+    both = as_options({axis: [value, OTHERS[axis]] for axis, value in axes.items()})
+    run_script(
+        f"{protocol}/config.py",
+        options(overlapping_reviews, tmp_path / "sweep", *shared, *both, "--seeds", 5, 7),
+    )
+    single = [*shared, *as_options(axes), "--seed", 7]
+    run_script(f"{protocol}/main.py", options(overlapping_reviews, tmp_path / "single", *single))
+
+    alone = only_folder(tmp_path / "single")
+    expected = json.loads((alone / "run.json").read_text())
+    values = {axis: expected["config"][axis] for axis in SWEEP_AXES}
+    (cell,) = (
+        content
+        for file in only_folder(tmp_path / "sweep").glob("runs/*.json")
+        if (content := json.loads(file.read_text()))["axes"] == values
+    )
+    for part in ("noise", "comparisons", "best_epochs", "majority", "before", "best", "last"):
+        assert cell[part] == expected[part], part
+    curves = pd.read_csv(alone / "curves.csv")
+    in_cell = pd.DataFrame([*cell["training"], *cell["fine_tuning"]])
+    assert np.array_equal(in_cell.to_numpy(), curves[list(in_cell.columns)].to_numpy(), equal_nan=True)
+
+
+# --- the same command gives the same bits
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_number_of_processes_and_threads_and_the_order_of_values_change_nothing(
+    overlapping_reviews, complete, tmp_path, workers, cores
+):
+    cores(workers)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3 - workers)
+    try:
+        run_script(CONFIG, options(overlapping_reviews, tmp_path, "--k", 2, "--seeds", 2, 3, 1, "--ratio", 0.5, 0, 0.5))
+        assert torch.get_num_threads() == 3 - workers
+    finally:
+        torch.set_num_threads(before)
+    assert contents(tmp_path) == contents(complete[0])
+
+
+def test_the_same_command_again_computes_nothing_and_gives_the_same(overlapping_reviews, copy, monkeypatch):
+    before, kept = contents(copy), kept_files(copy)
+    monkeypatch.setattr(sweep, "train_model", None)
+    screen = run_script(CONFIG, options(overlapping_reviews, copy, *SIX_RUNS))
+    assert "6 runs, of which 6 are kept already" in screen
+    assert kept_files(copy) == kept
+    assert contents(copy) == before
+
+
+def test_more_seeds_and_ratios_extend_the_same_result(overlapping_reviews, complete, tmp_path):
+    def extend(seeds, ratios):
+        arguments = options(overlapping_reviews, tmp_path, "--k", 2, "--seeds", *seeds, "--ratio", *ratios)
+        return run_script(CONFIG, arguments)
+
+    extend([1], [0.5])
+    assert "2 runs, of which 1 are kept already" in extend([1], [0, 0.5])
+    assert "6 runs, of which 2 are kept already" in extend([1, 2, 3], [0, 0.5])
+    assert contents(tmp_path) == contents(complete[0])
+
+
+def test_a_command_that_names_less_takes_nothing_away(overlapping_reviews, copy):
+    before = contents(copy)
+    screen = run_script(CONFIG, options(overlapping_reviews, copy, "--k", 2, "--seeds", 1, "--ratio", 0.5))
+    assert "1 runs, of which 1 are kept already" in screen
+    assert "the tables cover all 6 runs in the folder: 3 seeds" in screen
+    assert contents(copy) == before
+
+
+def test_a_command_with_another_loss_adds_its_rows(overlapping_reviews, copy):
+    more = ["--k", 2, "--seeds", 1, 2, "--ratio", 0.5, "--loss", "hinge"]
+    screen = run_script(CONFIG, options(overlapping_reviews, copy, *more))
+    assert "the tables cover all 8 runs in the folder: 3 seeds" in screen
+    assert "note       95 % intervals of 2 seeds cover the mean in 50 % of cases" in screen
+    runs, summary = table(copy, "runs.csv"), table(copy, "summary.csv")
+    assert runs["loss"].value_counts().to_dict() == {"study": 6, "hinge": 2}
+    assert summary.groupby("loss")["seeds"].unique().map(list).to_dict() == {"hinge": [2], "study": [3]}
+    assert len(json.loads((only_folder(copy) / "sweep.json").read_text())["runs"]) == 8
+
+
+# --- kept runs that are not used
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b'{"identity": 1}', b"\xff"])
+def test_a_damaged_run_is_computed_again(overlapping_reviews, complete, copy, damage):
+    file = only_folder(copy) / "runs" / "seed-2_loss-study_kl-weight-0_noise-uniform_ratio-0.5.json"
+    whole = file.read_bytes()
+    file.write_bytes(damage)
+    screen = run_script(CONFIG, options(overlapping_reviews, copy, *SIX_RUNS))
+    assert "6 runs, of which 5 are kept already" in screen
+    assert file.read_bytes() == whole
+    assert contents(copy) == contents(complete[0])
+
+
+def test_runs_of_other_code_are_not_used(overlapping_reviews, copy, monkeypatch):
+    before = kept_files(copy)
+    monkeypatch.setattr(records, "CODE_VERSION", "another")
+    screen = run_script(CONFIG, options(overlapping_reviews, copy, "--k", 2, "--seeds", 1, "--ratio", 0.5))
+    assert "1 runs, of which 0 are kept already" in screen
+    assert "the tables cover all 1 runs in the folder" in screen
+    folders = list(copy.iterdir())
+    assert len(folders) == 2
+    assert all(file.stat().st_mtime_ns == time for file, time in before.items())
+
+
+@pytest.mark.parametrize(
+    "other", [["--shuffle"], ["--k", 3], ["--drop-duplicates"], ["--lr-f", 0.5]], ids=lambda other: other[0]
+)
+def test_runs_of_other_options_are_not_used(overlapping_reviews, copy, other):
+    more = ["--k", 2, *other, "--seeds", 1, "--ratio", 0.5]
+    screen = run_script(CONFIG, options(overlapping_reviews, copy, *more))
+    assert "1 runs, of which 0 are kept already" in screen
+    assert len(list(copy.iterdir())) == 2
+
+
+@pytest.mark.parametrize("what", ["reviews.csv", "embeddings.pt"])
+def test_runs_of_other_data_are_not_used(copy, tmp_path, what):
+    file = write_overlapping(tmp_path / "data")
+    if what == "reviews.csv":
+        file.write_text(file.read_text().replace("review 0,", "review zero,"))
+    else:
+        torch.save(torch.load(file.parent / what) * 1.5, file.parent / what)
+    screen = run_script(CONFIG, options(file, copy, "--k", 2, "--seeds", 1, "--ratio", 0.5))
+    assert "1 runs, of which 0 are kept already" in screen
+    assert len(list(copy.iterdir())) == 2
+
+
+def test_the_same_data_elsewhere_is_the_same(complete, copy, tmp_path):
+    file = write_overlapping(tmp_path / "elsewhere")
+    assert "6 runs, of which 6 are kept already" in run_script(CONFIG, options(file, copy, *SIX_RUNS))
+    differing = {name for name, content in contents(copy).items() if content != contents(complete[0])[name]}
+    assert differing == {"sweep.json"}  # which says where the data is
+
+
+# --- --name
+
+
+def test_a_sweep_has_the_name_it_is_given_and_no_other_sweep_gets_it(overlapping_reviews, tmp_path, capsys):
+    named = ["--k", 2, "--ratio", 0.5, "--name", "mine"]
+    run_script(CONFIG, options(overlapping_reviews, tmp_path, *named, "--seeds", 1))
+    before = contents(tmp_path)
+    assert only_folder(tmp_path).name == "mine"
+    line = refused(capsys, options(overlapping_reviews, tmp_path, *named, "--seeds", 1, "--shuffle"))
+    assert "--name mine: " in line
+    assert "holds a result of other options, data or code; choose another name" in line
+    assert contents(tmp_path) == before
+    screen = run_script(CONFIG, options(overlapping_reviews, tmp_path, *named, "--seeds", 1, 2))
+    assert "2 runs, of which 1 are kept already" in screen
+
+
+# --- comparisons that noise makes fewer
+
+
+def test_numbers_of_comparisons_that_differ_come_with_the_option_that_makes_them_equal(overlapping_reviews, tmp_path):
+    """At ratio 1 nearly every rating of the most frequent class is another one, which leaves more lists."""
+    command = ["--k", 4, "--seeds", 1, 2, 3, "--ratio", 0, 0.8]
+    screen = " ".join(run_script(CONFIG, options(overlapping_reviews, tmp_path, *command)).split())
+    counts = table(tmp_path, "runs.csv")["comparisons"]
+    means = table(tmp_path, "runs.csv").groupby("ratio")["comparisons"].mean()
+    assert means.min() < 0.8 * means.max()
+    (lists,) = re.findall(
+        r"noise ratios differ in the number of comparisons, .*; --lists (\d+) makes them equal", screen
+    )
+    assert int(lists) == counts.min()
+    again = run_script(CONFIG, options(overlapping_reviews, tmp_path / "equal", *command, "--lists", lists))
+    assert "differ in the number of comparisons" not in again
+    assert set(table(tmp_path / "equal", "runs.csv")["comparisons"]) == {int(lists)}
+
+
+# --- what cannot be run
+
+
+def test_a_second_sweep_into_the_same_folder_says_so_and_stops(overlapping_reviews, copy, capsys):
+    with FileLock(only_folder(copy) / ".lock"):  # as the first one does
+        line = refused(capsys, options(overlapping_reviews, copy, *SIX_RUNS))
+    assert "another sweep is writing to " in line
+    assert line.endswith("wait until it ends, or give another --output")
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_run_that_fails_ends_the_sweep_in_one_line(overlapping_reviews, tmp_path, capsys, workers, cores):
+    """With a KL weight beyond the range of float32 the loss is infinite."""
+    cores(workers)
+    line = refused(capsys, options(overlapping_reviews, tmp_path, "--seeds", 1, 2, "--kl-weight", 0, 1e300))
+    assert re.search(r"not finite in epoch \d+: .* learning rate \(--lr-f, --lr-t\) is too high", line)
+    assert not (only_folder(tmp_path) / "sweep.json").exists()
+    if workers == 1:  # of several at once, one that fails may come before one that would succeed
+        kept = {file.name.partition("_noise-")[0] for file in kept_files(tmp_path)}
+        assert kept == {"seed-1_loss-study_kl-weight-0"}
+
+
+CANNOT = {
+    "robust": ("multiclass", ["--loss", "robust", "--noise", "reversed"], "a flip rate of 0.6 .*seed 1, reversed"),
+    "no pairs": ("binary", ["--shuffle"], "no pair of ratings exactly 3 stars apart .*seed [0-9]+, uniform noise"),
+    "flip rate": ("multiclass", ["--flip-rate", 0.1, "--loss", "study", "hinge"], "--loss study takes none"),
+}
+
+
+@pytest.mark.parametrize("name", CANNOT)
+def test_what_cannot_be_run_is_named_before_any_work(tmp_path, capsys, name):
+    protocol, more, says = CANNOT[name]
+    file = write_separable(tmp_path / "data", ratings=[1, 4] + [2, 3] * 11)
+    arguments = options(file, tmp_path / "results", *more, "--seeds", *range(1, 9))
+    run_script(f"{protocol}/config.py", arguments, status=2)
+    captured = capsys.readouterr()
+    assert re.search(says, captured.err)
+    assert "%|" not in captured.err  # no bar was shown
+    assert not (tmp_path / "results").exists()
+
+
+# --- small sweeps
+
+
+@pytest.mark.parametrize("more", [["--loss", "study", "symmetric-sigmoid"], []])
+def test_a_test_part_of_one_rating_leaves_metrics_undefined_and_the_sweep_complete(tmp_path, more):
+    file = write_separable(tmp_path / "data", ratings=[1, 2, 3, 4, 5] * 18 + [3] * 10)
+    screen = run_script(CONFIG, options(file, tmp_path / "results", "--seeds", 1, 2, "--ratio", 0, 0.5, *more))
+    kappa = screen[screen.index("test quadratic weighted kappa") :]
+    assert "study; before fine-tuning - [-, -]" in kappa
+    assert "nan" not in screen
+
+
+def test_one_seed_has_no_interval_and_no_test(separable_reviews, tmp_path):
+    screen = run_script("binary/config.py", options(separable_reviews, tmp_path, "--seeds", 4, "--ratio", 0, 0.5))
+    summary = table(tmp_path, "summary.csv")
+    assert summary[["sd", "ci_low", "ci_high", "vs_noise0_p", "vs_before_p"]].isna().all(axis=None)
+    assert "note       one seed has no 95 % interval" in screen
+
+
+def test_without_fine_tuning_there_are_tables_and_training_curves(separable_reviews, tmp_path):
+    screen = run_script(CONFIG, options(separable_reviews, tmp_path, "--seeds", 4, 5, "--epochs-f", 0))
+    assert set(table(tmp_path, "curves.csv")["phase"]) == {"training"}
+    assert screen.splitlines()[-1] == "figures    curves.png"
+
+
+def test_neither_phase_leaves_tables_and_no_figures(separable_reviews, tmp_path):
+    command = options(separable_reviews, tmp_path, "--seeds", 4, 5, "--epochs-t", 0, "--epochs-f", 0)
+    assert run_script(CONFIG, command).splitlines()[-1] == "figures    none: no epoch was run"
+
+
+def test_a_kl_weight_keeps_the_model_near_what_it_was(overlapping_reviews, tmp_path):
+    more = ["--k", 2, "--kl-weight", 0, 10, "--ratio", 0.8, "--seeds", 1, 2, 3, "--epochs-f", 30]
+    run_script(CONFIG, options(overlapping_reviews, tmp_path, *more))
+    runs = table(tmp_path, "runs.csv")
+    change = (runs["last_accuracy"] - runs["before_accuracy"]).abs().groupby(runs["kl_weight"]).mean()
+    assert change[10] < change[0] / 3
+
+
+def test_every_axis_of_a_sweep_is_a_field_of_the_configuration():
+    assert set(SWEEP_AXES) <= set(Config.__dataclass_fields__)

@@ -1,0 +1,174 @@
+"""The scripts in child processes that start at once, with faults if wanted.
+
+They are forked from a server that has imported everything: starting Python and its libraries anew takes seconds.
+No test waits for a number of seconds: it waits for an event, and `patience` only ends what hangs.
+"""
+
+import ctypes
+import fnmatch
+import multiprocessing
+import os
+import re
+import resource
+import signal
+import threading
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+PATIENCE = 600  # seconds, however loaded the machine is
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(
+    ["tests.slow.children", "noisy_feedback.sweep", "sentence_transformers", "transformers.models.bert.modeling_bert"]
+)
+running = []  # the children of the test that is under way
+
+
+@contextmanager
+def patience(times=1):
+    """Fail what hangs; however the block ends, none of its children outlives it."""
+
+    def give_up(*_):
+        raise AssertionError(f"hangs; the children wrote {[child.bytes for child in running]}")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(PATIENCE * times)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+        while running:
+            running.pop().end()
+
+
+class Child:
+    """`script` with its arguments, started with faults, in a session of its own. `bytes` is what is on its stderr."""
+
+    def __init__(self, script, arguments, *faults):
+        reader, writer = CONTEXT.Pipe(duplex=False)
+        self.process = CONTEXT.Process(target=work, args=(script, list(map(str, arguments)), writer, faults))
+        self.process.start()
+        running.append(self)
+        writer.close()
+        self.bytes = b""
+        self.listener = threading.Thread(target=self.listen, args=(reader,), daemon=True)
+        self.listener.start()
+
+    def listen(self, reader):
+        with reader:
+            while more := os.read(reader.fileno(), 10_000):
+                self.bytes += more
+
+    def members(self):
+        """The process ids of its session, without those that have ended: parent's id by id."""
+        found = {}
+        for file in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):  # it has just ended
+                state, parent, _, session = file.read_text().rpartition(")")[2].split()[:4]
+                if int(session) == self.process.pid and state != "Z":
+                    found[int(file.parent.name)] = int(parent)
+        return found
+
+    def workers(self):
+        """The ids of a sweep's worker processes: children of a child, which is the server that they are forked from."""
+        members = self.members()
+        return [pid for pid, parent in members.items() if members.get(parent) == self.process.pid]
+
+    def result(self):
+        """The exit status, and the lines on stderr without progress bars, when all its processes have ended."""
+        self.process.join()
+        while self.members():
+            time.sleep(0.01)
+        self.listener.join()
+        lines = self.bytes.decode(errors="replace").replace("\r", "\n").splitlines()
+        return self.process.exitcode, [line for line in lines if line.strip() and not re.search(r"%\||0 epochs", line)]
+
+    def end(self):
+        """Kill every process of its session."""
+        for pid in (self.process.pid, *self.members()):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def work(script, arguments, stderr, faults):
+    os.setsid()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(stderr.fileno(), 2)
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    for fault in faults:
+        fault()
+    import runpy
+    import sys
+
+    from tests.conftest import ROOT
+
+    path = ROOT / script
+    os.chdir(path.parent)
+    sys.argv = [path.name, *arguments]
+    runpy.run_path(str(path), run_name="__main__")
+
+
+# --- faults
+
+
+def kill_at_write(pattern, moment):
+    """SIGKILL when a file of this name is written: with half of it written, before its renaming, or just after."""
+    sync, replace = os.fsync, Path.replace
+
+    def is_meant(temporary):
+        return fnmatch.fnmatch(re.sub(r"^\.\d+-", "", Path(temporary).name), pattern)
+
+    def kill():
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def fsync(file):
+        if moment == "half" and is_meant(Path(f"/proc/self/fd/{file}").readlink()):
+            os.ftruncate(file, os.fstat(file).st_size // 2)
+            kill()
+        sync(file)
+
+    def rename(self, target):
+        if moment == "before" and is_meant(self):
+            kill()
+        replace(self, target)
+        if moment == "after" and is_meant(self):
+            kill()
+
+    os.fsync, Path.replace = fsync, rename
+
+
+def limit_files(size):
+    """No file can grow beyond `size` bytes: a write that would fails, as on a full disk or beyond a quota."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def obey_permissions():
+    """Root may write whatever the permissions say: give that up (capability CAP_DAC_OVERRIDE; see capset(2))."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
+    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; twice
+    assert libc.capget(header, sets) == 0
+    for place in (0, 1):
+        sets[place] &= ~(1 << 1)
+    assert libc.capset(header, sets) == 0
+
+
+def set_clock_back():
+    """The clock jumps an hour back at every other look."""
+    import tqdm.std
+
+    real, looks = time.time, 0
+
+    def jumping():
+        nonlocal looks
+        looks += 1
+        return real() - 3600 * (looks % 2)
+
+    time.time = tqdm.std.time = jumping
+
+
+def wait_for(file):
+    """Start together with others: when this file is there."""
+    while not file.exists():
+        time.sleep(0.001)

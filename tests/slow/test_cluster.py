@@ -1,0 +1,302 @@
+"""A sweep on a Dask cluster of real worker processes on this machine."""
+
+import inspect
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+
+import pytest
+import torch
+
+from noisy_feedback import cluster
+from noisy_feedback.config import Config
+from noisy_feedback.data.dataset import Dataset, Provenance
+from noisy_feedback.errors import InputError
+from noisy_feedback.output.records import versions
+from tests.conftest import ROOT, only_folder, options, run_script, start_script
+from tests.slow.children import PATIENCE, patience
+
+pytestmark = pytest.mark.slow
+
+SWEEP = ("--k", 2, "--seeds", *range(4), "--ratio", 0, 0.5)
+
+
+class Cluster:
+    """A scheduler and its workers, started as a user would; each ends with `stack`, or after PATIENCE."""
+
+    def __init__(self, stack, **environment):
+        self.stack = stack
+        line = self.begin("dask_scheduler", "Scheduler at:", "--host", "127.0.0.1", "--port", "0", **environment)[1]
+        self.address = line.split()[-1]
+
+    def worker(self, *more, **environment):
+        """Start a worker of one thread, and wait until the scheduler knows it."""
+        arguments = (self.address, "--nthreads", "1", *more)
+        return self.begin("dask_worker", "Registered to:", *arguments, **environment)[0]
+
+    def begin(self, program, ready, *arguments, **environment):
+        """Start one of Dask's programs; the process, and the line with which it says that it is ready."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", f"distributed.cli.{program}", *arguments, "--no-dashboard"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            cwd=ROOT.parent,  # Python takes the current folder's packages first
+            env={**os.environ, **environment},
+        )
+        guard = threading.Timer(PATIENCE, end, [process])
+        guard.daemon = True
+        guard.start()
+        self.stack.callback(guard.cancel)
+        self.stack.callback(end, process)
+        line = next(line for line in process.stderr if ready in line)
+        threading.Thread(target=process.stderr.read, daemon=True).start()  # a full pipe would stop it
+        return process, line
+
+
+def end(process):
+    """Kill a program and its children."""
+    if process.poll() is None:
+        os.killpg(process.pid, 9)
+        process.wait()
+
+
+@pytest.fixture
+def dask():
+    """A cluster without workers."""
+    with patience(), ExitStack() as stack:
+        yield Cluster(stack)
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A copy of the project, to be edited."""
+    for part in ("noisy_feedback", "multiclass"):
+        shutil.copytree(ROOT / part, tmp_path / "project" / part, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path / "project"
+
+
+def edit_loss(project):
+    file = project / "noisy_feedback" / "learning" / "losses.py"
+    text = file.read_text()
+    assert text.count("torch.relu(1 - margins(logits))") == 1
+    file.write_text(text.replace("torch.relu(1 - margins(logits))", "torch.relu(1.5 - margins(logits))"))
+
+
+def preload(tmp_path, function, **values):
+    """A file that a worker runs when it starts: the body of a function, after these values."""
+    body = textwrap.dedent(inspect.getsource(function).partition("\n")[2])
+    file = tmp_path / f"{function.__name__}.py"
+    file.write_text("".join(f"{name} = {value!r}\n" for name, value in values.items()) + body)
+    return "--preload", str(file)
+
+
+def contents(output):
+    """The files of the one sweep: name -> content."""
+    folder = only_folder(output)
+    files = (file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
+
+
+def kept_runs(output):
+    return list(output.glob("*/runs/*.json"))
+
+
+def sweep(reviews, output, *more, status=0):
+    return run_script("multiclass/config.py", options(reviews, output, *SWEEP, *more), status)
+
+
+def error_line(capsys):
+    """The last line on stderr; there is no traceback before it."""
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    return error.splitlines()[-1]
+
+
+# --- the results
+
+
+def block():
+    """A worker that takes a task and never ends it."""
+    import time
+    from pathlib import Path
+
+    import noisy_feedback.cluster
+
+    def never_ends(*_):
+        Path(taken).touch()  # noqa: F821 (a value of the preload)
+        while True:
+            time.sleep(1)
+
+    noisy_feedback.cluster.train_model = never_ends
+
+
+def test_a_cluster_gives_the_bytes_of_this_machine_though_a_worker_is_killed(overlapping_reviews, dask, tmp_path):
+    sweep(overlapping_reviews, tmp_path / "here")
+    taken = tmp_path / "taken"
+    blocked = dask.worker("--no-nanny", *preload(tmp_path, block, taken=str(taken)))
+    dask.worker("--no-nanny")
+
+    def kill_when_it_has_a_task():
+        while not taken.exists():
+            time.sleep(0.01)
+        end(blocked)
+
+    thread = threading.Thread(target=kill_when_it_has_a_task, daemon=True)
+    thread.start()
+    sweep(overlapping_reviews, tmp_path / "there", "--dask", dask.address)
+    thread.join()
+    assert contents(tmp_path / "there") == contents(tmp_path / "here")
+
+
+def test_what_is_kept_is_not_computed_again(overlapping_reviews, dask, tmp_path):
+    dask.worker("--no-nanny")
+    sweep(overlapping_reviews, tmp_path, "--dask", dask.address)
+    before = contents(tmp_path)
+    assert "8 runs, of which 8 are kept already" in sweep(overlapping_reviews, tmp_path, "--dask", dask.address)
+    assert contents(tmp_path) == before
+
+
+def finish(process):
+    """Wait for a program, and kill what it leaves."""
+    try:
+        out, error = process.communicate()
+    finally:
+        end(process)
+    return out, error
+
+
+def test_a_local_cluster_needs_no_address(overlapping_reviews, tmp_path):
+    with patience():
+        arguments = options(overlapping_reviews, tmp_path, *SWEEP, "--dask", "local")
+        process = start_script("multiclass/config.py", *arguments, session=True)
+        _, error = finish(process)
+    assert process.returncode == 0, error
+    assert len(kept_runs(tmp_path)) == 8
+
+
+def test_workers_that_come_late_are_waited_for(overlapping_reviews, dask, tmp_path):
+    arguments = options(overlapping_reviews, tmp_path, *SWEEP, "--dask", dask.address)
+    process = start_script("multiclass/config.py", *arguments, session=True)
+    dask.stack.callback(end, process)
+    assert any("waiting for the cluster's first worker" in line for line in process.stderr)
+    dask.worker("--no-nanny")
+    _, error = finish(process)
+    assert process.returncode == 0, error
+    assert len(kept_runs(tmp_path)) == 8
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense", "tcp://no-such-host.invalid:8786", "127.0.0.1:port"])
+def test_a_wrong_address_is_one_line_before_anything_is_embedded(overlapping_reviews, tmp_path, capsys, address):
+    data = shutil.copytree(overlapping_reviews.parent, tmp_path / "data")
+    (data / "embeddings.pt").unlink()
+    arguments = ["--path", data, "--output", tmp_path / "results", "--dask", address]
+    with patience():
+        run_script("multiclass/config.py", arguments, status=2)
+    assert error_line(capsys).startswith(f"config.py: error: --dask {address}: no scheduler answers there")
+    assert [file.name for file in data.iterdir()] == [overlapping_reviews.name]
+
+
+def test_a_worker_of_other_code_is_refused(overlapping_reviews, dask, project, tmp_path, capsys):
+    edit_loss(project)
+    dask.worker("--no-nanny", PYTHONPATH=str(project))
+    sweep(overlapping_reviews, tmp_path / "out", "--dask", dask.address, status=2)
+    line = error_line(capsys)
+    assert line.startswith("config.py: error: --dask: a worker has code ")
+    assert f"this program has {versions()['code']}; restart the workers" in line
+    assert not kept_runs(tmp_path / "out")
+
+
+def other_numpy():
+    """A worker with another version of a package."""
+    from noisy_feedback.output import records
+
+    real = records.version
+    records.version = lambda name: "0.1" if name == "numpy" else real(name)
+
+
+def test_a_worker_of_other_package_versions_is_refused(overlapping_reviews, dask, tmp_path, capsys):
+    dask.worker("--no-nanny", *preload(tmp_path, other_numpy))
+    sweep(overlapping_reviews, tmp_path / "out", "--dask", dask.address, status=2)
+    line = error_line(capsys)
+    assert f"--dask: a worker has numpy 0.1, this program has {versions()['numpy']}; restart the workers" in line
+    assert not kept_runs(tmp_path / "out")
+
+
+@pytest.mark.parametrize("module", ["__init__.py", "cluster.py"])
+def test_a_worker_that_lacks_this_code_is_refused(overlapping_reviews, dask, tmp_path, project, capsys, module):
+    """Another program of the same name, or an older version of this one."""
+    if module == "__init__.py":
+        shutil.rmtree(project / "noisy_feedback")
+        (project / "noisy_feedback").mkdir()
+    (project / "noisy_feedback" / module).write_text('"""Something else."""\n')
+    dask.worker("--no-nanny", PYTHONPATH=str(project))
+    sweep(overlapping_reviews, tmp_path / "out", "--dask", dask.address, status=2)
+    line = error_line(capsys)
+    assert line.startswith("config.py: error: --dask: ")
+    assert "restart the workers" in line
+
+
+@pytest.mark.parametrize(("found", "name"), [(False, "no GPU"), (True, "NVIDIA A100")])
+def test_a_worker_of_another_device_is_refused(monkeypatch, found, name):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: found)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: name)
+    dataset = Dataset(torch.empty(0), None, None, [], Provenance(None, None, "NVIDIA H100"))
+    with pytest.raises(InputError, match=rf"^--dask: a worker has {name}, this program has NVIDIA H100; "):
+        cluster.run_seed([Config("multiclass")], replace(dataset), torch.ones(1, 1).numpy(), versions())
+
+
+def die():
+    """A worker that a task kills."""
+    import os
+
+    import noisy_feedback.cluster
+
+    noisy_feedback.cluster.train_model = lambda *_: os._exit(1)
+
+
+def test_a_seed_that_kills_every_worker_is_given_up_in_one_line(overlapping_reviews, tmp_path, capsys):
+    with patience(), ExitStack() as stack:
+        dask = Cluster(stack, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0")
+        dask.worker("--nanny", *preload(tmp_path, die))
+        more = ("--seeds", 1, "--dask", dask.address)
+        sweep(overlapping_reviews, tmp_path / "out", *more, status=2)
+    assert "--dask: the cluster lost the same seeds 5 times" in error_line(capsys)
+
+
+def test_a_loss_that_is_edited_while_workers_stay_up_is_never_filed_under_the_new_code(
+    overlapping_reviews, dask, project, tmp_path
+):
+    worker = dask.worker("--no-nanny", PYTHONPATH=str(project))
+    output = tmp_path / "out"
+
+    def run():
+        arguments = options(overlapping_reviews, output, *SWEEP, "--loss", "hinge", "--dask", dask.address)
+        process = start_script(project / "multiclass" / "config.py", *arguments, session=True, PYTHONPATH=str(project))
+        dask.stack.callback(end, process)
+        return finish(process)[1], process.returncode
+
+    error, status = run()
+    assert status == 0, error
+    first = {file: file.read_bytes() for file in kept_runs(output)}
+    edit_loss(project)
+    error, status = run()
+    assert status == 2
+    assert "restart the workers" in error.splitlines()[-1]
+    assert {file: file.read_bytes() for file in kept_runs(output)} == first
+    end(worker)
+    dask.worker("--no-nanny", PYTHONPATH=str(project))
+    error, status = run()
+    assert status == 0, error
+    assert len(kept_runs(output)) == 2 * len(first)
+    assert len({file.parent for file in kept_runs(output)}) == 2

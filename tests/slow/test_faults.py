@@ -1,0 +1,364 @@
+"""Kills, full disks, unwritable folders, two at once, a clock set back: nothing is lost, no file is incomplete.
+
+`--thorough N` injects N times as many faults, at random moments of their own.
+"""
+
+import csv
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+if sys.platform != "linux":
+    pytest.skip("the faults are injected by means of Linux", allow_module_level=True)
+
+from tests.slow import children
+
+pytestmark = pytest.mark.slow
+
+MAIN, CONFIG = "multiclass/main.py", "multiclass/config.py"
+SCRIPTS = [MAIN, CONFIG]
+ROWS = 1100  # five chunks of embeddings
+
+
+@pytest.fixture(autouse=True)
+def patience(thorough):
+    with children.patience(thorough):
+        yield
+
+
+@pytest.fixture(scope="module")
+def original(tiny_encoder):
+    """Reviews to be embedded by a tiny encoder, in a folder that anybody may read."""
+    folder = Path(tempfile.mkdtemp(prefix="faults-"))
+    folder.chmod(0o755)
+    rng = random.Random(0)
+    with (folder / "hotels.csv").open("w", newline="", encoding="utf-8") as lines:
+        reviews = [("".join(rng.choices("abcd efgh", k=30)) + "z", rng.randint(1, 5)) for _ in range(ROWS)]
+        csv.writer(lines).writerows([("Review", "Rating"), *reviews])
+    shutil.copytree(tiny_encoder, folder / "encoder")
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def place(original):
+    """A new folder for everything that is written, `data` and `results`, in which anybody may write."""
+    folder = Path(tempfile.mkdtemp(prefix="place-", dir=original))
+    (folder / "data").mkdir()
+    shutil.copy(original / "hotels.csv", folder / "data")
+    for each in (folder, folder / "data"):
+        each.chmod(0o777)
+    yield folder
+    for each in folder.rglob("*"):
+        if each.is_dir():
+            each.chmod(0o777)
+    shutil.rmtree(folder)
+
+
+def arguments(folder, script=MAIN):
+    encoder = next(parent for parent in folder.parents if parent.name.startswith("faults-")) / "encoder"
+    options = ["--path", folder / "data" / "hotels.csv", "--model_name", encoder, "--output", folder / "results"]
+    epochs = 40 if script == MAIN else 10  # learning takes about as long as embedding
+    options += ["--epochs-t", epochs, "--epochs-f", epochs, "--k", 2, "--ratio"]
+    return [*options, 0.2] if script == MAIN else [*options, 0, 0.5, "--seeds", *range(6)]
+
+
+def start(folder, script, *faults):
+    return children.Child(script, arguments(folder, script), *faults)
+
+
+def result(folder, script, *faults):
+    return start(folder, script, *faults).result()
+
+
+def files_of(folder):
+    """Every complete file: name -> content, wherever the folder is. No locks, temporary files, chunks."""
+    found = {}
+    for part in ("data/embeddings", "results"):
+        for file in (folder / part).rglob("*"):
+            name = file.relative_to(folder / part).as_posix()
+            if file.is_file() and not file.name.startswith(".") and file.suffix != ".lock" and ".partial/" not in name:
+                found[f"{part}/{name}"] = file.read_bytes().replace(str(folder).encode(), b"HERE")
+    return found
+
+
+def empty(folder):
+    """Remove what the programs have written."""
+    for written in (folder / "data" / "embeddings", folder / "results"):
+        shutil.rmtree(written, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(original):
+    """script -> the files that it leaves without a fault, and how many seconds that takes."""
+    found = {}
+    with children.patience():
+        for script in SCRIPTS:
+            folder = original / f"undisturbed-{Path(script).stem}"
+            (folder / "data").mkdir(parents=True)
+            shutil.copy(original / "hotels.csv", folder / "data")
+            result(folder, script, partial(children.kill_at_write, "*", "half"))  # starts the server
+            empty(folder)
+            before = time.monotonic()
+            assert result(folder, script) == (0, [])
+            found[script] = files_of(folder), time.monotonic() - before
+    return found
+
+
+def assert_complete(folder, expected):
+    """Every file that is there is as it is without a fault."""
+    for name, content in files_of(folder).items():
+        assert content == expected[name], f"{name} is corrupt"
+
+
+def ends_as_undisturbed(folder, script, undisturbed):
+    assert result(folder, script) == (0, [])
+    assert files_of(folder) == undisturbed[script][0]
+    assert not list(folder.rglob("*.partial"))
+
+
+# --- kills
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_killed_at_random_moments_the_next_start_ends_as_if_nothing_had_happened(place, undisturbed, script, thorough):
+    expected, seconds = undisturbed[script]
+    rng = random.Random(f"{script}{thorough}")
+    kills, most = 0, seconds
+    while kills < 4 * thorough:
+        child = start(place, script)
+        child.process.join(most * rng.random())
+        child.process.kill()
+        status, _ = child.result()
+        assert status in (0, -signal.SIGKILL)
+        assert_complete(place, expected)
+        kills += status != 0
+        if status == 0 or kills % 4 == 0:  # a kill that comes too late shows nothing: the next ones come sooner
+            most = max(0.7 * most, 0.01) if status == 0 else seconds
+            ends_as_undisturbed(place, script, undisturbed)
+            empty(place)
+    print(f"\n{script}: {kills} kills at random moments, 0 runs lost, 0 files corrupt")
+
+
+WRITES = {
+    MAIN: ("000003-of-*", "hotels-*", "curves.csv", "model_before.*", "model_last.*", "run.json", "curves.png"),
+    CONFIG: (
+        *("000003-of-*", "hotels-*", "seed-0_*", "seed-5_*", "curves.csv", "runs.csv", "summary.csv"),
+        *("curves.png", "metrics.pdf", "sweep.json"),
+    ),
+}
+
+
+@pytest.mark.parametrize("moment", ["half", "before", "after"])
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_killed_at_every_kind_of_write_the_next_start_ends_as_if_nothing_had_happened(
+    place, undisturbed, script, moment
+):
+    """One kill after another, each where the start after the last one arrives."""
+    expected, _ = undisturbed[script]
+    for pattern in WRITES[script]:
+        status, _ = result(place, script, partial(children.kill_at_write, pattern, moment))
+        assert status == -signal.SIGKILL, pattern
+        assert_complete(place, expected)
+    ends_as_undisturbed(place, script, undisturbed)
+    print(f"\n{script}: {len(WRITES[script])} kills at writes ({moment}), 0 runs lost, 0 files corrupt")
+
+
+@pytest.mark.parametrize("moment", ["half", "before", "after"])
+@pytest.mark.parametrize("pattern", ["curves.csv", "model_before.*", "model_best.*", "model_last.*", "run.json"])
+def test_no_run_json_is_beside_files_of_another_start(place, undisturbed, pattern, moment):
+    """A kill between the files of a run that replaces an earlier one."""
+    assert result(place, MAIN) == (0, [])
+    status, _ = result(place, MAIN, partial(children.kill_at_write, pattern, moment))
+    assert status == -signal.SIGKILL
+    assert bool(list(place.glob("results/*/run.json"))) == ((pattern, moment) == ("run.json", "after"))
+    ends_as_undisturbed(place, MAIN, undisturbed)
+
+
+def kept_runs(folder):
+    return list(folder.glob("results/*/runs/[!.]*.json"))
+
+
+def wait_for(condition, child):
+    """Wait until a condition holds or the child has ended."""
+    while child.process.is_alive() and not condition():
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("kept", [0, 1, 5])
+def test_a_killed_worker_is_one_line_and_no_finished_run_is_lost(place, undisturbed, kept, thorough):
+    expected, _ = undisturbed[CONFIG]
+    kills = 0
+    while kills < thorough:
+        child = start(place, CONFIG)
+        wait_for(lambda child=child: child.workers() and len(kept_runs(place)) >= kept, child)
+        for pid in child.workers()[:1]:
+            os.kill(pid, signal.SIGKILL)
+        status, lines = child.result()
+        assert_complete(place, expected)
+        if status:  # it was not too late
+            kills += 1
+            (line,) = lines
+            assert line.startswith("config.py: error: a worker process was killed (out of memory?)"), line
+            assert line.endswith("repeat the command")
+            assert len(kept_runs(place)) >= kept
+        ends_as_undisturbed(place, CONFIG, undisturbed)
+        empty(place)
+
+
+def test_workers_end_with_a_killed_main_program(place, undisturbed):
+    child = start(place, CONFIG)
+    wait_for(child.workers, child)
+    child.process.kill()
+    assert child.result()[0] in (0, -signal.SIGKILL)  # result() waits until every process has ended
+    ends_as_undisturbed(place, CONFIG, undisturbed)
+
+
+def test_ctrl_c_ends_a_sweep_with_its_workers_in_one_line(place, undisturbed):
+    child = start(place, CONFIG)
+    wait_for(lambda: kept_runs(place), child)
+    os.killpg(child.process.pid, signal.SIGINT)  # as a terminal does
+    status, lines = child.result()
+    assert (status, lines) in ((130, ["config.py: interrupted; files already written are complete"]), (0, []))
+    assert_complete(place, undisturbed[CONFIG][0])
+    ends_as_undisturbed(place, CONFIG, undisturbed)
+
+
+# --- full disks
+
+
+def one_line(status, lines):
+    """The fault is reported in one line, after warnings at most."""
+    assert status == 2, (status, lines)
+    *warnings, line = lines
+    assert all(text.startswith("warning: ") for text in warnings), lines
+    assert ".py: error: " in line, lines
+    return line
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_file_that_cannot_grow_is_one_line_and_the_next_start_goes_on(place, undisturbed, script, thorough):
+    expected, _ = undisturbed[script]
+    sizes = sorted({len(content) for content in expected.values()})
+    points = [0, *(size - 1 for size in sizes)]
+    chosen = random.Random(f"{script}{thorough}").sample(points, min(len(points), 3 * thorough))
+    for size in chosen:
+        assert "File too large" in one_line(*result(place, script, partial(children.limit_files, size)))
+        assert_complete(place, expected)
+        ends_as_undisturbed(place, script, undisturbed)
+        empty(place)
+    print(f"\n{script}: {len(chosen)} files that could not grow, 0 runs lost, 0 files corrupt")
+
+
+@pytest.fixture
+def small_disk(place):
+    """A disk of two megabytes for everything that is written; its folder."""
+    folder = place / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m,mode=777", "none", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"a small disk needs the right to mount one: {mounted.stderr.decode().strip()}")
+    (folder / "data").mkdir()
+    shutil.copy(place / "data" / "hotels.csv", folder / "data")
+    yield folder
+    subprocess.run(["umount", folder], check=True)
+
+
+def test_a_full_disk_is_one_line_and_the_next_start_goes_on(small_disk, undisturbed, thorough):
+    expected, _ = undisturbed[MAIN]
+    needed = sum(map(len, expected.values())) * 2
+    rng = random.Random(thorough)
+    ballast = small_disk / "ballast"
+    full = 0
+    for _ in range(5 * thorough):
+        free = rng.randrange(0, needed)
+        ballast.write_bytes(bytes(max(0, shutil.disk_usage(small_disk).free - free)))
+        status, lines = result(small_disk, MAIN)
+        if status:
+            full += 1
+            assert "No space left on device" in one_line(status, lines)
+        assert_complete(small_disk, expected)
+        ballast.unlink()
+        ends_as_undisturbed(small_disk, MAIN, undisturbed)
+        empty(small_disk)
+    print(f"\n{full} full disks, 0 runs lost, 0 files corrupt")
+    assert full > 0
+
+
+# --- unwritable folders
+
+
+@pytest.mark.parametrize(
+    ("script", "name"),
+    [
+        *((MAIN, f"data{name}") for name in ("", "/embeddings", "/embeddings/*.partial")),
+        *((MAIN, name) for name in ("results", "results/*_k2_*")),
+        *((CONFIG, name) for name in ("results/*_k2_*", "results/*_k2_*/runs")),
+    ],
+)
+def test_a_folder_that_cannot_be_written_is_one_line_or_costs_nothing(place, undisturbed, script, name):
+    nobody = children.obey_permissions
+    expected, _ = undisturbed[script]
+    if name.endswith("partial"):  # there is one after a kill only
+        result(place, script, nobody, partial(children.kill_at_write, "000002-of-*", "after"))
+    else:
+        assert result(place, script, nobody) == (0, [])
+    (folder,) = place.glob(name)
+    for file in place.glob("data/embeddings/*.safetensors") if name.startswith("data") else folder.rglob("*.json"):
+        file.unlink()  # so that there is something to write
+    folder.chmod(0o555)
+    status, lines = result(place, script, nobody)
+    if name in ("data", "data/embeddings") and status == 0:  # embeddings that cannot be stored cost a warning
+        assert all(line.startswith("warning: embeddings cannot be stored in ") for line in lines)
+    elif status:
+        line = one_line(status, lines)
+        assert "ermission denied" in line or "cannot be written" in line
+    assert_complete(place, expected)
+    folder.chmod(0o777)
+    ends_as_undisturbed(place, script, undisturbed)
+
+
+# --- two at once, and the clock
+
+
+def test_several_at_once_on_one_store_some_killed_all_end_with_the_same_bytes(place, undisturbed, thorough):
+    _, seconds = undisturbed[MAIN]
+    rng = random.Random(thorough)
+    killed = 0
+    for _ in range(thorough):
+        together = partial(children.wait_for, place / "start")
+        at_a_write = partial(children.kill_at_write, f"00000{rng.randint(0, 4)}-of-*", "half")
+        first, second, *others = (start(place, MAIN, together, *more) for more in ([at_a_write], [], [], []))
+        (place / "start").touch()
+        second.process.join(seconds * rng.random())
+        second.process.kill()
+        statuses = [child.result()[0] for child in (first, second, *others)]
+        killed += statuses.count(-signal.SIGKILL)
+        assert statuses[0] in (0, -signal.SIGKILL)  # 0: the others had written that chunk
+        assert statuses[2:] == [0, 0]
+        ends_as_undisturbed(place, MAIN, undisturbed)
+        empty(place)
+        (place / "start").unlink()
+    print(f"\n{4 * thorough} processes on one store, {killed} of them killed, 0 runs lost, 0 files corrupt")
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_a_clock_that_is_set_back_changes_nothing(place, undisturbed, script):
+    assert result(place, script, children.set_clock_back) == (0, [])
+    assert files_of(place) == undisturbed[script][0]
+
+
+def test_files_from_the_future_are_found(place, undisturbed):
+    assert result(place, CONFIG)[0] == 0
+    for file in place.rglob("*"):
+        os.utime(file, (time.time() + 10**8,) * 2)
+    ends_as_undisturbed(place, CONFIG, undisturbed)

@@ -1,0 +1,471 @@
+"""Reviews, embeddings and models that somebody has damaged, or made to do harm: a right result or one line, no more.
+
+`--thorough N` tries N times as many files.
+"""
+
+import gzip
+import io
+import json
+import pickle
+import random
+import shutil
+import signal
+from contextlib import contextmanager
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from noisy_feedback.data.embeddings import (
+    chunk_label,
+    embed,
+    find_embeddings,
+    read_chunk,
+    read_embeddings_pt,
+    short_digest,
+)
+from noisy_feedback.data.encoder import find_encoder, load_encoder
+from noisy_feedback.data.reviews import FORMATS, read_reviews
+from noisy_feedback.errors import InputError
+from noisy_feedback.files import METADATA, write_tensors
+from noisy_feedback.rating_model import RatingModel
+from tests.conftest import options, run_script
+from tests.slow.children import patience
+
+TRAPS = ["", "", " ", "\n", '"', "'", ",", "\t", ";", "\\", "\\n", "NA", "null", "1e5", "#"]
+PLANES = [(0x20, 0x7E), (0xA0, 0xD7FF), (0xE000, 0xFFFD), *((p << 16, (p << 16) + 0xFFFD) for p in range(1, 17))]
+
+
+@contextmanager
+def seconds(limit):
+    """What takes longer than this hangs."""
+
+    def give_up(*_):
+        raise AssertionError(f"hangs: {limit} seconds")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(limit)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def damaged(content, chance):
+    """The content with one thing done to it."""
+    data = bytearray(content)
+    place, other = sorted(chance.randrange(len(data) + 1) for _ in range(2))
+    kind = chance.choice(["cut", "bits", "bits", "zeros", "twice", "without", "swapped", "bytes", "latin"])
+    if kind == "cut":
+        del data[place:]
+    elif kind == "bits":
+        for _ in range(chance.choice([1, 1, 8])):
+            data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+    elif kind == "zeros":
+        data[place:other] = bytes(other - place)
+    elif kind == "twice":
+        data[place:place] = data[place:other]
+    elif kind == "without":
+        del data[place:other]
+    elif kind == "swapped":
+        data = data[other:] + data[place:other] + data[:place]
+    elif kind == "bytes":
+        data[place:place] = chance.randbytes(chance.choice([1, 4, 64]))
+    elif kind == "latin":
+        data[place:place] = "\xe9t\xe9\r\n\"',;\t".encode("latin-1")
+    return bytes(data)
+
+
+def one_line(error):
+    text = str(error.value if hasattr(error, "value") else error)
+    assert text.strip()
+    assert len(" ".join(text.split())) < 1000
+
+
+# --- reviews
+
+
+def random_text(chance):
+    """Letters of every plane of Unicode, with what formats trip over in between."""
+    parts = []
+    for _ in range(chance.randint(1, 8)):
+        first, last = chance.choice(PLANES)
+        parts.append("".join(chr(chance.randint(first, last)) for _ in range(chance.randint(1, 5))))
+        parts.append(chance.choice(TRAPS))
+    return "x" + "".join(parts)
+
+
+def random_reviews(chance):
+    count, scale = chance.randint(10, 30), chance.choice([[1, 2, 3, 4, 5], [0, 1], [-3, 7, 2**52], list(range(11))])
+    texts = [random_text(chance) for _ in range(count)]
+    if chance.random() < 0.02:
+        texts[0] = random_text(chance) * 100_000
+    ratings = [chance.choice(scale) for _ in range(count)]
+    ratings[:2] = scale[:2]
+    return texts, ratings
+
+
+def written(texts, ratings, form, chance):
+    """The file's content, in one of the ways in which it may be written."""
+    frame = pd.DataFrame({"Review": texts, "Rating": ratings, "Else": chance.choice(["", "x", 'a "b", c'])})
+    frame = frame[chance.sample(list(frame.columns), 3)]
+    if form == ".parquet":
+        file = io.BytesIO()
+        frame.to_parquet(file)
+        return file.getvalue()
+    if form == ".jsonl":
+        plain = chance.random() < 0.5
+        lines = [json.dumps(row, ensure_ascii=plain) for row in frame.to_dict("records")]
+        text = chance.choice(["\n", "\r\n"]).join(lines) + chance.choice(["", "\n"])
+    else:
+        separator = "\t" if form == ".tsv" else ","
+        text = frame.to_csv(index=False, sep=separator, lineterminator=chance.choice(["\n", "\r\n"]), quoting=1)
+    return text.encode(chance.choice(["utf-8", "utf-8-sig"]))
+
+
+def test_whatever_is_done_to_a_file_of_reviews_it_is_read_right_or_refused_in_one_line(tmp_path, thorough):
+    chance = random.Random(thorough)
+    read = refused = 0
+    for case in range(400 * thorough):
+        texts, ratings = random_reviews(chance)
+        form, zipped, untouched = chance.choice(FORMATS), chance.random() < 0.2, case % 4 == 0
+        content = written(texts, ratings, form, chance)
+        if not untouched:
+            for _ in range(chance.randint(1, 3)):
+                content = damaged(content or b"x", chance)
+        file = tmp_path / f"reviews{form}{'.gz' if zipped else ''}"
+        content = gzip.compress(content, 1) if zipped else content
+        if zipped and chance.random() < 0.5 and not untouched:
+            content = damaged(content, chance)
+        file.write_bytes(content)
+        try:
+            with seconds(30):
+                found = read_reviews(file)
+        except InputError as error:
+            assert not untouched, (file.name, content[:500], error)
+            one_line(error)
+            refused += 1
+        else:
+            assert len(found.texts) == len(found.ratings) >= 10
+            assert all(isinstance(text, str) and text.strip() and text.encode() for text in found.texts)
+            assert (np.unique(found.ratings) == np.arange(len(found.scale))).all()
+            assert (np.diff(found.scale) > 0).all()
+            if untouched:
+                assert found.texts == texts
+                assert found.scale[found.ratings].tolist() == ratings
+            read += 1
+        file.unlink()
+    print(f"\n{read} files of reviews read, {refused} refused in one line, 0 tracebacks")
+    assert read > 100
+    assert refused > 100
+
+
+GIGANTIC = ["1e400", "-1e400", "9" * 400, str(2**53), str(2**63), str(-(2**70))]
+ODD = ["0x10", "1_0", "٣", "5.0000000001", "++1"]
+
+
+@pytest.mark.parametrize("rating", GIGANTIC + ODD)
+@pytest.mark.parametrize("form", [".csv", ".jsonl"])
+def test_gigantic_and_odd_ratings_are_refused(tmp_path, form, rating):
+    values = ["1", "2"] * 10 + [rating]
+    if form == ".csv":
+        content = "Review,Rating\n" + "".join(f"good,{value}\n" for value in values)
+    else:
+        content = "".join(f'{{"Review": "good", "Rating": "{value}"}}\n' for value in values)
+    file = tmp_path / f"reviews{form}"
+    file.write_text(content, encoding="utf-8")
+    with pytest.raises(InputError, match=r"review 21 has the rating .*whole number"):
+        read_reviews(file)
+
+
+# --- stored embeddings
+
+TEXTS = [f"good {letter}" for letter in "abcdefghijkl"]
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory, tiny_encoder):
+    """The tiny encoder, the content of its file in the store, and the vectors in it."""
+    folder = tmp_path_factory.mktemp("stored")
+    encoder = find_encoder(str(tiny_encoder), "mean")
+    vectors = embed(TEXTS, encoder, folder, "hotels", "cpu").vectors
+    (file,) = (folder / "embeddings").glob("*.safetensors")
+    return encoder, file.read_bytes(), vectors
+
+
+def test_whatever_is_done_to_stored_embeddings_they_are_the_right_ones_or_none(tmp_path, stored, thorough, capsys):
+    encoder, content, vectors = stored
+    chance = random.Random(thorough)
+    (tmp_path / "embeddings").mkdir()
+    file = tmp_path / "embeddings" / "hotels-0.safetensors"
+    used = 0
+    for _ in range(1000 * thorough):
+        file.write_bytes(damaged(content, chance))
+        with seconds(30):
+            found = find_embeddings(TEXTS, encoder, tmp_path)
+        if found is not None:
+            assert torch.equal(found.vectors, vectors)
+            assert (found.truncated, found.max_tokens) == (0, 64)
+            used += 1
+    capsys.readouterr()
+    print(f"\n{1000 * thorough} damaged stores, {used} of them harmlessly, 0 wrong vectors, 0 tracebacks")
+    assert used < 100 * thorough
+
+
+def test_a_damaged_chunk_is_the_right_one_or_none(tmp_path, stored, thorough):
+    vectors, file = stored[2], tmp_path / "000000-of-000001.safetensors"
+    write_tensors(file, {"embeddings": vectors}, chunk_label(vectors, "cpu"))
+    content, chance = file.read_bytes(), random.Random(thorough)
+    assert torch.equal(read_chunk(file, len(TEXTS), "cpu"), vectors)
+    for _ in range(500 * thorough):
+        file.write_bytes(damaged(content, chance))
+        chunk = read_chunk(file, len(TEXTS), "cpu")
+        assert chunk is None or torch.equal(chunk, vectors)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda vectors: vectors.half(),
+        lambda vectors: vectors.view(torch.int32),  # the same bytes
+        lambda vectors: vectors.view(-1, 8),  # the same bytes
+        lambda vectors: vectors[:, :0],
+        lambda vectors: vectors.flatten(),
+        lambda vectors: vectors.flip(0),
+        lambda vectors: vectors.bfloat16(),
+        lambda vectors: torch.tensor(1.0),
+    ],
+)
+def test_other_tensors_under_a_right_fingerprint_are_not_used(tmp_path, stored, change, capsys):
+    encoder, content, vectors = stored
+    file = tmp_path / "embeddings" / "hotels-0.safetensors"
+    file.parent.mkdir()
+    metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])["__metadata__"]
+    save_file({"embeddings": change(vectors).contiguous()}, file, metadata=metadata)
+    assert find_embeddings(TEXTS, encoder, tmp_path) is None
+    assert "is damaged and not used" in capsys.readouterr().err
+
+
+HEADERS = {
+    "longer than the file": (2**40).to_bytes(8, "little") + b"{}",
+    "of all memory": (2**64 - 1).to_bytes(8, "little"),
+    "no JSON": (4).to_bytes(8, "little") + b"{{{{",
+    "deep": (100_000).to_bytes(8, "little") + b"[" * 100_000,
+    "beyond the end": (90).to_bytes(8, "little")
+    + b'{"embeddings":{"dtype":"F32","shape":[1099511627776,4],"data_offsets":[0,17592186044416]}}'.ljust(90),
+    "a shape that overflows": (95).to_bytes(8, "little")
+    + b'{"embeddings":{"dtype":"F32","shape":[4294967296,4294967296,4],"data_offsets":[0,0]}}'.ljust(95),
+    "negative": (70).to_bytes(8, "little")
+    + b'{"embeddings":{"dtype":"F32","shape":[-1,4],"data_offsets":[0,0]}}'.ljust(70),
+}
+
+
+@pytest.mark.parametrize("name", HEADERS)
+def test_a_hostile_safetensors_header_is_no_embedding_and_no_model(tmp_path, stored, name):
+    encoder, _, _ = stored
+    file = tmp_path / "embeddings" / "hotels-0.safetensors"
+    file.parent.mkdir()
+    file.write_bytes(HEADERS[name])
+    with seconds(10):
+        assert find_embeddings(TEXTS, encoder, tmp_path) is None
+        assert read_chunk(file, 12, "cpu") is None
+        with pytest.raises(InputError, match="no model of this project"):
+            RatingModel.load(file)
+
+
+@pytest.mark.parametrize("metadata", ["[" * 100_000, "{}", "[]", "3", '"text"', "\x00", '{"check": 1}', "NaN"])
+def test_hostile_metadata_is_no_embedding_and_no_model(tmp_path, stored, metadata):
+    encoder, _, vectors = stored
+    file = tmp_path / "embeddings" / "hotels-0.safetensors"
+    file.parent.mkdir()
+    save_file({"embeddings": vectors}, file, metadata={METADATA: metadata})
+    assert find_embeddings(TEXTS, encoder, tmp_path) is None
+    with pytest.raises(InputError, match="no model of this project"):
+        RatingModel.load(file)
+
+
+def test_the_check_of_the_metadata_is_what_makes_it_trusted(tmp_path, stored):
+    encoder, content, vectors = stored
+    file = tmp_path / "embeddings" / "hotels-0.safetensors"
+    file.parent.mkdir()
+    file.write_bytes(content)
+    stored_texts = content[8 : 8 + int.from_bytes(content[:8], "little")]
+    metadata = json.loads(json.loads(stored_texts)["__metadata__"][METADATA])
+    check = metadata.pop("check")
+    assert check == short_digest(metadata)
+    metadata["truncated"] = 7
+    save_file({"embeddings": vectors}, file, metadata={METADATA: json.dumps({**metadata, "check": check})})
+    assert find_embeddings(TEXTS, encoder, tmp_path) is None
+    assert list(load_file(file)) == ["embeddings"]
+
+
+# --- embeddings.pt
+
+
+def test_whatever_is_done_to_embeddings_pt_it_is_a_finite_matrix_or_refused_in_one_line(tmp_path, thorough):
+    chance = random.Random(thorough)
+    file = tmp_path / "embeddings.pt"
+    contents = []
+    for new in (True, False):
+        torch.save(torch.randn(12, 8), file, _use_new_zipfile_serialization=new)
+        contents.append(file.read_bytes())
+    read = refused = 0
+    for _ in range(600 * thorough):
+        file.write_bytes(damaged(chance.choice(contents), chance))
+        try:
+            with seconds(30):
+                vectors = read_embeddings_pt(file, 12).vectors
+        except InputError as error:
+            one_line(error)
+            refused += 1
+        else:
+            assert vectors.shape[0] == 12
+            assert vectors.dtype == torch.float32
+            assert torch.isfinite(vectors).all()
+            read += 1
+    print(f"\n{read} damaged embeddings.pt read as finite matrices, {refused} refused in one line, 0 tracebacks")
+    assert refused > 100
+
+
+def test_numbers_that_are_named_many_times_do_not_fill_the_memory(tmp_path):
+    file = tmp_path / "embeddings.pt"
+    torch.save(torch.zeros(1, 1).expand(12, 10**11), file)  # a file of a kilobyte
+    with pytest.raises(InputError, match="stores one number for several places"):
+        read_embeddings_pt(file, 12)
+
+
+# --- models that want to run code
+
+
+class Attack:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return Path.touch, (self.file,)
+
+
+def edit(folder, name, **changes):
+    file = folder / name
+    content = json.loads(file.read_text()) if file.exists() else {}
+    file.write_text(json.dumps({**content, **changes}))
+
+
+def modules(folder, *kinds):
+    listed = [
+        {"idx": n, "name": str(n), "path": f"{n}_part" if n else "", "type": kind} for n, kind in enumerate(kinds)
+    ]
+    (folder / "modules.json").write_text(json.dumps(listed))
+    for n in range(1, len(kinds)):
+        (folder / f"{n}_part").mkdir()
+
+
+OURS = "sentence_transformers.models."
+
+
+def pickled_weights(folder, ran):
+    (folder / "model.safetensors").unlink()
+    torch.save({"embeddings": Attack(ran)}, folder / "pytorch_model.bin")
+
+
+def pickled_beside(folder, ran):
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Attack(ran)))
+    (folder / "training_args.bin").write_bytes(pickle.dumps(Attack(ran)))
+
+
+def dense_with_code(folder, ran):
+    modules(folder, OURS + "Transformer", OURS + "Pooling", OURS + "Dense")
+    edit(folder / "1_part", "config.json", embedding_dimension=16, pooling_mode="mean")
+    edit(
+        folder / "2_part", "config.json", in_features=16, out_features=4, bias=True, activation_function="attack.Model"
+    )
+    torch.save({"linear.weight": Attack(ran)}, folder / "2_part" / "pytorch_model.bin")
+
+
+def dense_with_torchs_code(folder, ran):
+    dense_with_code(folder, ran)
+    edit(folder / "2_part", "config.json", activation_function="torch.hub.os.abort")
+
+
+def router_with_code(folder, ran):
+    modules(folder, OURS + "Router")
+    edit(folder, "router_config.json", types={"0_query": "attack.Model"}, structure={"query": ["0_query"]})
+    (folder / "0_query").mkdir()
+    shutil.copy(folder / "attack.py", folder / "0_query")
+
+
+WANTS_CODE = {
+    "a module of its own": lambda folder, ran: modules(folder, "attack.Model"),
+    "a module of its own behind ours": lambda folder, ran: modules(folder, OURS + "Transformer", "attack.Model"),
+    "a configuration of its own": lambda folder, ran: edit(
+        folder,
+        "config.json",
+        model_type="attack",
+        auto_map={"AutoConfig": "attack.Config", "AutoModel": "attack.Model"},
+    ),
+    "a model of its own": lambda folder, ran: edit(folder, "config.json", auto_map={"AutoModel": "attack.Model"}),
+    "a tokenizer of its own": lambda folder, ran: edit(
+        folder, "tokenizer_config.json", tokenizer_class="Attack", auto_map={"AutoTokenizer": ["attack.Model", None]}
+    ),
+    "arguments that trust it": lambda folder, ran: (
+        edit(folder, "config.json", model_type="attack", auto_map={"AutoConfig": "attack.Config"}),
+        edit(folder, "sentence_bert_config.json", model_args={"trust_remote_code": True}, trust_remote_code=True),
+    ),
+    "pickled weights": pickled_weights,
+    "pickles beside the weights": pickled_beside,
+    "an activation of its own": dense_with_code,
+    "an activation of torch's that is none": dense_with_torchs_code,
+    "a router to a module of its own": router_with_code,
+}
+
+
+@pytest.mark.parametrize("name", WANTS_CODE)
+def test_a_model_folder_that_wants_to_run_code_runs_none(tmp_path, tiny_encoder, name, monkeypatch):
+    folder, ran = shutil.copytree(tiny_encoder, tmp_path / "model"), tmp_path / "ran"
+    touch = f"open({str(ran)!r}, 'w')\n"
+    code = f"{touch}class Model:\n    def __init__(self, *_, **__): {touch}Config = Model\n"
+    (folder / "attack.py").write_text(code)
+    monkeypatch.syspath_prepend(folder)  # at its worst: Python would find the code by its name
+    WANTS_CODE[name](folder, ran)
+    try:
+        load_encoder(find_encoder(str(folder), "model"), "cpu").encode(["good"])
+    except InputError as error:
+        one_line(error)
+    assert not ran.exists()
+
+
+# --- whole programs
+
+
+def test_programs_on_damaged_files_end_in_a_result_or_one_line_and_write_nowhere_else(
+    overlapping_reviews, tmp_path, thorough, capfd
+):
+    chance = random.Random(thorough)
+    refused = 0
+    for _ in range(25 * thorough):
+        folder, results = shutil.copytree(overlapping_reviews.parent, tmp_path / "data"), tmp_path / "results"
+        for name in chance.sample(["reviews.csv", "embeddings.pt"], chance.randint(1, 2)):
+            (folder / name).write_bytes(damaged((folder / name).read_bytes(), chance))
+        before = {file: file.read_bytes() for file in folder.rglob("*")}
+        script = f"{chance.choice(['multiclass', 'binary'])}/main.py"
+        with patience():
+            run_script(
+                script, options(folder / "reviews.csv", results, "--epochs-t", 1, "--epochs-f", 1), status=mock.ANY
+            )
+        lines = [line for line in capfd.readouterr().err.replace("\r", "\n").splitlines() if line.strip()]
+        errors = [line for line in lines if "%|" not in line]
+        assert len(errors) + len(list(results.glob("*/run.json"))) == 1, errors
+        assert all(line.startswith("main.py: error: ") for line in errors)
+        assert {file: file.read_bytes() for file in folder.rglob("*")} == before
+        assert {file.name for file in tmp_path.iterdir()} <= {"data", "results"}
+        shutil.rmtree(folder)
+        shutil.rmtree(results, ignore_errors=True)
+        refused += len(errors)
+    assert refused > 0

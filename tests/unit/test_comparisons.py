@@ -1,0 +1,228 @@
+from collections import Counter
+from itertools import chain, combinations, product
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from scipy import stats
+
+from noisy_feedback.errors import InputError
+from noisy_feedback.feedback.comparisons import build_lists, build_pairs, max_lists, sample_membership
+
+SCALE = np.arange(1, 6)
+
+
+def random_ratings(counts, rng):
+    return rng.permutation(np.repeat(np.arange(len(counts)), counts))
+
+
+def brute_force_max_lists(counts, size):
+    """Take the fullest ratings, list after list: the greedy rule that is known to make the most lists."""
+    counts, lists = sorted(counts, reverse=True), 0
+    while len(counts) >= size and counts[size - 1] > 0:
+        counts = sorted([count - 1 for count in counts[:size]] + counts[size:], reverse=True)
+        lists += 1
+    return lists
+
+
+counts_strategy = st.lists(st.integers(0, 40), min_size=2, max_size=7)
+
+
+@given(counts=counts_strategy, size=st.integers(2, 7))
+def test_the_largest_number_of_lists_is_that_of_the_greedy_rule(counts, size):
+    assert max_lists(np.array(counts), size) == brute_force_max_lists(counts, size)
+
+
+@given(counts=counts_strategy, k=st.integers(1, 6), seed=st.integers(0, 2**32))
+def test_lists_are_valid_and_as_many_as_there_can_be(counts, k, seed):
+    assume(k < len(counts))
+    most = brute_force_max_lists(counts, k + 1)
+    assume(most > 0)
+    rng = np.random.default_rng(seed)
+    ratings = random_ratings(counts, rng)
+    lists = build_lists(ratings, k, len(counts), rng)
+    assert lists.shape == (most, k + 1)
+    assert (np.diff(ratings[lists], axis=1) < 0).all()  # pairwise different, best first
+    assert len(np.unique(lists)) == lists.size  # each review at most once
+
+
+def test_the_published_data_shares_give_the_most_lists_at_k_3():
+    # 40 % of TripAdvisor's counts: the three rare ratings fill 2,159 places, so L = 2,159 / 2 lists.
+    counts = [568, 717, 874, 2416, 3621]
+    lists = build_lists(random_ratings(counts, np.random.default_rng(0)), 3, 5, np.random.default_rng(0))
+    assert len(lists) == 1079
+
+
+def test_every_way_to_share_ratings_among_lists_is_equally_likely():
+    used, length, size = np.array([2, 2, 1, 1]), 3, 2
+    rows = [row for row in product([0, 1], repeat=4) if sum(row) == size]
+    ways = [table for table in product(rows, repeat=length) if (np.sum(table, axis=0) == used).all()]
+    rng = np.random.default_rng(0)
+    drawn = Counter(sample_membership(used, length, size, rng).tobytes() for _ in range(2000))
+    assert len(drawn) == len(ways) == 15
+    assert stats.chisquare(list(drawn.values())).pvalue > 1e-3
+
+
+def sets_of_lists(rows, ratings, size):
+    """Every way to put all these rows into lists of `size` different ratings, as sets of sets of row numbers."""
+    if not rows:
+        return [frozenset()]
+    first, *others = rows
+    return [
+        more | {frozenset((first, *rest))}
+        for rest in combinations(others, size - 1)
+        if len({ratings[row] for row in (first, *rest)}) == size
+        for more in sets_of_lists([row for row in others if row not in rest], ratings, size)
+    ]
+
+
+def draw_sets(ratings, k, times):
+    """How often `build_lists` gives each set of lists."""
+    rng, classes = np.random.default_rng(0), max(ratings) + 1
+    return Counter(frozenset(map(frozenset, build_lists(ratings, k, classes, rng).tolist())) for _ in range(times))
+
+
+@pytest.mark.parametrize(
+    ("counts", "k", "ways"), [((2, 2, 2), 1, 8), ((2, 2, 1, 1), 1, 10), ((2, 2, 1, 1), 2, 4), ((3, 3), 1, 6)]
+)
+def test_where_all_reviews_are_used_every_set_of_lists_is_equally_likely(counts, k, ways):
+    ratings = np.repeat(np.arange(len(counts)), counts)
+    possible = sets_of_lists(range(len(ratings)), ratings, k + 1)
+    assert len(possible) == ways
+    drawn = draw_sets(ratings, k, 1500)
+    assert set(drawn) == set(possible)
+    assert stats.chisquare(list(drawn.values())).pvalue > 1e-3
+
+
+def documented_probabilities(ratings, k):
+    """P(set of lists), by enumeration: usable reviews, then the unused among them, then lists; each step uniform."""
+    counts = np.bincount(ratings)
+    length = brute_force_max_lists(counts, k + 1)
+    of_class = [np.flatnonzero(ratings == c).tolist() for c in range(len(counts))]
+    usable = [list(chain(*rows)) for rows in product(*(combinations(r, min(len(r), length)) for r in of_class))]
+    probabilities = Counter()
+    for rows in usable:
+        unused = list(combinations(rows, len(rows) - (k + 1) * length))
+        for spare in unused:
+            possible = sets_of_lists([row for row in rows if row not in spare], ratings, k + 1)
+            for lists in possible:
+                probabilities[lists] += 1 / (len(usable) * len(unused) * len(possible))
+    return probabilities
+
+
+@pytest.mark.parametrize(
+    ("counts", "k"),
+    [
+        ((3, 2, 2), 1),  # one review is spare: of any rating
+        ((3, 2, 2, 1), 2),  # and a rating has more reviews than there are lists
+        ((2, 2, 2, 2), 2),  # two are spare
+        ((4, 1, 1), 1),  # none is spare, but a rating has more reviews than there are lists
+    ],
+)
+def test_a_spare_review_is_any_of_the_usable_ones_and_the_others_form_lists_uniformly(counts, k):
+    ratings = np.repeat(np.arange(len(counts)), counts)
+    probabilities = documented_probabilities(ratings, k)
+    assert sum(probabilities.values()) == pytest.approx(1)
+    draws = 2000
+    drawn = draw_sets(ratings, k, draws)
+    assert set(drawn) <= set(probabilities)
+    observed = [drawn[lists] for lists in probabilities]
+    assert stats.chisquare(observed, draws * np.array(list(probabilities.values()))).pvalue > 1e-3
+
+
+def test_with_a_spare_review_not_every_set_of_lists_is_equally_likely():
+    probabilities = documented_probabilities(np.repeat(np.arange(3), (3, 2, 2)), 1)
+    assert len(set(np.round(list(probabilities.values()), 9))) > 1
+
+
+def test_every_pair_three_stars_apart_is_equally_likely():
+    stars = np.array([1, 1, 1, 4, 4, 2, 5, 5])  # 2 of 3 rows of one star meet 2 of four stars; row 5 meets 6 or 7
+    rng = np.random.default_rng(0)
+    drawn = Counter(frozenset(map(tuple, build_pairs(stars, SCALE, 3, rng).tolist())) for _ in range(3000))
+    assert len(drawn) == 6 * 2
+    assert stats.chisquare(list(drawn.values())).pvalue > 1e-3
+
+
+def test_lists_stand_in_random_order():
+    ratings = np.arange(6) % 2
+    rng = np.random.default_rng(0)
+    first = Counter(build_lists(ratings, 1, 2, rng)[0, 0] for _ in range(2000))
+    assert stats.chisquare(list(first.values())).pvalue > 1e-3
+    assert len(first) == 3
+
+
+def test_pairs_stand_in_random_order():
+    stars = np.array([4, 4, 5, 5, 1, 1, 2, 2])
+    rng = np.random.default_rng(0)
+    first = Counter(build_pairs(stars, SCALE, 3, rng)[0, 0] for _ in range(2000))
+    assert stats.chisquare(list(first.values())).pvalue > 1e-3
+    assert len(first) == 4
+
+
+def test_every_review_of_a_rating_is_equally_likely_to_be_used():
+    ratings = np.array([0] * 12 + [1] * 3)
+    rng = np.random.default_rng(0)
+    used = Counter(chain(*(build_lists(ratings, 1, 2, rng)[:, 1].tolist() for _ in range(3000))))
+    assert stats.chisquare([used[row] for row in range(12)]).pvalue > 1e-3
+
+
+def test_renaming_the_ratings_upside_down_keeps_the_number_of_lists():
+    ratings = random_ratings([5, 20, 3, 9, 40], np.random.default_rng(0))
+    up, down = (build_lists(r, 2, 5, np.random.default_rng(1)) for r in (ratings, 4 - ratings))
+    assert len(up) == len(down)
+
+
+def test_the_same_generator_state_gives_the_same_lists():
+    ratings = random_ratings([50] * 5, np.random.default_rng(0))
+    first, second = (build_lists(ratings, 3, 5, np.random.default_rng(7)) for _ in range(2))
+    assert (first == second).all()
+
+
+@pytest.mark.parametrize("k", [0, 5, 9])
+def test_k_outside_the_scale_is_refused_by_name(k):
+    with pytest.raises(InputError, match=f"^--k {k}: a list needs {k + 1} different .* are 5; k must be 1 to 4$"):
+        build_lists(np.arange(50) % 5, k, 5, np.random.default_rng(0))
+
+
+def test_too_few_different_ratings_for_one_list_are_refused():
+    with pytest.raises(InputError, match="no list of 4 different ratings can be made: only 3 occur"):
+        build_lists(np.arange(50) % 3, 3, 5, np.random.default_rng(0))
+
+
+@given(counts=st.lists(st.integers(0, 30), min_size=5, max_size=5), seed=st.integers(0, 2**32))
+def test_pairs_are_exactly_three_stars_apart_better_first_and_as_many_as_there_can_be(counts, seed):
+    most = min(counts[0], counts[3]) + min(counts[1], counts[4])
+    assume(most > 0)
+    rng = np.random.default_rng(seed)
+    stars = 1 + random_ratings(counts, rng)
+    pairs = build_pairs(stars, SCALE, 3, rng)
+    assert pairs.shape == (most, 2)
+    assert (stars[pairs[:, 0]] - stars[pairs[:, 1]] == 3).all()
+    assert len(np.unique(pairs)) == pairs.size
+
+
+@given(counts=st.lists(st.integers(0, 6), min_size=10, max_size=10))
+def test_on_a_longer_scale_pairs_are_a_largest_matching(counts):
+    # Stars 1, 4, 7, 10 form a chain (2, 5, 8 and 3, 6, 9 too): try every split of the middle ones.
+    def most_of_chain(chain):
+        if len(chain) < 2:
+            return 0
+        return max(
+            pairs + most_of_chain([chain[1] - pairs, *chain[2:]]) for pairs in range(min(chain[0], chain[1]) + 1)
+        )
+
+    most = sum(most_of_chain(counts[start::3]) for start in range(3))
+    assume(most > 0)
+    stars = 1 + random_ratings(counts, np.random.default_rng(0))
+    assert len(build_pairs(stars, np.arange(1, 11), 3, np.random.default_rng(0))) == most
+
+
+def test_no_pair_three_apart_is_refused():
+    with pytest.raises(InputError, match=r"^no pair of ratings exactly 3 stars apart .* 1, 2, 3 "):
+        build_pairs(np.array([1, 2, 3, 3]), SCALE, 3, np.random.default_rng(0))
+
+
+def test_a_scale_without_ratings_three_apart_is_refused_with_another_way_out():
+    with pytest.raises(InputError, match=r"^no two ratings on the scale 0, 1 are exactly 3 stars apart.*multiclass$"):
+        build_pairs(np.array([0, 1, 1]), np.array([0, 1]), 3, np.random.default_rng(0))

@@ -1,0 +1,263 @@
+"""The screen: what its lines say, and that its tables fit 80 columns."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from noisy_feedback.config import LOSSES, NOISES, Config
+from noisy_feedback.data.embeddings import Embeddings, EmbeddingsInfo
+from noisy_feedback.data.reviews import SAMPLE_FILE, Reviews, split_dataset
+from noisy_feedback.evaluation.metrics import METRICS
+from noisy_feedback.evaluation.statistics import summarise
+from noisy_feedback.feedback.simulate import Feedback
+from noisy_feedback.output import console, records
+from tests.unit.test_records import metrics_of, result_of
+
+RATIOS = (0.0, 0.2, 0.4, 0.6, 0.8)
+
+
+@pytest.fixture(autouse=True)
+def _quick_intervals(monkeypatch):
+    monkeypatch.setattr("noisy_feedback.evaluation.statistics.RESAMPLES", 99)
+
+
+def reviews_of(ratings, **more):
+    ratings = np.array(ratings)
+    texts = [f"review {row}" for row in range(len(ratings))]
+    return Reviews("hotels.csv", Path("data"), "ab", texts, ratings, np.array([1, 3, 5]), **more)
+
+
+def feedback_of(lists, k=2):
+    positions = np.zeros((lists, k + 1), dtype=np.int64)
+    return Feedback(positions, positions, changed=1234, total=5000)
+
+
+def results_of(seeds=(1, 2, 3), ratios=RATIOS, comparisons=lambda seed, ratio: 80, **more):
+    """Results over seeds and ratios, of one combination, whose scores fall with the ratio."""
+    runs = [Config("multiclass", k=2, seed=seed, ratio=ratio, **more) for seed in seeds for ratio in ratios]
+    return [result_of(run, 0.7 - 0.1 * run.ratio - 0.013 * run.seed, comparisons(run.seed, run.ratio)) for run in runs]
+
+
+def tables_of(results):
+    return console.summary_tables(summarise(pd.DataFrame(records.runs_rows(results))), results)
+
+
+def widest(text):
+    return max(text.splitlines(), key=len)
+
+
+# --- lines
+
+
+def test_of_a_folder_the_file_that_is_read_is_named():
+    assert console.file_choice(Path("data"), Path("data/hotels.csv")) == "data       data/hotels.csv"
+
+
+def test_the_sample_is_not_taken_for_real_reviews():
+    line = console.file_choice(Path("data"), Path("data") / SAMPLE_FILE)
+    assert line.startswith("data has no TripAdvisor file: running on the bundled sample of made-up reviews")
+
+
+def test_reviews_are_counted_by_rating_and_by_part():
+    found = reviews_of([0] * 1000 + [1] * 400 + [2] * 600)
+    assert console.reviews(found, split_dataset(2000)).splitlines() == [
+        "reviews    2,000 from hotels.csv (1: 1,000, 3: 400, 5: 600)",
+        "parts      800 training, 200 validation, 800 fine-tuning, 200 test",
+    ]
+
+
+def test_dropped_reviews_are_counted():
+    found = reviews_of([0, 1] * 10, dropped={"empty": 1, "duplicates": 2345})
+    assert "dropped    1 empty, 2,345 duplicates" in console.reviews(found, split_dataset(20)).splitlines()
+
+
+@pytest.mark.parametrize(("truncated", "lines"), [(0, 1), (1200, 2)])
+def test_reviews_that_were_cut_are_counted(truncated, lines):
+    info = EmbeddingsInfo("bert", "1", "cls", "library", "ab", "cpu")
+    text = console.embeddings(Embeddings(torch.zeros(2, 384), info, truncated, 256), "computed now")
+    assert text.startswith("embeddings 384 dimensions from bert, computed now")
+    assert len(text.splitlines()) == lines
+    assert ("1,200 reviews were cut at the encoder's limit of 256 tokens" in text) == (lines == 2)
+
+
+def test_noise_and_comparisons_are_counted():
+    config = Config("multiclass", k=2, ratio=0.25)
+    assert console.feedback(config, feedback_of(1000)).splitlines() == [
+        "noise      1,234 of 5,000 fine-tuning ratings changed (ratio 0.25)",
+        "feedback   1,000 lists of 3 different ratings, from 3,000 reviews",
+    ]
+
+
+def test_reversed_comparisons_are_said_to_be_that():
+    config = Config("binary", noise="reversed", ratio=0.25)
+    first, second = console.feedback(config, feedback_of(1000, k=1)).splitlines()
+    assert first == "noise      1,234 of 5,000 comparisons reversed (ratio 0.25, reversed)"
+    assert second == "feedback   1,000 pairs 3 stars apart, from 2,000 reviews"
+
+
+@pytest.mark.parametrize(("lists", "warned"), [(9, True), (10, False)])
+def test_too_few_comparisons_are_warned_of(lists, warned):
+    text = console.feedback(Config("multiclass", k=2), feedback_of(lists))
+    assert (f"warning    {lists} comparisons are too few to learn from" in text) == warned
+
+
+# --- one run
+
+
+def test_the_tables_of_a_run_hold_every_metric_of_every_stage_beside_the_most_frequent_rating():
+    text = console.run_tables(result_of(Config("multiclass")), [1, 2, 4])
+    lines = text.splitlines()
+    assert "best epoch 2 of 2 in training, 1 of 1 in fine-tuning" in lines
+    assert "most frequent       before   best epoch   last epoch" in text
+    for name in METRICS.values():
+        (line,) = (line for line in lines if line.startswith(f"{name:27}"))
+        expected = "-" if name == "quadratic weighted kappa" else "0.400"
+        assert line.removeprefix(name).split() == [expected, "0.600", "0.700", "0.500"]
+
+
+def test_confusion_matrices_have_the_stars_as_names():
+    text = console.run_tables(result_of(Config("multiclass")), [1, 2, 4])
+    assert text.count("confusion matrix, ") == 3
+    assert "confusion matrix, most frequent" not in text
+    assert "true \\ predicted  1  2  4\n               1  5  1  0\n" in text
+
+
+def test_a_run_that_was_not_fine_tuned_has_no_later_columns():
+    text = console.run_tables(result_of(Config("multiclass", epochs_f=0)), [1, 2, 4])
+    assert "best epoch 2 of 2 in training\n" in text
+    assert "last epoch" not in text
+
+
+@pytest.mark.parametrize(("accuracy", "warned"), [(0.3, True), (0.4, True), (0.41, False)])
+def test_a_model_no_better_than_the_most_frequent_rating_is_warned_of(accuracy, warned):
+    result = replace(result_of(Config("multiclass")), before=metrics_of(accuracy))
+    text = " ".join(console.run_tables(result, [1, 2, 4]).split())
+    assert ("no more accurate than always predicting the most frequent rating" in text) == warned
+
+
+def test_the_tables_of_a_run_fit_80_columns():
+    text = console.run_tables(replace(result_of(Config("multiclass")), before=metrics_of(0.1)), [1, 2, 4])
+    assert len(widest(text)) <= 80, widest(text)
+
+
+# --- a sweep
+
+
+def test_the_tables_of_a_sweep_say_how_many_runs_and_seeds_they_cover():
+    assert tables_of(results_of()).startswith("the tables cover all 15 runs in the folder: 3 seeds\n")
+
+
+def test_a_row_holds_the_ratio_the_comparisons_the_means_and_the_differences():
+    lines = tables_of(results_of(ratios=(0.0, 0.4))).splitlines()
+    start = lines.index("test macro F1: mean over seeds [95 % interval]; p: paired t-test")
+    most_frequent, title, header, noise0, noise4 = lines[start + 1 : start + 6]
+    assert most_frequent == "  most frequent rating 0.400"
+    assert title == "  study; before fine-tuning 0.674 [0.661, 0.687]"
+    assert header.split() == ["noise", "lists", "best", "last", "epoch", "vs", "before", "vs", "noise", "0"]
+    assert noise0.split()[:4] == ["0", "80", "0.774", "0.574"]
+    assert noise4.split()[:4] == ["0.4", "80", "0.734", "0.534"]
+    assert noise0.endswith(" -0.100")
+    assert noise4.split()[-1] == "-0.040"
+
+
+def test_a_difference_that_varies_has_its_p_value():
+    results = results_of(ratios=(0.0, 0.4))
+    changed = [replace(result, last=metrics_of(0.5 + 0.01 * number**2)) for number, result in enumerate(results)]
+    text = tables_of(changed)
+    assert text.count(" p=0.") > 4
+
+
+@pytest.mark.parametrize(
+    ("seeds", "note"),
+    [
+        (1, "note       one seed has no 95 % interval"),
+        (3, "note       95 % intervals of 3 seeds cover the mean in 75 % of cases"),
+        (5, None),
+    ],
+)
+def test_intervals_of_few_seeds_come_with_a_note_on_their_coverage(seeds, note):
+    lines = tables_of(results_of(seeds=range(seeds), ratios=(0.0,))).splitlines()
+    assert [line for line in lines if line.startswith("note")] == ([note] if note else [])
+
+
+def test_the_note_is_of_the_row_with_the_fewest_seeds():
+    """Of sweeps that were extended, one combination can have five seeds, another three."""
+    results = results_of(seeds=range(5)) + results_of(seeds=range(3), loss="hinge")
+    assert "note       95 % intervals of 3 seeds cover the mean in 75 % of cases" in tables_of(results)
+
+
+@pytest.mark.parametrize("sign", [1, -1], ids=["positive", "negative, as a kappa can be"])
+def test_the_tables_of_a_sweep_fit_80_columns_whatever_the_names(sign):
+    longest = {"loss": max(LOSSES, key=len), "noise": max(NOISES, key=len), "kl_weight": 0.001}
+    results = []
+    for more in (longest, {}):
+        for result in results_of(ratios=(0.0, 0.8), comparisons=lambda seed, ratio: 123456 - int(1e5 * ratio), **more):
+            stages = {name: metrics_of(sign * metrics.accuracy) for name, metrics in result.stages().items()}
+            results.append(replace(result, **stages))
+    text = tables_of(results)
+    assert "  symmetric-sigmoid, KL weight 0.001, redrawn-off-scale noise" in text
+    assert "--lists 43456 makes them equal" in " ".join(text.split())
+    assert len(widest(text)) <= 80, widest(text)
+
+
+def test_a_metric_that_is_not_defined_is_a_dash():
+    results = results_of(ratios=(0.0,))
+    undefined = replace(metrics_of(0.5), quadratic_weighted_kappa=math.nan)
+    text = tables_of([replace(result, before=undefined, best=undefined, last=undefined) for result in results])
+    assert "before fine-tuning - [-, -]" in text
+    assert "nan" not in text
+
+
+def test_without_fine_tuning_there_are_no_rows():
+    text = tables_of(results_of(ratios=(0.0,), epochs_f=0))
+    assert "  study; before fine-tuning 0.6" in text
+    assert "last epoch" not in text
+
+
+# --- unequal numbers of comparisons
+
+
+def warning_of(comparisons):
+    text = " ".join(tables_of(results_of(comparisons=comparisons)).split())
+    return text[text.index("warning ") :] if "warning " in text else None
+
+
+def test_numbers_of_comparisons_that_differ_little_need_no_line():
+    assert warning_of(lambda seed, ratio: 100 - 25 * ratio) is None
+
+
+def test_numbers_of_comparisons_that_differ_much_are_reported_with_the_option_that_makes_them_equal():
+    text = warning_of(lambda seed, ratio: int(1000 - 500 * ratio))
+    assert text.startswith("warning noise ratios differ in the number of comparisons, 600 to 1,000: ")
+    assert text.endswith("; --lists 600 makes them equal")
+
+
+def test_every_run_has_as_many_comparisons_as_lists_asks_for():
+    """A seed can have fewer than the mean over seeds."""
+    counts = {1: 500, 2: 600, 3: 700}
+    text = warning_of(lambda seed, ratio: counts[seed] if ratio == 0.8 else 1000)
+    assert "600 to 1,000" in text
+    assert text.endswith("; --lists 500 makes them equal")
+
+
+def test_bars_close_and_count_what_they_are_given(capsys):
+    chunks = [np.arange(3), np.arange(2)]
+    assert list(console.embedding_bar(chunks)) == chunks
+    with console.epoch_bar("training", 2) as progress:
+        assert progress() is None
+        progress()
+    error = capsys.readouterr().err
+    assert "embedding" in error
+    assert "training" in error
+
+
+def test_the_numbers_of_a_table_are_right_aligned():
+    columns = {"before": SimpleNamespace(**dict.fromkeys(METRICS, 12.5)), "last epoch": metrics_of(0.5)}
+    lengths = {len(line) for line in console.metrics_table(columns).splitlines()}
+    assert lengths == {27 + 2 * 13}

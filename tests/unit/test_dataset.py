@@ -1,0 +1,171 @@
+"""Which embeddings a command uses, on which device, and what is said of where they come from."""
+
+import shutil
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from noisy_feedback.config import Config
+from noisy_feedback.data.dataset import Provenance, ReviewsInfo, choose_device, load_embeddings, make_dataset, split_of
+from noisy_feedback.data.embeddings import Embeddings, EmbeddingsInfo, embed
+from noisy_feedback.data.encoder import find_encoder
+from noisy_feedback.data.reviews import read_reviews, split_dataset
+from noisy_feedback.errors import InputError
+from tests.conftest import write_separable
+
+
+@pytest.fixture
+def place(tmp_path, tiny_encoder):
+    """Reviews with an `embeddings.pt`, and the configuration of a run on them with the tiny encoder."""
+    file = write_separable(tmp_path / "data", [1, 2, 3, 4, 5] * 8)
+    return SimpleNamespace(
+        folder=file.parent,
+        reviews=read_reviews(file),
+        given=torch.load(file.parent / "embeddings.pt"),
+        config=Config("multiclass", path=file, model_name=str(tiny_encoder)),
+        given_only=Config("multiclass", path=file, model_name=str(tiny_encoder), pc=True),
+    )
+
+
+def load(place, config, sha256=None):
+    return load_embeddings(config, place.reviews, "cpu", iter, sha256)
+
+
+def store(place):
+    """Embed the reviews with the tiny encoder, as a first run does."""
+    encoder = find_encoder(place.config.model_name, "model")
+    return embed(place.reviews.texts, encoder, place.folder, "hotels", "cpu")
+
+
+# --- the four parts
+
+
+def test_the_parts_are_in_the_order_of_the_file():
+    splits = split_of(Config("multiclass"), 50)
+    for part, expected in zip(splits.by_name().values(), split_dataset(50).by_name().values(), strict=True):
+        assert (part == expected).all()
+
+
+def test_shuffled_parts_depend_on_the_seed_and_hold_every_row_once():
+    one, again, other = (split_of(Config("multiclass", shuffle=True, seed=seed), 50) for seed in (1, 1, 2))
+    assert (one.train == again.train).all()
+    assert set(one.train) != set(other.train)
+    for splits in (one, other):
+        parts = list(splits.by_name().values())
+        assert [len(part) for part in parts] == [20, 5, 20, 5]
+        assert sorted(np.concatenate(parts)) == list(range(50))
+
+
+# --- embeddings
+
+
+def test_without_stored_embeddings_they_are_computed_and_stored(place):
+    embeddings, how = load(place, place.config)
+    assert how == "computed now"
+    assert embeddings.info.pooling == "model"
+    again, how = load(place, place.config)
+    assert how == "stored beside the data"
+    assert torch.equal(again.vectors, embeddings.vectors)
+    assert again.info == embeddings.info
+
+
+def test_given_embeddings_are_used_when_asked_for(place):
+    embeddings, how = load(place, place.given_only)
+    assert how == f"read from {place.folder / 'embeddings.pt'}"
+    assert torch.equal(embeddings.vectors, place.given)
+    assert embeddings.info.model == "embeddings.pt"
+    assert embeddings.info.pooling is None
+
+
+def test_stored_embeddings_go_before_given_ones_and_that_is_said(place):
+    stored = store(place)
+    embeddings, how = load(place, place.given_only)
+    assert torch.equal(embeddings.vectors, stored.vectors)
+    assert how == "stored beside the data (not embeddings.pt: remove embeddings/ to use it)"
+
+
+@pytest.mark.parametrize("which", ["stored", "given"])
+@pytest.mark.parametrize("only", [True, False])
+def test_the_embeddings_of_an_earlier_result_are_found_by_their_content(place, which, only):
+    expected = store(place) if which == "stored" else load(place, place.given_only)[0]
+    store(place)
+    config = place.given_only if only else place.config
+    embeddings, how = load(place, config, expected.info.sha256)
+    assert how == "the recorded ones"
+    assert embeddings.info == expected.info
+    assert torch.equal(embeddings.vectors, expected.vectors)
+
+
+def test_where_the_recorded_embeddings_are_gone_the_next_best_are_used(place):
+    assert load(place, place.given_only, "0" * 64)[1] == f"read from {place.folder / 'embeddings.pt'}"
+
+
+def test_embeddings_that_may_not_be_computed_and_are_not_there_are_refused(place):
+    (place.folder / "embeddings.pt").unlink()
+    with pytest.raises(
+        InputError, match=r"--pc: no stored embeddings of hotels.csv by .* \(pooling model\) and no .*embeddings.pt"
+    ):
+        load(place, place.given_only)
+    assert not (place.folder / "embeddings").exists()
+
+
+@pytest.mark.parametrize("what", ["pooling", "texts", "encoder"])
+def test_embeddings_of_something_else_are_not_used(place, tiny_encoder, tmp_path, what):
+    store(place)
+    (place.folder / "embeddings.pt").unlink()
+    encoder = shutil.copytree(tiny_encoder, tmp_path / "encoder")
+    (encoder / "more.txt").write_text("another revision")
+    changes = {"pooling": {"pooling": "cls"}, "texts": {}, "encoder": {"model_name": str(encoder)}}
+    if what == "texts":
+        place.reviews.texts[0] += "."
+    config = Config("multiclass", path=place.config.path, pc=True, **{"model_name": str(tiny_encoder), **changes[what]})
+    with pytest.raises(InputError, match="no stored embeddings"):
+        load(place, config)
+
+
+def test_an_encoder_is_the_same_wherever_its_folder_is(place, tiny_encoder, tmp_path):
+    stored = store(place)
+    elsewhere = shutil.copytree(tiny_encoder, tmp_path / "elsewhere")
+    embeddings, how = load(place, Config("multiclass", path=place.config.path, model_name=str(elsewhere)))
+    assert how == "stored beside the data"
+    assert embeddings.info == stored.info
+
+
+# --- devices
+
+
+def test_the_cpu_is_the_default(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device(Config("multiclass")) == "cpu"
+    assert capsys.readouterr().out == ""
+
+
+def test_without_a_gpu_the_cpu_is_used_and_that_is_said(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device(Config("multiclass", use_cuda=True)) == "cpu"
+    assert capsys.readouterr().out == "no GPU found: running on the CPU\n"
+
+
+def test_a_gpu_that_cannot_compute_is_refused(monkeypatch):
+    def no_kernel(*_, **__):
+        raise RuntimeError("CUDA error: no kernel image is available\nmore")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "an old card")
+    monkeypatch.setattr(torch, "zeros", no_kernel)
+    with pytest.raises(InputError, match=r"--use-cuda: an old card cannot compute with torch .*no kernel image"):
+        choose_device(Config("multiclass", use_cuda=True))
+
+
+# --- provenance
+
+
+def test_a_dataset_says_what_it_was_made_from(place):
+    info = EmbeddingsInfo("bert", "1", "cls", "library", "ab", "cpu")
+    dataset = make_dataset(place.reviews, Embeddings(place.given, info, 0, None), "cpu")
+    reviews = ReviewsInfo("hotels.csv", 40, [1, 2, 3, 4, 5], place.reviews.sha256)
+    assert dataset.provenance == Provenance(reviews, info, "cpu")
+    assert dataset.embeddings.device.type == "cpu"
+    assert (dataset.ratings == place.reviews.ratings).all()

@@ -1,0 +1,47 @@
+"""What users can cause ends in one line on stderr and a status; what they cannot cause is not hidden."""
+
+import errno
+
+import pytest
+
+from noisy_feedback.errors import InputError, print_error, run_with_error_messages
+
+
+def failing(error):
+    def work():
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize(("result", "status"), [(None, 0), (True, 0), (False, 1)])
+def test_the_status_says_how_the_work_ended(capsys, result, status):
+    assert run_with_error_messages("main.py", lambda: result) == status
+    assert capsys.readouterr() == ("", "")
+
+
+ERRORS = {
+    "what was given": (InputError("--k 9: too large"), 2, "main.py: error: --k 9: too large\n"),
+    "a file": (OSError(errno.ENOSPC, "No space left", "a.csv"), 2, "main.py: error: a.csv: No space left\n"),
+    "a file without a name": (OSError(errno.ENOSPC, "No space left"), 2, "main.py: error: a file: No space left\n"),
+    "an error without a number": (OSError("too long"), 2, "main.py: error: a file: too long\n"),
+    "Ctrl-C": (KeyboardInterrupt(), 130, "main.py: interrupted; files already written are complete\n"),
+}
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_an_error_is_one_line_with_a_status(capsys, kind):
+    error, status, line = ERRORS[kind]
+    assert run_with_error_messages("main.py", failing(error)) == status
+    assert capsys.readouterr() == ("", line)
+
+
+def test_a_message_of_several_lines_becomes_one(capsys):
+    assert print_error("main.py", "first\n  second\tthird\r\n") == 2
+    assert capsys.readouterr().err == "main.py: error: first second third\n"
+
+
+@pytest.mark.parametrize("error", [ValueError("a mistake of ours"), ZeroDivisionError()])
+def test_an_error_that_no_user_caused_keeps_its_traceback(error):
+    with pytest.raises(type(error)):
+        run_with_error_messages("main.py", failing(error))

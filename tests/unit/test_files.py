@@ -1,0 +1,141 @@
+"""Files are complete or absent, whatever ends their writing."""
+
+import errno
+import hashlib
+import os
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+
+from noisy_feedback.errors import InputError
+from noisy_feedback.files import METADATA, atomic_write, check_writable, sha256_of, write_tensors
+
+
+def names_in(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+# --- atomic_write
+
+
+def test_a_written_file_gets_its_name_and_the_temporary_one_goes(tmp_path):
+    with atomic_write(tmp_path / "run.json") as temporary:
+        temporary.write_text("new")
+        assert not (tmp_path / "run.json").exists()
+    assert (tmp_path / "run.json").read_text() == "new"
+    assert names_in(tmp_path) == ["run.json"]
+
+
+def test_folders_on_the_way_are_made(tmp_path):
+    with atomic_write(tmp_path / "a" / "b" / "run.json") as temporary:
+        temporary.write_text("new")
+    assert (tmp_path / "a" / "b" / "run.json").read_text() == "new"
+
+
+def test_the_temporary_file_has_the_suffix_by_which_writers_choose_the_format(tmp_path):
+    with atomic_write(tmp_path / "curves.png") as temporary:
+        assert temporary.suffix == ".png"
+        assert temporary.name.startswith(".")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, OSError])
+def test_an_error_in_the_middle_leaves_the_old_file_and_nothing_else(tmp_path, error):
+    (tmp_path / "run.json").write_text("old")
+    with pytest.raises(error), atomic_write(tmp_path / "run.json") as temporary:
+        temporary.write_text("half of the ne")
+        raise error
+    assert (tmp_path / "run.json").read_text() == "old"
+    assert names_in(tmp_path) == ["run.json"]
+
+
+def test_an_error_of_the_disk_names_the_file(tmp_path):
+    with pytest.raises(OSError, match="No space left") as raised, atomic_write(tmp_path / "run.json"):
+        raise OSError(errno.ENOSPC, "No space left")
+    assert raised.value.filename == str(tmp_path / "run.json")
+
+
+def test_the_content_is_on_the_disk_before_the_name_points_to_it(tmp_path, monkeypatch):
+    order = []
+    sync, replace = os.fsync, Path.replace
+    monkeypatch.setattr(os, "fsync", lambda file: (order.append("sync"), sync(file)))
+    monkeypatch.setattr(Path, "replace", lambda self, target: (order.append("rename"), replace(self, target)))
+    with atomic_write(tmp_path / "run.json") as temporary:
+        temporary.write_text("new")
+    assert order == ["sync", "rename"]
+
+
+def test_whoever_may_read_other_files_may_read_this_one(tmp_path):
+    (tmp_path / "plain").touch()
+    with atomic_write(tmp_path / "model.safetensors") as temporary:
+        temporary.unlink()
+        temporary.touch(mode=0o600)  # as safetensors does
+    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "model.safetensors")}
+    assert len(modes) == 1
+
+
+# --- write_tensors
+
+
+def test_tensors_are_written_with_one_text_about_them(tmp_path):
+    file = tmp_path / "model.safetensors"
+    write_tensors(file, {"a": torch.arange(6.0).view(2, 3), "b": torch.zeros(1)}, "about")
+    with safe_open(file, framework="pt") as stored:
+        assert stored.metadata() == {METADATA: "about"}
+        assert sorted(stored.keys()) == ["a", "b"]
+        assert stored.get_tensor("a").tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_the_same_tensors_give_the_same_bytes(tmp_path):
+    for name in ("one", "other"):
+        write_tensors(tmp_path / name, {"b": torch.zeros(1), "a": torch.ones(2)}, "about")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+
+
+def test_tensors_on_a_full_disk_are_one_error_with_the_files_name(tmp_path, monkeypatch):
+    def full_disk(tensors, file, metadata):
+        from safetensors import SafetensorError
+
+        raise SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full_disk)
+    with pytest.raises(InputError, match=r"model.safetensors: cannot be written \(I/O error: No space left"):
+        write_tensors(tmp_path / "model.safetensors", {"a": torch.zeros(1)}, "")
+    assert names_in(tmp_path) == []
+
+
+# --- check_writable
+
+
+def test_a_folder_that_can_be_made_is_writable_and_is_not_made(tmp_path):
+    check_writable(tmp_path / "a" / "b")
+    check_writable(tmp_path)
+    assert names_in(tmp_path) == []
+
+
+def test_a_folder_below_a_file_is_not_writable(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"--output .*file/results: .*file is not a folder; choose another one"):
+        check_writable(tmp_path / "file" / "results")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a file system that nobody can write, root included")
+def test_a_folder_that_nobody_can_write_is_refused():
+    with pytest.raises(InputError, match=r"--output /proc/nope: /proc cannot be written \(.*\); choose another one"):
+        check_writable(Path("/proc/nope"))
+
+
+# --- sha256_of
+
+
+def test_a_digest_is_that_of_the_content(tmp_path):
+    (tmp_path / "file").write_bytes(b"content")
+    assert sha256_of(tmp_path / "file") == hashlib.sha256(b"content").hexdigest()
+
+
+def test_a_digest_of_what_cannot_be_read_is_refused_by_name(tmp_path):
+    with pytest.raises(InputError, match=r"nothing-here: No such file or directory"):
+        sha256_of(tmp_path / "nothing-here")

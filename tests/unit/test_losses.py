@@ -1,0 +1,286 @@
+import math
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+
+from noisy_feedback.config import LOSSES
+from noisy_feedback.errors import InputError
+from noisy_feedback.learning import losses
+from noisy_feedback.learning.training import single_threaded
+
+
+@pytest.fixture(autouse=True)
+def on_one_thread():
+    with single_threaded():
+        yield
+
+
+def random_lists(k, seed=0, lists=4, classes=5):
+    """Logits and ratings of lists that stand best first, double precision."""
+    rng = np.random.default_rng(seed)
+    logits = torch.from_numpy(rng.normal(scale=3, size=(lists, k + 1, classes)))
+    ratings = np.stack([np.sort(rng.choice(classes, k + 1, replace=False))[::-1] for _ in range(lists)])
+    return logits, torch.from_numpy(ratings.copy())
+
+
+def softplus(x, beta):
+    return math.log1p(math.exp(beta * x)) / beta
+
+
+def sigmoid(z):
+    return 1 / (1 + math.exp(-z))
+
+
+# --- the study's loss
+
+
+def test_the_study_loss_of_a_pair_is_the_hand_computed_one():
+    logits = torch.zeros(1, 2, 5)
+    logits[0, 0, 4], logits[0, 1, 4] = 2.0, -1.0  # the logit of the best review's rating, for both reviews
+    logits[0, 1, 1] = 7.0  # the logit of the worse review's own rating plays no part
+    margin = softplus(2.0, 0.1) - softplus(-1.0, 0.1)
+    expected = math.log1p(math.exp(-margin))
+    assert losses.study(logits, torch.tensor([[4, 1]])).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_study_loss_sums_over_neighbours_in_the_list():
+    logits, ratings = random_lists(k=3)
+    rewards = [softplus(logits[0, i, ratings[0, 0]].item(), 0.1) for i in range(4)]
+    expected = sum(math.log1p(math.exp(-(rewards[i] - rewards[i + 1]))) for i in range(3))
+    assert losses.study(logits, ratings)[0].item() == pytest.approx(expected)
+
+
+def test_the_study_loss_of_equal_rewards_is_k_log_2():
+    assert losses.study(torch.zeros(1, 4, 5), torch.tensor([[4, 2, 1, 0]])).item() == pytest.approx(3 * math.log(2))
+
+
+# --- the others, which depend on the expected rating
+
+
+def list_with_rewards(*rewards):
+    """Logits of one list whose expected ratings are the given ones, between 0 and 1; two ratings."""
+    r = torch.tensor(rewards, dtype=torch.double)
+    return torch.stack([torch.zeros_like(r), torch.logit(r)], dim=-1)[None]
+
+
+RATINGS = torch.tensor([[2, 1, 0]])
+Z = (0.9 - 0.3, 0.3 - 0.6)  # margins between neighbours of rewards 0.9, 0.3, 0.6
+HAND_COMPUTED = {
+    "bradley_terry": -sum(math.log(sigmoid(z)) for z in Z),
+    "plackett_luce": sum(math.log(sum(math.exp(r) for r in rest)) - rest[0] for rest in ((0.9, 0.3, 0.6), (0.3, 0.6))),
+    "hinge": sum(max(0.0, 1 - z) for z in Z),
+    "label_smoothing": -sum(0.8 * math.log(sigmoid(z)) + 0.2 * math.log(sigmoid(-z)) for z in Z),
+    "robust": -sum((0.8 * math.log(sigmoid(z)) - 0.2 * math.log(sigmoid(-z))) / 0.6 for z in Z),
+    "symmetric_sigmoid": sum(sigmoid(-z) for z in Z),
+    "dr_dpo": -sum(math.log(sigmoid(z)) for z in Z),  # of a batch of one
+}
+GIVEN = {"label_smoothing": {"smoothing": 0.2}, "robust": {"flip_rate": 0.2}}
+FUNCTIONS = {name.replace("-", "_") for name in LOSSES}
+
+
+def named(name):
+    return partial(getattr(losses, name), **GIVEN.get(name, {}))
+
+
+def test_every_name_that_the_option_takes_is_a_loss():
+    assert {"study", *HAND_COMPUTED} == FUNCTIONS
+
+
+@pytest.mark.parametrize(("name", "expected"), HAND_COMPUTED.items())
+def test_a_loss_is_the_hand_computed_one(name, expected):
+    assert named(name)(list_with_rewards(0.9, 0.3, 0.6), RATINGS).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("name", "expected"), HAND_COMPUTED.items())
+def test_with_a_scalar_head_the_output_is_the_reward(name, expected):
+    outputs = torch.tensor([[[0.9], [0.3], [0.6]]], dtype=torch.double)
+    assert named(name)(outputs, RATINGS).item() == pytest.approx(expected)
+
+
+def test_the_reward_is_the_expected_rating():
+    logits, _ = random_lists(k=2)
+    expected = (torch.softmax(logits, -1).numpy() * np.arange(5)).sum(-1)
+    assert losses.reward(logits).numpy() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", *sorted(FUNCTIONS)])
+@pytest.mark.parametrize("k", [1, 3])
+def test_gradients_agree_with_finite_differences(name, k):
+    logits, ratings = random_lists(k, lists=2)
+    assert torch.autograd.gradcheck(lambda x: named(name)(x, ratings), logits.requires_grad_())
+
+
+@pytest.mark.parametrize("name", ["cross_entropy", *sorted(FUNCTIONS - {"dr_dpo"})])
+@pytest.mark.parametrize("k", [1, 2])
+def test_a_list_has_the_same_loss_whatever_else_is_in_the_batch(name, k):
+    logits, ratings = random_lists(k)
+    alone = [named(name)(logits[row, None], ratings[row, None]) for row in range(4)]
+    assert torch.allclose(named(name)(logits, ratings), torch.cat(alone), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+def test_a_loss_of_extreme_logits_is_finite(name):
+    logits, ratings = random_lists(k=2)
+    assert named(name)(1e4 * logits.float(), ratings).isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["bradley_terry", "plackett_luce", "hinge", "symmetric_sigmoid", "dr_dpo"])
+def test_the_right_order_has_a_lower_loss_than_the_reversed_one(name):
+    logits = list_with_rewards(0.9, 0.5, 0.2)
+    assert named(name)(logits, RATINGS) < named(name)(logits.flip(1), RATINGS)
+
+
+def test_plackett_luce_of_pairs_is_bradley_terry():
+    logits, ratings = random_lists(k=1)
+    assert torch.allclose(losses.plackett_luce(logits, ratings), losses.bradley_terry(logits, ratings))
+
+
+def test_the_symmetric_sigmoid_of_a_pair_and_of_its_reverse_sum_to_one():
+    logits, ratings = random_lists(k=1)
+    both = losses.symmetric_sigmoid(logits, ratings) + losses.symmetric_sigmoid(logits.flip(1), ratings)
+    assert torch.allclose(both, torch.ones_like(both))
+
+
+def test_label_smoothing_at_one_half_does_not_depend_on_the_order():
+    logits, ratings = random_lists(k=2)
+    both = (losses.label_smoothing(lists, ratings, smoothing=0.5) for lists in (logits, logits.flip(1)))
+    assert torch.allclose(*both)
+
+
+def test_the_robust_loss_is_bradley_terry_in_expectation_over_flips():
+    logits, ratings = random_lists(k=1)
+    kept, flipped = (losses.robust(lists, ratings, flip_rate=0.2) for lists in (logits, logits.flip(1)))
+    assert torch.allclose(0.8 * kept + 0.2 * flipped, losses.bradley_terry(logits, ratings))
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_without_flips_label_smoothing_and_robust_are_bradley_terry(name):
+    logits, ratings = random_lists(k=3)
+    without = getattr(losses, name)(logits, ratings, **dict.fromkeys(GIVEN[name], 0.0))
+    assert torch.allclose(without, losses.bradley_terry(logits, ratings))
+
+
+def test_dr_dpo_is_the_same_for_every_list_of_a_batch():
+    logits, ratings = random_lists(k=2)
+    each = losses.bradley_terry(logits, ratings).numpy()
+    assert losses.dr_dpo(logits, ratings).numpy() == pytest.approx(np.full(4, -np.log(np.exp(-each).mean())))
+
+
+def test_dr_dpo_tends_to_the_mean_of_bradley_terry_for_a_high_temperature(monkeypatch):
+    monkeypatch.setattr(losses, "DR_DPO_TEMPERATURE", 1e4)
+    logits, ratings = random_lists(k=1)
+    mean = losses.bradley_terry(logits, ratings).mean().expand(4)
+    assert torch.allclose(losses.dr_dpo(logits, ratings), mean, rtol=1e-3)
+
+
+def test_dr_dpo_lies_between_the_best_list_and_the_mean_of_the_batch():
+    logits, ratings = random_lists(k=1, lists=50)
+    each, batch = losses.bradley_terry(logits, ratings), losses.dr_dpo(logits, ratings)
+    assert (each.min() < batch).all()
+    assert (batch < each.mean()).all()
+
+
+# --- the objectives of training
+
+
+def autograd(loss, logits, ratings):
+    leaf = logits.clone().requires_grad_()
+    return torch.autograd.grad(loss(leaf, ratings).mean(), leaf)[0]
+
+
+def test_cross_entropy_is_pytorchs_summed_over_the_reviews_of_a_list():
+    logits, ratings = random_lists(k=1)
+    each = torch.nn.functional.cross_entropy(logits.flatten(0, 1), ratings.flatten(), reduction="none")
+    assert torch.allclose(losses.cross_entropy(logits, ratings), each.view(4, 2).sum(-1))
+
+
+def test_the_squared_error_is_summed_over_the_reviews_of_a_list():
+    output, ratings = torch.tensor([[[1.0], [2.0]]]), torch.tensor([[3, 0]])
+    assert losses.squared_error(output, ratings).tolist() == [8.0]
+    assert losses.squared_error_grad(output, ratings).flatten().tolist() == [-4.0, 4.0]
+
+
+@pytest.mark.parametrize(("head", "outputs"), [("categorical", 5), ("scalar", 1)])
+@pytest.mark.parametrize("k", [0, 2])
+def test_the_gradient_of_training_is_that_of_the_mean_over_the_batch(head, outputs, k):
+    objective = losses.TRAINING_OBJECTIVES[head]
+    logits, ratings = random_lists(k)
+    logits = logits[..., :outputs]
+    given = logits.clone()
+    assert torch.allclose(objective.gradient(given, ratings, None), autograd(objective.value, logits, ratings))
+    assert torch.equal(given, logits)
+
+
+# --- the objective of fine-tuning
+
+
+def test_the_kl_divergence_is_pytorchs_and_zero_from_itself():
+    logits, other = random_lists(k=2)[0], random_lists(k=2, seed=1)[0]
+    before, now = torch.log_softmax(other, -1), torch.log_softmax(logits, -1)
+    known = torch.nn.functional.kl_div(now, before, log_target=True, reduction="none").sum((-1, -2))
+    assert torch.allclose(losses.kl_to_reference(logits, before), known)
+    assert torch.allclose(losses.kl_to_reference(logits, now), torch.zeros(4, dtype=torch.double), atol=1e-12)
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+def test_the_penalty_is_its_weight_times_the_divergence(weight):
+    logits, ratings = random_lists(k=2)
+    reference = torch.log_softmax(random_lists(k=2, seed=1)[0], -1)
+    expected = losses.hinge(logits, ratings) + weight * losses.kl_to_reference(logits, reference)
+    objective = losses.preference_objective("hinge", losses.hinge, weight)
+    assert torch.allclose(objective.value(logits, ratings, reference), expected)
+
+
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+@pytest.mark.parametrize("weight", [None, 0.7])
+def test_the_gradient_of_fine_tuning_is_that_of_the_sum_over_the_batch(name, weight):
+    logits, ratings = random_lists(k=2)
+    reference = None if weight is None else torch.log_softmax(random_lists(k=2, seed=1)[0], -1)
+    objective = losses.preference_objective(name, named(name), weight or 0.0)
+    leaf = logits.clone().requires_grad_()
+    penalty = 0.0 if reference is None else weight * losses.kl_to_reference(leaf, reference)
+    (named(name)(leaf, ratings) + penalty).sum().backward()
+    with torch.no_grad():  # as in `fit`
+        assert torch.allclose(objective.gradient(logits, ratings, reference), leaf.grad, atol=1e-12)
+    assert logits.grad_fn is None
+    assert not logits.requires_grad
+
+
+# --- losses of one's own
+
+
+def sum_of(logits):
+    return logits.sum((-1, -2))
+
+
+WRONG_LOSSES = {
+    "raises": (lambda logits, ratings: 1 / 0, "fails on .*ZeroDivisionError"),
+    "raises over two lines": (lambda logits, ratings: logits @ logits @ ratings, "fails on .*RuntimeError"),
+    "takes one argument": (lambda logits: sum_of(logits), "fails on .*takes 1 positional argument"),
+    "takes three arguments": (lambda logits, ratings, margin: sum_of(logits), "fails on .*missing 1 required"),
+    "returns a mean": (lambda logits, ratings: logits.mean(), r"one number per list.* not shape \(\)$"),
+    "returns a value per review": (lambda logits, ratings: logits.sum(-1), r"one number per list.* not shape \(3, 2\)"),
+    "returns a number": (lambda logits, ratings: 0.5, "one number per list.* not float$"),
+    "returns an array": (lambda logits, ratings: np.zeros(3), "one number per list.* not ndarray$"),
+    "returns nothing": (lambda logits, ratings: None, "one number per list.* not NoneType$"),
+    "depends on ratings alone": (lambda logits, ratings: ratings.sum(-1).float(), "without a gradient; .* with torch$"),
+    "detaches": (lambda logits, ratings: sum_of(logits.detach()), "without a gradient"),
+    "leaves torch": (lambda logits, ratings: torch.from_numpy(logits.numpy()), "fails on .*RuntimeError"),
+}
+
+
+@pytest.mark.parametrize(("wrong", "expected"), WRONG_LOSSES.values(), ids=WRONG_LOSSES)
+def test_a_wrong_loss_is_one_line_that_names_the_function(wrong, expected):
+    with pytest.raises(InputError, match=expected) as error:
+        losses.preference_objective("my-loss", wrong, 0.0)
+    where = "--loss my-loss: the function my_loss in noisy_feedback/learning/losses.py "
+    assert str(error.value).startswith(where)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+def test_every_loss_of_ours_passes_the_check(name):
+    with torch.no_grad():
+        losses.check_loss(name, named(name))

@@ -1,0 +1,201 @@
+"""A saved rating model rates as the run that saved it did, with its own encoder and no other."""
+
+import json
+import random
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from noisy_feedback import RatingModel, rating_model
+from noisy_feedback.config import DEFAULT_ENCODER
+from noisy_feedback.data.embeddings import EmbeddingsInfo, find_embeddings
+from noisy_feedback.data.encoder import find_encoder
+from noisy_feedback.data.reviews import read_reviews, split_dataset
+from noisy_feedback.errors import InputError
+from noisy_feedback.learning.model import init_model
+from tests.conftest import only_folder, options, run_script
+
+TEXT = "abc def"
+
+
+@pytest.fixture(scope="module")
+def reviews_file(tmp_path_factory):
+    """200 reviews of letters, more of them early in the alphabet where the rating is low, rated 1, 2, 4 or 5."""
+    rng = random.Random(0)
+    ratings = [rng.choice((1, 2, 4, 5)) for _ in range(200)]
+    texts = [" ".join(rng.choices("abcdefghijkl"[rating : rating + 7], k=12)) for rating in ratings]
+    file = tmp_path_factory.mktemp("texts") / "letters.csv"
+    pd.DataFrame({"Review": texts, "Rating": ratings}).to_csv(file, index=False)
+    return file
+
+
+@pytest.fixture(scope="module", params=["categorical", "scalar"])
+def embedded_run(request, reviews_file, tiny_encoder, tmp_path_factory):
+    """The folder of a run that embedded its reviews, or found them embedded."""
+    output = tmp_path_factory.mktemp("results")
+    arguments = ["--path", reviews_file, "--output", output, "--epochs-t", 20, "--epochs-f", 6, "--k", 2]
+    run_script("multiclass/main.py", [*arguments, "--model_name", tiny_encoder, "--head", request.param])
+    return only_folder(output)
+
+
+@pytest.fixture(scope="module")
+def vectors(reviews_file, tiny_encoder, embedded_run):
+    texts = read_reviews(reviews_file).texts
+    return find_embeddings(texts, find_encoder(str(tiny_encoder), "model"), reviews_file.parent).vectors
+
+
+@pytest.fixture
+def model(embedded_run, tiny_encoder):
+    """The model of the best epoch, with the folder of its encoder."""
+    return RatingModel.load(embedded_run / "model_best.safetensors", encoder=tiny_encoder)
+
+
+def as_plain_torch(file):
+    """A saved model without anything of this project."""
+    tensors = load_file(file)
+    sizes = [tensors[f"{layer}.weight"].shape for layer in (0, 2, 4)]
+    first, second, third = (torch.nn.Linear(n_in, n_out) for n_out, n_in in sizes)
+    module = torch.nn.Sequential(first, torch.nn.ReLU(), second, torch.nn.ReLU(), third)
+    module.load_state_dict(tensors)
+    return module
+
+
+# --- rating
+
+
+@pytest.mark.parametrize("stage", ["before", "best", "last"])
+def test_every_saved_model_rates_as_the_run_did(embedded_run, reviews_file, vectors, stage):
+    reviews = read_reviews(reviews_file)
+    rows = split_dataset(len(reviews.texts)).test
+    rated = RatingModel.load(embedded_run / f"model_{stage}.safetensors").rate_embeddings(vectors[rows])
+    error = np.abs(rated - reviews.scale[reviews.ratings[rows]]).mean()
+    found = json.loads((embedded_run / "run.json").read_text())
+    assert error == pytest.approx(found[stage]["mean_absolute_error"], abs=1e-6)
+
+
+def test_texts_are_rated_as_their_embeddings_are(reviews_file, model, vectors):
+    texts = read_reviews(reviews_file).texts[:20]
+    assert np.allclose(model.rate(texts), model.rate_embeddings(vectors[:20]), atol=1e-3)
+
+
+def test_the_model_is_a_plain_torch_sequential(embedded_run, model, vectors):
+    with torch.no_grad():
+        output = as_plain_torch(embedded_run / "model_best.safetensors")(vectors).double()
+    if output.shape[1] == 1:
+        expected = np.interp(output[:, 0].numpy(), range(4), [1, 2, 4, 5])
+        inside = (output[:, 0] > 0) & (output[:, 0] < 3)
+        assert inside.sum() > 20
+    else:
+        expected = output.softmax(-1).numpy() @ [1, 2, 4, 5]
+        inside = slice(None)
+    assert np.allclose(model.rate_embeddings(vectors)[inside], expected[inside], atol=1e-5)
+
+
+def small_model(pooling="cls", **info):
+    """A model with random weights, of 4 dimensions and 3 ratings."""
+    made_from = EmbeddingsInfo("bert", "0123", pooling, "library", "ab", "cpu")
+    mlp, encoder = init_model((4, 5, 3), np.random.default_rng(0)), replace(made_from, **info)
+    return RatingModel(mlp, [1, 2, 4], encoder, encoder.model)
+
+
+def test_vectors_may_need_a_gradient_or_be_of_another_precision():
+    model, given = small_model(), torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
+    expected = model.rate_embeddings(given)
+    assert expected.shape == (6,)
+    assert (model.rate_embeddings(given.clone().requires_grad_()) == expected).all()
+    assert np.allclose(model.rate_embeddings(given.double()), expected)
+    assert np.allclose(model.rate_embeddings(given.half()), expected, atol=0.01)
+
+
+def test_what_is_no_list_of_texts_is_refused():
+    with pytest.raises(InputError, match="put a single one in brackets"):
+        small_model().rate("A lovely stay.")
+    with pytest.raises(InputError, match="remove or convert items that are not strings"):
+        small_model().rate(["A lovely stay.", None])
+
+
+def test_no_texts_have_no_ratings_and_need_no_encoder():
+    assert small_model().rate([]).shape == (0,)
+
+
+# --- the encoder
+
+
+def test_the_encoder_is_loaded_once(model, monkeypatch):
+    loaded = []
+    load = rating_model.load_encoder
+    monkeypatch.setattr(rating_model, "load_encoder", lambda *given: (loaded.append(given), load(*given))[1])
+    first = model.rate([TEXT])
+    assert (model.rate([TEXT]) == first).all()
+    assert len(loaded) == 1
+
+
+def test_a_hub_encoder_of_another_revision_is_refused():
+    model = small_model(model=DEFAULT_ENCODER, revision="0" * 40, pooling="model")
+    with pytest.raises(InputError, match=f"encoder {DEFAULT_ENCODER}: revision 0{{40}} is not on this machine"):
+        model.rate([TEXT])
+
+
+def test_an_encoder_in_a_folder_whose_files_have_changed_is_refused(model):
+    model.info = replace(model.info, revision="0" * 64)
+    with pytest.raises(InputError, match=r"files have the SHA-256 0{64}; name that folder, with unchanged files"):
+        model.rate([TEXT])
+
+
+def test_an_encoder_that_was_a_folder_has_to_be_named(embedded_run):
+    model = RatingModel.load(str(embedded_run / "model_best.safetensors"))
+    with pytest.raises(InputError, match=r"it was given as a folder .* name that folder, with unchanged files"):
+        model.rate([TEXT])
+
+
+def test_without_a_known_encoder_the_way_to_rate_is_named(separable_reviews, tmp_path):
+    run_script("multiclass/main.py", options(separable_reviews, tmp_path))
+    model = RatingModel.load(only_folder(tmp_path) / "model_best.safetensors")
+    with pytest.raises(InputError, match=r"embeddings.pt, which does not say which .* call rate_embeddings"):
+        model.rate([TEXT])
+    assert model.rate_embeddings(torch.load(separable_reviews.parent / "embeddings.pt")).shape == (400,)
+
+
+# --- loading
+
+NO_MODEL = r"not a model of this project; give a run's model_best\.safetensors"
+
+
+@pytest.mark.parametrize("name", ["run.json", "no-such-file", "."])
+def test_what_is_no_model_is_refused_with_the_way_out(embedded_run, name):
+    with pytest.raises(InputError, match=NO_MODEL):
+        RatingModel.load(embedded_run / name)
+
+
+METADATA_OF_OTHERS = {
+    "none": None,
+    "of another program": {"format": "pt"},
+    "no JSON": {"noisy_feedback": "{"},
+    "a list": {"noisy_feedback": "[]"},
+    "without an encoder": {"noisy_feedback": '{"scale": [1, 2, 4, 5]}'},
+    "nested without end": {"noisy_feedback": "[" * 100_000},
+}
+
+
+@pytest.mark.parametrize("kind", METADATA_OF_OTHERS)
+def test_a_file_with_other_metadata_is_refused(embedded_run, tmp_path, kind):
+    tensors = load_file(embedded_run / "model_best.safetensors")
+    save_file(tensors, tmp_path / "model.safetensors", metadata=METADATA_OF_OTHERS[kind])
+    with pytest.raises(InputError, match=NO_MODEL):
+        RatingModel.load(tmp_path / "model.safetensors")
+
+
+def test_weights_that_do_not_fit_together_are_refused(embedded_run, tmp_path):
+    from safetensors import safe_open
+
+    with safe_open(embedded_run / "model_best.safetensors", framework="pt") as stored:
+        metadata = stored.metadata()
+    tensors = load_file(embedded_run / "model_best.safetensors")
+    tensors["2.weight"] = torch.zeros(32, 63)
+    save_file(tensors, tmp_path / "model.safetensors", metadata=metadata)
+    with pytest.raises(InputError, match=NO_MODEL):
+        RatingModel.load(tmp_path / "model.safetensors")

@@ -1,0 +1,190 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from noisy_feedback.config import NOISES, Config
+from noisy_feedback.errors import InputError
+from noisy_feedback.feedback import noise, simulate
+from noisy_feedback.feedback.noise import RatedReviews
+from noisy_feedback.feedback.simulate import corrupt_ratings, find_function, has_comparison, simulate_feedback
+from noisy_feedback.rng import rng_for
+
+SCALE = np.arange(1, 6)
+
+
+def rated(n=200, ratings=None):
+    """Reviews with random ratings, and a model that is of each of them differently sure."""
+    rng = np.random.default_rng(0)
+    ratings = rng.integers(5, size=n) if ratings is None else np.asarray(ratings)
+    return RatedReviews(ratings, 5, [f"review {row}" for row in range(n)], torch.zeros(n, 3), rng.random(n))
+
+
+def feedback_of(reviews=None, protocol="multiclass", **options):
+    return simulate_feedback(Config(protocol, **options), reviews or rated(), SCALE)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in NOISES if not kind.startswith(("redrawn", "reversed"))])
+@pytest.mark.parametrize("ratio", [0.0, 0.3, 1.0])
+def test_feedback_says_how_many_ratings_are_noisy(kind, ratio):
+    feedback = feedback_of(noise=kind, ratio=ratio)
+    assert (feedback.changed, feedback.total) == (round(ratio * 200), 200)
+
+
+def test_claimed_ratings_are_the_noisy_ones_best_first():
+    reviews, config = rated(), Config("multiclass", k=2, ratio=0.4)
+    feedback = simulate_feedback(config, reviews, SCALE)
+    noisy = corrupt_ratings(config, reviews, rng_for(config.seed, "noise"))
+    assert (feedback.ratings == noisy[feedback.lists]).all()
+    assert (np.diff(feedback.ratings, axis=1) < 0).all()
+
+
+def test_reversed_noise_reverses_the_reviews_and_claims_ratings_that_stay_best_first():
+    clean, noisy = (feedback_of(k=2, noise="reversed", ratio=ratio) for ratio in (0.0, 0.3))
+    changed = (noisy.lists != clean.lists).any(axis=1)
+    assert changed.sum() == noisy.changed == round(0.3 * noisy.total)
+    assert noisy.total == len(clean.lists)
+    assert (noisy.lists[changed] == clean.lists[changed, ::-1]).all()
+    assert (noisy.ratings == clean.ratings).all()
+    assert (np.diff(noisy.ratings, axis=1) < 0).all()
+
+
+@pytest.mark.parametrize("kind", NOISES)
+def test_without_noise_every_kind_gives_the_same_comparisons(kind):
+    uniform, other = feedback_of(ratio=0.0), feedback_of(noise=kind, ratio=0.0)
+    assert (other.lists == uniform.lists).all()
+    assert (other.ratings == uniform.ratings).all()
+    assert other.changed == 0
+
+
+@pytest.mark.parametrize("kind", NOISES)
+def test_noise_and_comparisons_draw_from_streams_of_their_own(kind, monkeypatch):
+    states = []
+
+    def build(config, ratings, scale, rng, build=simulate.build_comparisons):
+        states.append(rng.bit_generator.state)
+        return build(config, ratings, scale, rng)
+
+    monkeypatch.setattr(simulate, "build_comparisons", build)
+    for ratio in (0.0, 0.2, 0.8):
+        feedback_of(noise=kind, ratio=ratio, seed=7)
+    assert states == [rng_for(7, "comparisons").bit_generator.state] * 3
+
+
+def test_noise_draws_the_random_numbers_of_its_stream(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(noise, "uniform", lambda reviews, ratio, rng: drawn.append(rng.random()) or reviews.ratings)
+    feedback_of(seed=7, k=1)
+    feedback_of(seed=7, k=3)
+    assert drawn == [rng_for(7, "noise").random()] * 2
+
+
+def test_a_kind_of_noise_receives_all_that_is_known_of_the_reviews(monkeypatch):
+    reviews, received = rated(), []
+    monkeypatch.setattr(noise, "uniform", lambda *given: received.extend(given[:2]) or reviews.ratings.copy())
+    feedback_of(reviews, ratio=0.25)
+    assert received[0] is reviews
+    assert received[1] == 0.25
+
+
+WRONG_NOISE = {
+    "raises": lambda reviews, ratio, rng: 1 / 0,
+    "takes other arguments": lambda ratings: ratings,
+    "nothing": lambda reviews, ratio, rng: None,
+    "a list": lambda reviews, ratio, rng: reviews.ratings.tolist(),
+    "too few": lambda reviews, ratio, rng: reviews.ratings[:-1],
+    "two axes": lambda reviews, ratio, rng: reviews.ratings[:, None],
+    "floats": lambda reviews, ratio, rng: reviews.ratings.astype(float),
+    "booleans": lambda reviews, ratio, rng: reviews.ratings > 2,
+    "stars": lambda reviews, ratio, rng: reviews.ratings + 1,
+    "too low": lambda reviews, ratio, rng: reviews.ratings - 2,
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_NOISE.values(), ids=WRONG_NOISE)
+def test_a_wrong_noise_function_is_one_line_that_names_it(wrong, monkeypatch):
+    wrong.__name__ = "adjacent"
+    monkeypatch.setattr(noise, "adjacent", wrong)
+    with pytest.raises(InputError) as error:
+        feedback_of(noise="adjacent", ratio=0.2)
+    assert str(error.value).startswith("--noise adjacent: the function adjacent in noisy_feedback/feedback/noise.py")
+    assert "\n" not in str(error.value)
+
+
+def test_what_a_wrong_noise_function_raises_is_in_the_message(monkeypatch):
+    monkeypatch.setattr(noise, "uniform", WRONG_NOISE["raises"])
+    with pytest.raises(InputError, match=r"fails: ZeroDivisionError\('division by zero'\)$"):
+        feedback_of()
+
+
+def test_what_a_noise_function_must_return_is_in_the_message(monkeypatch):
+    monkeypatch.setattr(noise, "uniform", WRONG_NOISE["floats"])
+    with pytest.raises(InputError, match=r"must return an array of 200 classes, 0 to 4$"):
+        feedback_of()
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.uint8, np.uint64])
+def test_a_noise_function_may_return_any_whole_numbers(dtype, monkeypatch):
+    monkeypatch.setattr(noise, "uniform", lambda reviews, ratio, rng: reviews.ratings.astype(dtype))
+    feedback = feedback_of()
+    assert feedback.ratings.dtype == np.int64  # what torch takes as an index
+    assert (feedback.ratings == feedback_of(noise="adjacent").ratings).all()
+
+
+def test_a_name_without_a_function_is_refused():
+    with pytest.raises(InputError, match=r"^--noise no-such: there is no function no_such in fake$"):
+        find_function(SimpleNamespace(__name__="fake"), "noise", "no-such")
+
+
+@pytest.mark.parametrize("protocol", ["multiclass", "binary"])
+def test_reviews_with_ratings_off_the_scale_are_in_no_comparison(protocol):
+    config, reviews = Config(protocol, noise="redrawn-off-scale", ratio=1.0), rated()
+    noisy = corrupt_ratings(config, reviews, rng_for(config.seed, "noise"))
+    feedback = simulate_feedback(config, reviews, SCALE)
+    assert (noisy < 0).any()
+    assert (noisy[feedback.lists] == feedback.ratings).all()
+    assert (feedback.ratings >= 0).all()
+
+
+def test_where_all_ratings_are_off_the_scale_no_comparison_is_possible():
+    assert not has_comparison(Config("multiclass"), np.full(9, -1), SCALE)
+    assert not has_comparison(Config("binary"), np.array([-1, 0, 4, 4]), SCALE)  # 1 star and 5: four apart
+    assert has_comparison(Config("binary"), np.array([-1, 0, 3]), SCALE)
+
+
+def test_a_limit_keeps_some_of_the_comparisons():
+    everything, some = feedback_of(k=2), feedback_of(k=2, lists=7)
+    assert len(some.lists) == 7
+    assert {*map(tuple, some.lists.tolist())} < {*map(tuple, everything.lists.tolist())}
+
+
+def test_a_limit_above_what_can_be_made_changes_nothing():
+    assert (feedback_of(lists=10_000).lists == feedback_of().lists).all()
+
+
+def test_a_limit_keeps_every_comparison_with_the_same_probability():
+    reviews = rated(20, np.arange(20) % 2)  # ten pairs
+    kept = [feedback_of(reviews, seed=seed, lists=3).lists.ravel() for seed in range(600)]
+    counts = np.bincount(np.concatenate(kept), minlength=20)
+    assert stats.chisquare(counts[::2]).pvalue > 1e-3
+    assert stats.chisquare(counts[1::2]).pvalue > 1e-3
+
+
+def test_in_row_order_lists_hold_the_same_reviews_as_they_stand_in_the_file():
+    by_rating, by_row = (feedback_of(k=2, ratio=0.4, list_order=order) for order in ("rating", "row"))
+    assert (by_row.lists == np.sort(by_rating.lists, axis=1)).all()
+    assert (by_row.lists != by_rating.lists).any()
+    assert (np.sort(by_row.ratings, axis=1) == np.sort(by_rating.ratings, axis=1)).all()
+
+
+def test_the_same_seed_gives_the_same_feedback_and_another_seed_another():
+    first, same, other = (feedback_of(ratio=0.4, seed=seed) for seed in (1, 1, 2))
+    assert (first.lists == same.lists).all()
+    assert first.lists.tolist() != other.lists.tolist()
+
+
+def test_ratings_that_allow_no_comparison_are_refused():
+    with pytest.raises(InputError, match="no list of 2 different ratings can be made: only 1 occur"):
+        feedback_of(rated(20, np.zeros(20, dtype=int)))
