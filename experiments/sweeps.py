@@ -75,10 +75,11 @@ def last_epoch(folder: Path, metric: str) -> pd.DataFrame:
 
 
 def change(row: pd.Series, name: str) -> str:
-    """A paired difference of a row of summary.csv, `vs_before` or `vs_noise0`, with its 95 % interval."""
+    """A paired difference of a row of summary.csv, `vs_before` or `vs_noise0`, with its 95 % interval, if defined."""
     if pd.isna(row[name]):
         return ""
-    return f"{row[name]:+.3f} [{row[f'{name}_ci_low']:+.3f}, {row[f'{name}_ci_high']:+.3f}]"
+    low, high = row[f"{name}_ci_low"], row[f"{name}_ci_high"]
+    return f"{row[name]:+.3f}" + ("" if pd.isna(low) else f" [{low:+.3f}, {high:+.3f}]")
 
 
 def change_and_p(row: pd.Series, name: str) -> str:

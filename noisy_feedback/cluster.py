@@ -20,6 +20,7 @@ from noisy_feedback.output.records import RunResult, versions
 LOCAL = "local"  # --dask local: a cluster of this machine's cores
 TRIES = 5  # of a seed whose worker was lost
 TIMEOUT = 5  # seconds for a scheduler to answer
+RESTART = "restart the workers, with the same environment and code"
 
 
 @contextmanager
@@ -51,13 +52,14 @@ def compute(client: Any, runs: Sequence[Config], dataset: Dataset) -> Iterator[R
     from distributed import KilledWorker, as_completed
 
     waiting = [list(group) for _, group in groupby(runs, lambda run: run.seed)]
-    if waiting and not client.scheduler_info()["workers"]:
-        print("waiting for the cluster's first worker", file=sys.stderr)
-        client.wait_for_workers(1)  # a queue may keep it for hours
     parts = [replace(dataset, embeddings=torch.empty(0)), dataset.embeddings.cpu().numpy()]
     for _ in range(TRIES):
         if not waiting:
             return
+        if not client.scheduler_info()["workers"]:
+            print("waiting for a worker of the cluster", file=sys.stderr)
+            client.wait_for_workers(1)  # a queue may keep it for hours
+        check_workers(client)
         sent = client.scatter(parts, broadcast=True, hash=False)
         futures = {client.submit(run_seed, group, *sent, versions(), pure=False): group for group in list(waiting)}
         for future in as_completed(futures):
@@ -70,6 +72,29 @@ def compute(client: Any, runs: Sequence[Config], dataset: Dataset) -> Iterator[R
         raise InputError(f"--dask: the cluster lost the same seeds {TRIES} times; see its workers' logs")
 
 
+def check_workers(client: Any) -> None:
+    """Refuse workers that lack this program, or have another version of it: Dask ends a worker that cannot load a task.
+
+    Errors: InputError.
+    """
+    try:
+        client.run(check_versions, versions())
+    except InputError:
+        raise
+    except OSError:
+        return  # a worker was lost just now, or is starting
+    except Exception as error:  # Dask passes on what the worker's import raised, or its text
+        raise InputError(f"--dask: a worker cannot load this program ({error}); {RESTART}") from None
+
+
+def check_versions(expected: dict[str, str]) -> None:
+    """Called on a worker. Errors: InputError where it would compute with other code or packages than the client."""
+    found = versions()  # of the code that this worker has in memory
+    for name, version in expected.items():
+        if found.get(name) != version:
+            raise InputError(f"--dask: a worker has {name} {found.get(name)}, this program has {version}; {RESTART}")
+
+
 def run_seed(
     runs: Sequence[Config], dataset: Dataset, embeddings: np.ndarray, expected: dict[str, str]
 ) -> list[RunResult]:
@@ -77,13 +102,7 @@ def run_seed(
 
     Errors: InputError on a worker that would compute something else than this project's client.
     """
-    found = versions()  # of the code that this worker has in memory
-    if different := [name for name in expected if found.get(name) != expected[name]]:
-        name = different[0]
-        raise InputError(
-            f"--dask: a worker has {name} {found.get(name)}, this program has {expected[name]}; "
-            "restart the workers, with the same environment and code"
-        )
+    check_versions(expected)
     wanted = dataset.provenance.device  # "cpu", or the GPU's model
     if wanted != "cpu" and (here := torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU") != wanted:
         raise InputError(f"--dask: a worker has {here}, this program has {wanted}; use the same, or no --use-cuda")

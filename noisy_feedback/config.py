@@ -34,6 +34,7 @@ SEEDS = (84, 42, 21, 2, 1)  # of the study's sweep; main.py takes the first
 RATIOS = (0.0, 0.2, 0.4, 0.6, 0.8)  # of the study's sweep
 
 # The fields of Config that a sweep takes several values of; columns of its tables. The order is that of the runs.
+# But for the seed, only what changes feedback or fine-tuning: each seed is trained once.
 SWEEP_AXES = ("seed", "loss", "kl_weight", "noise", "ratio")
 COMBINATION = tuple(axis for axis in SWEEP_AXES if axis not in ("seed", "ratio"))
 

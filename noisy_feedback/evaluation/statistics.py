@@ -1,10 +1,10 @@
 """Means over seeds, with intervals and paired tests.
 
-What the intervals are of: seeds on ONE data set. Seeds differ in the initial weights, in the order of the batches and,
-with --shuffle, in how that data set is split. An interval covers the mean that many more seeds on the same reviews
-would give, not the mean over data sets: with --shuffle a 95 % interval covers that in only 70 to 87 % of cases, and
-more seeds do not help. Intervals of paired differences (to noise ratio 0, to before fine-tuning) do cover 95 % there,
-since both runs of a pair share the data.
+What the intervals are of: seeds on ONE data set. Seeds differ in the initial weights, the order of the batches, the
+noise and, with --shuffle, in how that data set is split. An interval covers the mean that many more seeds on the same
+reviews would give, not the mean over data sets: with --shuffle a 95 % interval covers that in only 70 to 87 % of cases,
+and more seeds do not help. Intervals of paired differences (to noise ratio 0, to before fine-tuning) do cover 95 %
+there, since both runs of a pair share the data.
 """
 
 import numpy as np
@@ -139,7 +139,8 @@ def combination_names(table: pd.DataFrame) -> list[str]:
     """For each row what sets its combination apart: the loss, and what else varies in the table."""
     varied = [axis for axis in COMBINATION if axis == "loss" or table[axis].nunique() > 1]
     words = {"loss": "{}", "kl_weight": "KL weight {}", "noise": "{} noise"}
+    patterns = [words.get(axis, axis.replace("_", " ") + " {}") for axis in varied]
     return [
-        ", ".join(words[axis].format(str(value).removesuffix(".0")) for axis, value in zip(varied, row, strict=True))
+        ", ".join(pattern.format(str(value).removesuffix(".0")) for pattern, value in zip(patterns, row, strict=True))
         for row in table[varied].itertuples(index=False)
     ]

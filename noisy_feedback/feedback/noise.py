@@ -3,8 +3,9 @@
 To add a kind, write a function here with the signature of `uniform`, add its name to NOISES in config.py, and, where
 P(noisy rating | true rating) is known, its transition matrix to TRANSITION_MATRICES below.
 
-Every kind changes exactly round(ratio * n) of n, leaves its input unchanged and draws the same random numbers whatever
-the ratio: a larger ratio changes what a smaller one changes, in the same way, and more.
+Every kind leaves its input unchanged, changes exactly round(ratio * n) of n and draws the same random numbers whatever
+the ratio: a larger ratio changes what a smaller one changes, in the same way, and more. The published code's two kinds,
+`redrawn` and `redrawn_off_scale`, draw as many ratings anew, so that some stay as they were.
 """
 
 from collections.abc import Callable, Sequence

@@ -166,16 +166,10 @@ def test_an_output_below_a_file_is_refused_before_the_work(refused, data):
 # --- files
 
 
-def test_a_missing_path_is_named(refused, data):
-    line = refused("--path", data / "nowhere")
+@pytest.mark.parametrize("script", ["multiclass/main.py", "binary/main.py", "multiclass/config.py"])
+def test_a_missing_path_is_named(refused, data, script):
+    line = refused("--path", data / "nowhere", script=script)
     assert line.endswith(f"--path {data / 'nowhere'}: no such file or folder")
-
-
-def test_a_missing_path_ends_the_program_with_status_2(data):
-    process = start_script("binary/main.py", "--path", data / "nowhere", "--output", data / "results")
-    _, error = process.communicate()
-    assert error == f"main.py: error: --path {data / 'nowhere'}: no such file or folder\n"
-    assert process.returncode == 2
 
 
 @pytest.mark.parametrize("option", [[], ["--path", "../data"], ["--path", "data/"]])

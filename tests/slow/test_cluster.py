@@ -182,11 +182,27 @@ def test_a_local_cluster_needs_no_address(overlapping_reviews, tmp_path):
     assert len(kept_runs(tmp_path)) == 8
 
 
+def test_a_cluster_that_loses_all_workers_waits_for_the_next(overlapping_reviews, dask, tmp_path):
+    taken = tmp_path / "taken"
+    blocked = dask.worker("--no-nanny", *preload(tmp_path, block, taken=str(taken)))
+    arguments = options(overlapping_reviews, tmp_path / "out", *SWEEP, "--dask", dask.address)
+    process = start_script("multiclass/config.py", *arguments, session=True)
+    dask.stack.callback(end, process)
+    while not taken.exists():
+        time.sleep(0.01)
+    end(blocked)
+    assert any("waiting for a worker of the cluster" in line for line in process.stderr)
+    dask.worker("--no-nanny")
+    _, error = finish(process)
+    assert process.returncode == 0, error
+    assert len(kept_runs(tmp_path / "out")) == 8
+
+
 def test_workers_that_come_late_are_waited_for(overlapping_reviews, dask, tmp_path):
     arguments = options(overlapping_reviews, tmp_path, *SWEEP, "--dask", dask.address)
     process = start_script("multiclass/config.py", *arguments, session=True)
     dask.stack.callback(end, process)
-    assert any("waiting for the cluster's first worker" in line for line in process.stderr)
+    assert any("waiting for a worker of the cluster" in line for line in process.stderr)
     dask.worker("--no-nanny")
     _, error = finish(process)
     assert process.returncode == 0, error
@@ -219,10 +235,11 @@ def test_a_worker_of_other_code_is_refused(overlapping_reviews, dask, project, t
 
 def other_numpy():
     """A worker with another version of a package."""
+    from importlib.metadata import version
+
     from noisy_feedback.output import records
 
-    real = records.version
-    records.version = lambda name: "0.1" if name == "numpy" else real(name)
+    records.version = lambda name: "0.1" if name == "numpy" else version(name)
 
 
 def test_a_worker_of_other_package_versions_is_refused(overlapping_reviews, dask, tmp_path, capsys):
@@ -233,18 +250,39 @@ def test_a_worker_of_other_package_versions_is_refused(overlapping_reviews, dask
     assert not kept_runs(tmp_path / "out")
 
 
-@pytest.mark.parametrize("module", ["__init__.py", "cluster.py"])
-def test_a_worker_that_lacks_this_code_is_refused(overlapping_reviews, dask, tmp_path, project, capsys, module):
-    """Another program of the same name, or an older version of this one."""
-    if module == "__init__.py":
-        shutil.rmtree(project / "noisy_feedback")
-        (project / "noisy_feedback").mkdir()
-    (project / "noisy_feedback" / module).write_text('"""Something else."""\n')
+def without_the_package():
+    """A worker on which this project is not installed."""
+    import sys
+
+    class Finder:
+        def find_spec(self, name, path=None, target=None):
+            if name.partition(".")[0] == "noisy_feedback":
+                raise ModuleNotFoundError("No module named 'noisy_feedback'")
+
+    sys.meta_path.insert(0, Finder())
+
+
+def test_a_worker_without_this_project_is_refused(overlapping_reviews, dask, tmp_path, capsys):
+    dask.worker("--no-nanny", *preload(tmp_path, without_the_package))
+    sweep(overlapping_reviews, tmp_path / "out", "--dask", dask.address, status=2)
+    line = error_line(capsys)
+    assert line.startswith("config.py: error: --dask: a worker cannot load this program (")
+    assert "No module named 'noisy_feedback'" in line
+    assert "restart the workers" in line
+
+
+def test_a_worker_of_a_version_that_lacks_a_function_is_refused(overlapping_reviews, dask, tmp_path, project, capsys):
+    (project / "noisy_feedback" / "cluster.py").write_text('"""Nothing that the client calls."""\n')
     dask.worker("--no-nanny", PYTHONPATH=str(project))
     sweep(overlapping_reviews, tmp_path / "out", "--dask", dask.address, status=2)
     line = error_line(capsys)
-    assert line.startswith("config.py: error: --dask: ")
+    assert line.startswith("config.py: error: --dask: a worker cannot load this program (")
     assert "restart the workers" in line
+
+
+def test_a_worker_of_other_code_that_comes_late_is_refused_too():
+    with pytest.raises(InputError, match=r"a worker has code \w+, this program has 0; restart the workers"):
+        cluster.run_seed([Config("multiclass")], None, None, {**versions(), "code": "0"})
 
 
 @pytest.mark.parametrize(("found", "name"), [(False, "no GPU"), (True, "NVIDIA A100")])
