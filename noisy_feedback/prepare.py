@@ -43,8 +43,8 @@ def load_reviews(config: Config) -> Reviews:
 def check_feedback(runs: Sequence[Config], reviews: Reviews) -> None:
     """Refuse runs whose noisy ratings allow no comparison, or whose loss cannot learn from them, before the long work.
 
-    `least-confident` noise, which needs the trained model, is tried with equal confidence. Kinds of noise of one's
-    own may need more, so they are tried when they are used.
+    Noise is tried with equal confidence and embeddings, since there is neither a model nor embeddings yet. A kind of
+    one's own that fails on these is tried again when it is used.
     """
     if runs[0].flip_rate is not None and not any(flip_rate_parameters(run.loss) for run in runs):
         raise InputError(f"--flip-rate: --loss {runs[0].loss} takes none; leave it out, or give a loss that does")
@@ -53,9 +53,14 @@ def check_feedback(runs: Sequence[Config], reviews: Reviews) -> None:
             continue
         splits = split_of(config, len(reviews.ratings))
         ratings = reviews.ratings[splits.fine_tuning]
-        rated = RatedReviews(ratings, len(reviews.scale), [], torch.empty(0), np.zeros(len(ratings)))
+        texts = [reviews.texts[row] for row in splits.fine_tuning]
+        equal = torch.zeros(len(ratings), 1), np.zeros(len(ratings))
+        rated = RatedReviews(ratings, len(reviews.scale), texts, *equal)
         try:
             noisy = corrupt_ratings(config, rated, rng_for(config.seed, "noise"))
+        except InputError:
+            continue
+        try:
             if not has_comparison(config, noisy, reviews.scale):
                 build_comparisons(config, noisy, reviews.scale, rng_for(config.seed, "comparisons"))  # says why
             if flip_rate_parameters(config.loss):

@@ -1,7 +1,7 @@
 """Simulated feedback: true ratings -> noisy ratings -> comparisons."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -52,7 +52,7 @@ def corrupt_ratings(config: Config, reviews: RatedReviews, rng: np.random.Genera
     function = find_function(noise, "noise", config.noise)
     where = f"--noise {config.noise}: the function {function.__name__} in noisy_feedback/feedback/noise.py"
     try:
-        noisy = function(reviews, config.ratio, rng)
+        noisy = function(replace(reviews, ratings=reviews.ratings.copy()), config.ratio, rng)
     except Exception as error:  # a user's own function can fail in any way; it is reported in one line
         raise InputError(f"{where} fails: {error!r}") from None
     valid = isinstance(noisy, np.ndarray) and noisy.shape == reviews.ratings.shape and noisy.dtype.kind in "iu"

@@ -6,6 +6,7 @@ between neighbours in the list, z_i = r(x_i) - r(x_{i+1}), where the reward r is
 or with a scalar head (C = 1) its output. An argument `flip_rate` receives the share of reversed comparisons.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -151,13 +152,16 @@ def kl_to_reference(logits: Tensor, reference: Tensor) -> Tensor:
     return (reference.exp() * (reference - now)).sum(dim=(-1, -2))
 
 
-def preference_objective(name: str, loss: Callable[[Tensor, Tensor], Tensor], kl_weight: float) -> Objective:
+def preference_objective(
+    name: str, loss: Callable[[Tensor, Tensor], Tensor], kl_weight: float, k: int = 1, outputs: int = 3
+) -> Objective:
     """A preference loss plus `kl_weight` times the divergence from the model before fine-tuning.
 
     A step descends the sum over the batch; the gradient is autograd's. Errors: InputError, naming the function,
-    where the loss fails or returns something else than one number per list that depends on the logits.
+    where the loss, on lists of k + 1 reviews and a model with so many outputs, fails or returns something else than
+    one number per list that depends on the logits.
     """
-    check_loss(name, loss)
+    check_loss(name, loss, k, outputs)
 
     def value(logits: Tensor, ratings: Tensor, reference: Tensor | None) -> Tensor:
         per_list = loss(logits, ratings)
@@ -173,18 +177,19 @@ def preference_grad(value: Function, logits: Tensor, ratings: Tensor, reference:
         return torch.autograd.grad(value(logits, ratings, reference).sum(), logits)[0]
 
 
-def check_loss(name: str, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
-    """Try a loss on three small lists. Errors: InputError in one line that says what was expected."""
-    logits = torch.linspace(-1, 1, 18).view(3, 2, 3).requires_grad_()
-    ratings = torch.tensor([[2, 0], [1, 0], [2, 1]])
+def check_loss(name: str, loss: Callable[[Tensor, Tensor], Tensor], k: int = 1, outputs: int = 3) -> None:
+    """Try a loss on three lists of k + 1 reviews. Errors: InputError in one line that says what was expected."""
+    shape = (3, k + 1, outputs)
+    logits = torch.linspace(-1, 1, math.prod(shape)).view(shape).requires_grad_()
+    ratings = torch.arange(k, -1, -1).clamp(max=max(outputs - 1, 1)).expand(3, -1)  # best first
     where = f"--loss {name}: the function {name.replace('-', '_')} in noisy_feedback/learning/losses.py"
     try:
         with torch.enable_grad():
             found = loss(logits, ratings)
     except Exception as error:  # a user's own function can fail in any way; it is reported in one line
-        raise InputError(f"{where} fails on logits (3, 2, 3) and ratings (3, 2): {error!r}") from None
-    if not isinstance(found, Tensor) or found.shape != (3,):
-        kind = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__
+        raise InputError(f"{where} fails on logits {shape} and ratings {shape[:2]}: {error!r}") from None
+    if not isinstance(found, Tensor) or found.shape != (3,) or found.is_complex():
+        kind = f"shape {tuple(found.shape)}, {found.dtype}" if isinstance(found, Tensor) else type(found).__name__
         raise InputError(f"{where} must return one number per list, a tensor of shape (B,), not {kind}")
     ones = torch.ones_like(found)
     if not found.requires_grad or torch.autograd.grad(found, logits, ones, allow_unused=True)[0] is None:

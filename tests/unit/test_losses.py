@@ -260,7 +260,7 @@ WRONG_LOSSES = {
     "raises over two lines": (lambda logits, ratings: logits @ logits @ ratings, "fails on .*RuntimeError"),
     "takes one argument": (lambda logits: sum_of(logits), "fails on .*takes 1 positional argument"),
     "takes three arguments": (lambda logits, ratings, margin: sum_of(logits), "fails on .*missing 1 required"),
-    "returns a mean": (lambda logits, ratings: logits.mean(), r"one number per list.* not shape \(\)$"),
+    "returns a mean": (lambda logits, ratings: logits.mean(), r"one number per list.* not shape \(\), torch"),
     "returns a value per review": (lambda logits, ratings: logits.sum(-1), r"one number per list.* not shape \(3, 2\)"),
     "returns a number": (lambda logits, ratings: 0.5, "one number per list.* not float$"),
     "returns an array": (lambda logits, ratings: np.zeros(3), "one number per list.* not ndarray$"),

@@ -85,7 +85,8 @@ def test_a_kind_of_noise_receives_all_that_is_known_of_the_reviews(monkeypatch):
     reviews, received = rated(), []
     monkeypatch.setattr(noise, "uniform", lambda *given: received.extend(given[:2]) or reviews.ratings.copy())
     feedback_of(reviews, ratio=0.25)
-    assert received[0] is reviews
+    assert received[0].ratings.tolist() == reviews.ratings.tolist()
+    assert all(getattr(received[0], name) is getattr(reviews, name) for name in ("texts", "embeddings", "confidence"))
     assert received[1] == 0.25
 
 
