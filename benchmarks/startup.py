@@ -53,7 +53,7 @@ def describe(library: str, report: str) -> str:
     found = re.search(rf"^import time: *\d+ \| *(\d+) \| *{library}$", report, re.MULTILINE)
     if found is None:
         return "not imported"
-    when = "after fine-tuning" if found.start() > report.rfind(LAST_BAR) >= 0 else "before"
+    when = "after fine-tuning" if found.start() > report.rfind(LAST_BAR) >= 0 else "before fine-tuning"
     return f"{int(found[1]) / 1e6:.2f} s, {when}"
 
 

@@ -1,6 +1,7 @@
 """Errors that a user can cause: one line that names the value and the way out, and exit status 2."""
 
 import os
+import select
 import sys
 from collections.abc import Callable
 
@@ -18,9 +19,11 @@ def run_with_error_messages(program: str, work: Callable[[], bool | None]) -> in
         status = 1 if work() is False else 0
         sys.stdout.flush()  # a closed pipe shows here, not in the interpreter's shutdown
         return status
-    except BrokenPipeError:  # the reader of our output has gone (`| head`): there is nobody to report to
+    except BrokenPipeError as error:
+        if not stdout_is_closed():
+            return print_error(program, f"a connection to another process broke ({error})")
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 0  # the reader of our output has gone (`| head`): there is nobody to report to
     except InputError as error:
         return print_error(program, str(error))
     except OSError as error:
@@ -32,6 +35,13 @@ def run_with_error_messages(program: str, work: Callable[[], bool | None]) -> in
     except KeyboardInterrupt:
         print(f"{program}: interrupted; files already written are complete", file=sys.stderr)
         return 130
+
+
+def stdout_is_closed() -> bool:
+    """Has the reader of our output gone?"""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # errors are reported without being asked for
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
 
 
 def memory_or_gpu_problem(error: RuntimeError | MemoryError) -> str:

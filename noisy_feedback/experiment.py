@@ -28,7 +28,7 @@ from noisy_feedback.learning.training import (
     single_threaded,
 )
 from noisy_feedback.output import console
-from noisy_feedback.output.records import RunResult, save_run
+from noisy_feedback.output.records import RunResult, check_run_name, save_run
 from noisy_feedback.prepare import prepare
 from noisy_feedback.rng import rng_for
 
@@ -52,6 +52,7 @@ def run(config: Config, embeddings_sha256: str | None = None) -> Path:
     """
     check_writable(config.output)
     dataset = prepare([config], embeddings_sha256)
+    check_run_name(config, dataset.provenance)
     with single_threaded():
         with console.epoch_bar("training", config.epochs_t) as progress:
             trained = train_model(config, dataset, progress)

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import multiprocessing.forkserver
+import multiprocessing.resource_tracker
 import os
 import tempfile
 import threading
@@ -13,7 +14,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from signal import SIG_IGN, SIGINT, signal
+from signal import SIG_BLOCK, SIG_IGN, SIG_SETMASK, SIGINT, pthread_sigmask, signal
+from typing import Any
 
 import numpy as np
 import torch
@@ -108,13 +110,14 @@ def schedule(pool: ProcessPoolExecutor, workers: int, by_seed: Sequence[list[Con
     pending: dict[Future, list[Config] | None] = {}  # the runs that wait for a training; None for a fine-tuning
     while trainings or tunings or pending:
         while len(pending) < workers and (trainings or tunings):
-            if tunings:
-                pending[pool.submit(fine_tune_in_worker, *tunings.popleft())] = None
-            else:
-                group = trainings.popleft()
-                pending[pool.submit(train_in_worker, group[0])] = group
+            with delayed_interrupt():  # a worker process that was started half is not known and outlives Ctrl-C
+                if tunings:
+                    pending[pool.submit(fine_tune_in_worker, *tunings.popleft())] = None
+                else:
+                    group = trainings.popleft()
+                    pending[pool.submit(train_in_worker, group[0])] = group
         done, _ = wait(pending, return_when=FIRST_COMPLETED)
-        for future in done:
+        for future in sorted(done, key=lambda future: future.exception() is not None):  # keep what has finished
             waiting = pending.pop(future)
             if waiting is None:
                 yield future.result()
@@ -129,9 +132,23 @@ worker_dataset: Dataset  # of this worker process
 
 
 def start_workers_early() -> None:
-    """Let the server import its libraries while this process reads the data."""
+    """Let the server import its libraries while this process reads the data.
+
+    Errors: InputError where the folder for temporary files has too long a name for a socket.
+    """
+    if available_cores() < 2:
+        return
     CONTEXT.set_forkserver_preload(["noisy_feedback.sweep"])
-    multiprocessing.forkserver.ensure_running()
+    multiprocessing.resource_tracker.ensure_running()  # which would unblock the signal
+    before = pthread_sigmask(SIG_BLOCK, {SIGINT})  # the server inherits this: Ctrl-C reaches the whole group, and
+    try:  # the main process reports it
+        multiprocessing.forkserver.ensure_running()
+    except OSError as error:
+        raise InputError(
+            f"worker processes cannot be started ({error}); set the environment variable TMPDIR to a short path, /tmp"
+        ) from None
+    finally:
+        pthread_sigmask(SIG_SETMASK, before)
 
 
 @contextmanager
@@ -155,6 +172,19 @@ def worker_processes(dataset: Dataset, workers: int) -> Iterator[ProcessPoolExec
             for child in multiprocessing.active_children():
                 child.terminate()  # idle, or working for nobody: results are written by this process alone
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def delayed_interrupt() -> Iterator[None]:
+    """Ctrl-C takes effect when the block ends."""
+    received: list[Any] = []
+    handler = signal(SIGINT, lambda *given: received.append(given))
+    try:
+        yield
+    finally:
+        signal(SIGINT, handler)
+    if received and callable(handler):
+        handler(*received[0])
 
 
 def start_worker(dataset: Dataset, embeddings: Path) -> None:

@@ -53,7 +53,7 @@ def save_run(result: RunResult, models: Mapping[str, RatingMLP], provenance: Pro
     run.json is removed first and written last: a folder that holds it is complete, and of one run.
     """
     folder = run_folder(result.config, provenance)
-    check_name(result.config, folder, identity(config_record(result.config), provenance))
+    check_run_name(result.config, provenance)
     (folder / "run.json").unlink(missing_ok=True)
     write_csv(folder / "curves.csv", CURVE_COLUMNS, curve_rows(result))
     metadata = {"scale": provenance.data.scale, "encoder": asdict(provenance.encoder)}
@@ -224,6 +224,11 @@ def identity(record: Mapping[str, Any], provenance: Provenance) -> str:
     """Eight hexadecimal digits over everything that a number depends on: options, data, device, versions, code."""
     content = json.dumps([record, asdict(provenance), versions()], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:8]
+
+
+def check_run_name(config: Config, provenance: Provenance) -> None:
+    """Refuse a run whose --name another result has."""
+    check_name(config, run_folder(config, provenance), identity(config_record(config), provenance))
 
 
 def check_name(config: Config, folder: Path, identity: str) -> None:

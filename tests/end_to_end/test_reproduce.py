@@ -206,7 +206,7 @@ def test_a_number_that_differs_is_named_with_its_place_and_the_new_results_are_k
     assert f"differs    the new results are in {repeated.parent}" in screen
 
 
-REMOVED = {
+REMOVED: dict[str, tuple[str, object]] = {
     "an object": ("best_epochs", None),
     "null": ("majority", None),
     "a list that is empty": ("noise", []),

@@ -12,7 +12,7 @@ from filelock import FileLock
 from matplotlib.image import imread
 
 from noisy_feedback import sweep
-from noisy_feedback.config import SWEEP_AXES, Config
+from noisy_feedback.config import PROTOCOLS, SWEEP_AXES, Config
 from noisy_feedback.output import records
 from tests.conftest import only_folder, options, run_script, write_overlapping, write_separable
 
@@ -168,7 +168,7 @@ def as_options(values):
 def test_a_cell_equals_the_single_run_with_the_same_arguments_bit_for_bit(overlapping_reviews, tmp_path, name, cores):
     protocol, shared, axes = CELLS[name]
     shared = [*shared, "--lr-f", 1e-3, "--batch-f", 64]
-    cores(2)
+    cores(2 if name in PROTOCOLS else 1)
     both = as_options({axis: [value, OTHERS[axis]] for axis, value in axes.items()})
     run_script(
         f"{protocol}/config.py",

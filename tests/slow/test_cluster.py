@@ -1,8 +1,10 @@
 """A sweep on a Dask cluster of real worker processes on this machine."""
 
+import ctypes
 import inspect
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
@@ -48,6 +50,7 @@ class Cluster:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            preexec_fn=end_with_parent if sys.platform == "linux" else None,
             cwd=ROOT.parent,  # Python takes the current folder's packages first
             env={**os.environ, **environment},
         )
@@ -61,10 +64,15 @@ class Cluster:
         return process, line
 
 
+def end_with_parent():
+    """Ask Linux to kill this process when the tests end, even if they are killed themselves."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 def end(process):
     """Kill a program and its children."""
     if process.poll() is None:
-        os.killpg(process.pid, 9)
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 

@@ -1,6 +1,9 @@
 """What users can cause ends in one line on stderr and a status; what they cannot cause is not hidden."""
 
 import errno
+import os
+import subprocess
+import sys
 
 import pytest
 
@@ -45,3 +48,24 @@ def test_a_message_of_several_lines_becomes_one(capsys):
 def test_an_error_that_no_user_caused_keeps_its_traceback(error):
     with pytest.raises(type(error)):
         run_with_error_messages("main.py", failing(error))
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("lines", [1, 10_000])
+def test_a_closed_pipe_ends_the_program_quietly(unbuffered, lines):
+    """At the first line, in the middle, or when what is buffered is written at the end."""
+    program = (
+        "import sys; from noisy_feedback.errors import run_with_error_messages as run; sys.stdin.read();"
+        f"sys.exit(run('main.py', lambda: [print('a line') for _ in range({lines})]))"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    process.stdout.close()
+    process.stdin.close()  # now it may print
+    assert process.stderr.read() == b""
+    assert process.wait() == 0
