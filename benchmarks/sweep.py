@@ -30,7 +30,7 @@ from typing import TypeVar
 
 import numpy as np
 import pandas as pd
-import psutil  # type: ignore[import-untyped]
+import psutil
 import torch
 from torch import nn
 

