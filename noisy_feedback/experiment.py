@@ -66,7 +66,9 @@ def run(config: Config, embeddings_sha256: str | None = None) -> Path:
 
 
 def draw(result: RunResult, folder: Path) -> None:
-    """Draw the curves of a run."""
+    """Draw the curves of a run that had epochs."""
+    if not result.training and not result.fine_tuning:
+        return
     from noisy_feedback.output import figures  # imports matplotlib: only when there is something to draw
 
     with atomic_write(folder / "curves.png") as file:

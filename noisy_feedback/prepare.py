@@ -11,7 +11,14 @@ from noisy_feedback.data.reviews import Reviews, find_reviews, read_reviews, war
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback import noise
 from noisy_feedback.feedback.noise import RatedReviews
-from noisy_feedback.feedback.simulate import build_comparisons, corrupt_ratings, has_comparison, simulate_feedback
+from noisy_feedback.feedback.simulate import (
+    build_comparisons,
+    corrupt_ratings,
+    find_function,
+    has_comparison,
+    simulate_feedback,
+)
+from noisy_feedback.learning import losses
 from noisy_feedback.learning.objective import fine_tuning_objective, flip_rate_parameters
 from noisy_feedback.output import console
 from noisy_feedback.rng import rng_for
@@ -49,6 +56,9 @@ def check_feedback(runs: Sequence[Config], reviews: Reviews) -> None:
     if runs[0].flip_rate is not None and not any(flip_rate_parameters(run.loss) for run in runs):
         raise InputError(f"--flip-rate: --loss {runs[0].loss} takes none; leave it out, or give a loss that does")
     for config in runs:
+        if not flip_rate_parameters(config.loss):  # one of the user's own may be wrong
+            outputs = 1 if config.head == "scalar" else len(reviews.scale)
+            losses.check_loss(config.loss, find_function(losses, "loss", config.loss), config.k, outputs)
         if config.noise != "reversed" and config.noise not in noise.TRANSITION_MATRICES:
             continue
         splits = split_of(config, len(reviews.ratings))

@@ -65,12 +65,14 @@ def choose_device(config: Config) -> str:
     if not torch.cuda.is_available():
         print("no GPU found: running on the CPU")
         return "cpu"
+    card = "the GPU"
     try:
+        card = torch.cuda.get_device_name()
         torch.zeros(1, device="cuda").add_(1).cpu()
     except RuntimeError as error:  # this torch has no kernels for the card, or the driver is broken
         raise InputError(
-            f"--use-cuda: {torch.cuda.get_device_name()} cannot compute with torch {torch.__version__} "
-            f"({str(error).splitlines()[0]}); install a torch that supports it, or leave out --use-cuda"
+            f"--use-cuda: {card} cannot compute with torch {torch.__version__} ({str(error).splitlines()[0]}); "
+            "install a torch that supports it, or leave out --use-cuda"
         ) from None
     return "cuda"
 

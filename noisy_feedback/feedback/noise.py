@@ -19,8 +19,8 @@ from torch import Tensor
 class RatedReviews:
     """The reviews whose ratings are made noisy: all that a kind of noise may depend on.
 
-    `ratings` (n,) are the true classes 0..classes-1, `embeddings` (n, d), `confidence` (n,) the trained model's
-    probability of its most probable rating.
+    `ratings` (n,) are the true classes 0..classes-1, `embeddings` (n, d) are on the device that computes,
+    `confidence` (n,) is the trained model's probability of its most probable rating.
     """
 
     ratings: np.ndarray

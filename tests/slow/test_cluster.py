@@ -1,6 +1,7 @@
 """A sweep on a Dask cluster of real worker processes on this machine."""
 
 import ctypes
+import gc
 import inspect
 import os
 import shutil
@@ -25,6 +26,14 @@ from tests.conftest import ROOT, only_folder, options, run_script, start_script
 from tests.slow.children import PATIENCE, patience
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def no_client_remains():
+    """A client that could not connect is collected now: later, its end can wait forever for another one's start."""
+    yield
+    gc.collect()
+
 
 SWEEP = ("--k", 2, "--seeds", *range(4), "--ratio", 0, 0.5)
 

@@ -36,6 +36,8 @@ from noisy_feedback.rating_model import RatingModel
 from tests.conftest import options, run_script
 from tests.slow.children import patience
 
+pytestmark = pytest.mark.slow
+
 TRAPS = ["", "", " ", "\n", '"', "'", ",", "\t", ";", "\\", "\\n", "NA", "null", "1e5", "#"]
 PLANES = [(0x20, 0x7E), (0xA0, 0xD7FF), (0xE000, 0xFFFD), *((p << 16, (p << 16) + 0xFFFD) for p in range(1, 17))]
 
@@ -274,7 +276,7 @@ def test_a_hostile_safetensors_header_is_no_embedding_and_no_model(tmp_path, sto
     with seconds(10):
         assert find_embeddings(TEXTS, encoder, tmp_path) is None
         assert read_chunk(file, 12, "cpu") is None
-        with pytest.raises(InputError, match="no model of this project"):
+        with pytest.raises(InputError, match="not a model of this project"):
             RatingModel.load(file)
 
 
@@ -285,7 +287,7 @@ def test_hostile_metadata_is_no_embedding_and_no_model(tmp_path, stored, metadat
     file.parent.mkdir()
     save_file({"embeddings": vectors}, file, metadata={METADATA: metadata})
     assert find_embeddings(TEXTS, encoder, tmp_path) is None
-    with pytest.raises(InputError, match="no model of this project"):
+    with pytest.raises(InputError, match="not a model of this project"):
         RatingModel.load(file)
 
 
