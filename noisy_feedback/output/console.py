@@ -124,7 +124,7 @@ def summary_tables(summary: "pd.DataFrame", results: Sequence[RunResult]) -> str
         lines.append(f"  most frequent rating {number(float(majority))}")
         for name in dict.fromkeys(rows["combination"]):
             lines += combination_lines(name, rows[rows["combination"] == name])
-    return "\n".join([*lines, *unequal_comparisons(summary, results), ""])
+    return "\n".join([*lines, *few_comparisons(results), *unequal_comparisons(summary, results), ""])
 
 
 def combination_lines(name: str, rows: "pd.DataFrame") -> list[str]:
@@ -143,6 +143,14 @@ def combination_lines(name: str, rows: "pd.DataFrame") -> list[str]:
             f"{difference(row, 'vs_before'):>14}  {difference(row, 'vs_noise0'):>14}".rstrip()
         )
     return lines if len(last) else title
+
+
+def few_comparisons(results: Sequence[RunResult]) -> list[str]:
+    """A warning where a run had too few comparisons to learn from."""
+    least = min(result.comparisons["count"] for result in results)
+    if not any(result.fine_tuning for result in results) or least >= FEW_COMPARISONS:
+        return []
+    return ["", warning(f"a run has only {least} comparisons, too few to learn from: its result is chance")]
 
 
 def unequal_comparisons(summary: "pd.DataFrame", results: Sequence[RunResult]) -> list[str]:

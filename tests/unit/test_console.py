@@ -261,3 +261,9 @@ def test_the_numbers_of_a_table_are_right_aligned():
     columns = {"before": SimpleNamespace(**dict.fromkeys(METRICS, 12.5)), "last epoch": metrics_of(0.5)}
     lengths = {len(line) for line in console.metrics_table(columns).splitlines()}
     assert lengths == {27 + 2 * 13}
+
+
+@pytest.mark.parametrize(("least", "warned"), [(9, True), (10, False)])
+def test_a_sweep_with_too_few_comparisons_in_a_run_says_so(least, warned):
+    text = tables_of(results_of(comparisons=lambda seed, ratio: least if seed == 2 else 80))
+    assert (f"a run has only {least} comparisons" in " ".join(text.split())) == warned
