@@ -7,7 +7,7 @@
 ratio (`--lists`, the smallest count). Prints both side by side and draws them.
 
 `--skew`: the same on a selection of one file whose ratings have the shares 2, 2, 7, 21 and 68 %, where noise seems to
-help. Three explanations are told apart by crossing three things: a model that starts from always predicting the most
+help. Three explanations are separated by crossing three things: a model that starts from always predicting the most
 frequent rating (`--select accuracy`) or not (`--select macro_f1`), all comparisons or equally many, and noise.
 """
 
