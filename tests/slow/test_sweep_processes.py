@@ -6,7 +6,9 @@ No test waits for a number of seconds, but for events; PATIENCE only ends what h
 import os
 import signal
 import sys
+import tempfile
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
@@ -50,12 +52,17 @@ def wait_until(condition):
 
 
 @pytest.fixture
-def start(overlapping_reviews, tmp_path, monkeypatch):
+def temporary():
+    """A folder for temporary files whose name is short: it holds the sockets of the worker processes."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def start(overlapping_reviews, tmp_path, temporary):
     """Start a sweep in a session of its own, with a folder of its own for temporary files; ends all that is left."""
     started = []
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore SIGINT
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
 
     def start(output, *more):
         arguments = options(overlapping_reviews, tmp_path / output, *more)
@@ -126,17 +133,17 @@ MOMENTS = {
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_ctrl_c_is_one_line_and_no_process_survives(start, tmp_path, moment):
+def test_ctrl_c_is_one_line_and_no_process_survives(start, tmp_path, temporary, moment):
     process = start("results", *FOREVER)
-    wait_until(lambda: MOMENTS[moment](process, tmp_path / "results"))
+    wait_until(lambda: process.poll() is not None or MOMENTS[moment](process, tmp_path / "results"))
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does
     assert ended(process, 130) == ["config.py: interrupted; files already written are complete"]
-    assert not list((tmp_path / "tmp").iterdir())
+    assert not list(temporary.iterdir())
 
 
 def test_ctrl_c_of_the_main_program_alone_ends_its_workers_too(start, tmp_path):
     process = start("results", *FOREVER)
-    wait_until(lambda: busy_workers(process))
+    wait_until(lambda: process.poll() is not None or busy_workers(process))
     process.send_signal(signal.SIGINT)
     assert ended(process, 130) == ["config.py: interrupted; files already written are complete"]
 
@@ -156,7 +163,7 @@ def test_after_ctrl_c_the_same_command_finishes_the_sweep(start, undisturbed, tm
 # --- lost processes
 
 
-def test_a_worker_that_is_killed_is_one_line_and_costs_no_finished_run(start, undisturbed, tmp_path):
+def test_a_worker_that_is_killed_is_one_line_and_costs_no_finished_run(start, undisturbed, tmp_path, temporary):
     process = start("results", *SWEEP)
 
     def first_run_is_kept():
@@ -174,7 +181,7 @@ def test_a_worker_that_is_killed_is_one_line_and_costs_no_finished_run(start, un
         "config.py: error: a worker process was killed (out of memory?); runs that had finished are kept: "
         "repeat the command"
     )
-    assert not list((tmp_path / "tmp").iterdir())
+    assert not list(temporary.iterdir())
     assert kept.items() <= kept_runs(tmp_path / "results").items() <= undisturbed.items()
     output_of(start("results", *SWEEP))
     assert contents(tmp_path / "results") == undisturbed
@@ -192,7 +199,7 @@ def test_when_the_main_program_is_killed_its_workers_end_too(start, undisturbed,
 
 def test_workers_that_compute_end_with_the_main_program(start, tmp_path):
     process = start("results", *FOREVER)
-    wait_until(lambda: busy_workers(process))
+    wait_until(lambda: process.poll() is not None or busy_workers(process))
     process.kill()
     ended(process, -signal.SIGKILL)
 
