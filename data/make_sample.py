@@ -1,9 +1,12 @@
-"""Make `sample_hotel_reviews.csv`: made-up hotel reviews, the same bytes at every run.
+"""Make `sample_hotel_reviews.csv` and `sample_comparisons.csv`: made-up data, the same bytes at every run.
 
 A guest has an overall impression, and an opinion of each aspect of the hotel that varies around it. The text mentions
 3 to 6 aspects, in words of five strengths. The rating follows from the impression, the opinions of the aspects
 mentioned, and a random part that the text does not show. So the text predicts the rating only in part, as in real
 reviews. The ratings are distributed as in the TripAdvisor data set (Alam, Ryu and Lee 2016).
+
+The comparisons are judgements of pairs of these reviews by made-up annotators. An annotator chooses the review with
+the higher rating with a probability of their own, the reliability.
 
     python make_sample.py
 """
@@ -11,12 +14,27 @@ reviews. The ratings are distributed as in the TripAdvisor data set (Alam, Ryu a
 import csv
 import io
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 FILE = Path(__file__).with_name("sample_hotel_reviews.csv")
+COMPARISONS_FILE = FILE.with_name("sample_comparisons.csv")
 ROWS = 3000
 SEED = 84
 TRIPADVISOR_RATINGS = (1421, 1793, 2184, 6039, 9054)  # reviews with 1, 2, ... 5 stars, of 20,491
+
+COMPARISONS_SEED = 1952
+PLANTED_RELIABILITIES = {  # probability that the annotator chooses the review with the higher rating
+    **{f"careful-{number}": 0.95 for number in (1, 2, 3)},
+    **{f"usual-{number}": 0.85 for number in (1, 2, 3, 4, 5)},
+    **{f"careless-{number}": 0.65 for number in (1, 2, 3)},
+    "confused-1": 0.10,  # takes one answer for the other
+}
+JUDGEMENTS_PER_PAIR = 3
+BLOCK_ROWS = 300
+# First row of a block: its pairs. Without shuffling the first block is for validation, the last for the test, and those
+# between them for fine-tuning; the reviews of a pair are of one block, so every pair is in one part.
+PAIRS_PER_BLOCK = {1200: 100, 1500: 150, 1800: 150, 2100: 150, 2400: 150, 2700: 100}
 
 # For each aspect: its names in a review, and opinions from worst to best.
 # fmt: off
@@ -168,13 +186,50 @@ def ratings_from_scores(scores: list[float]) -> list[int]:
     return ratings
 
 
+def make_comparisons(
+    reviews: list[tuple[str, int]], seed: int = COMPARISONS_SEED
+) -> list[tuple[str, str, str, int, bool]]:
+    """Judgements of pairs of different ratings: texts chosen and rejected, annotator, number of the pair, correct.
+
+    No pair is drawn twice. The annotators of a pair are different ones.
+    """
+    rng = PortableRandom(seed)
+    judgements = []
+    drawn: set[tuple[int, int]] = set()
+    for start, pairs in PAIRS_PER_BLOCK.items():
+        goal = len(drawn) + pairs
+        while len(drawn) < goal:
+            better, worse = (rng.integer(start, start + BLOCK_ROWS - 1) for _ in range(2))
+            if reviews[better][1] <= reviews[worse][1] or (better, worse) in drawn:
+                continue
+            for annotator in rng.shuffled(list(PLANTED_RELIABILITIES))[:JUDGEMENTS_PER_PAIR]:
+                correct = rng.uniform() < PLANTED_RELIABILITIES[annotator]
+                chosen, rejected = (better, worse) if correct else (worse, better)
+                judgements.append((reviews[chosen][0], reviews[rejected][0], annotator, len(drawn), correct))
+            drawn.add((better, worse))
+    return judgements
+
+
 def to_csv(reviews: list[tuple[str, int]]) -> bytes:
     """A CSV file with the columns Review and Rating."""
+    return csv_bytes([("Review", "Rating"), *reviews])
+
+
+def comparisons_to_csv(judgements: list[tuple[str, str, str, int, bool]]) -> bytes:
+    """A CSV file with the columns chosen, rejected, annotator, pair and correct."""
+    return csv_bytes([("chosen", "rejected", "annotator", "pair", "correct"), *judgements])
+
+
+def csv_bytes(rows: Sequence[tuple[object, ...]]) -> bytes:
     text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows([("Review", "Rating"), *reviews])
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue().encode()
 
 
 if __name__ == "__main__":
-    FILE.write_bytes(to_csv(make_reviews()))
+    made_up = make_reviews()
+    FILE.write_bytes(to_csv(made_up))
     print(f"{FILE.name}: {ROWS:,} reviews")
+    comparisons = make_comparisons(made_up)
+    COMPARISONS_FILE.write_bytes(comparisons_to_csv(comparisons))
+    print(f"{COMPARISONS_FILE.name}: {len(comparisons):,} judgements")

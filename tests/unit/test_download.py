@@ -6,7 +6,9 @@ import urllib.error
 import zipfile
 from types import SimpleNamespace
 
+import arguments
 import download
+import pandas as pd
 import pytest
 import sst5
 
@@ -47,6 +49,25 @@ def treebank(monkeypatch):
     return content.getvalue()
 
 
+@pytest.fixture
+def debates(monkeypatch):
+    """The zip of a corpus of one pair with two judgements, with its size as the expected one."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr(
+            "master/data/UKPConvArg1-Ranking-CSV/tea.csv", "#id\trank\targument\n1\t0.1\tHot\n2\t0.2\tOld\n"
+        )
+        archive.writestr(
+            "master/data/UKPConvArg1-full-XML/tea.xml",
+            "<list><annotatedArgumentPair><arg1><id>1</id></arg1><arg2><id>2</id></arg2><mTurkAssignments>"
+            "<mTurkAssignment><turkID>Ann</turkID><value>a1</value></mTurkAssignment>"
+            "<mTurkAssignment><turkID>Bob</turkID><value>a2</value></mTurkAssignment>"
+            "</mTurkAssignments><goldLabel>a1</goldLabel></annotatedArgumentPair></list>",
+        )
+    monkeypatch.setattr(arguments, "COUNTS", {"arguments": 2, "judgements": 2, "pairs": 1, "workers": 2})
+    return content.getvalue()
+
+
 class Response(io.BytesIO):
     """What urlopen returns: readable, closable, of a length that may be unknown."""
 
@@ -56,15 +77,29 @@ class Response(io.BytesIO):
 
 
 @pytest.fixture
-def stanford(monkeypatch, treebank):
-    """A Stanford that serves the treebank; `content` and `length` can be set, `requests` are recorded."""
-    server = SimpleNamespace(content=treebank, length=len(treebank), requests=[])
+def server(monkeypatch):
+    """A server; `content` and `length` of what it sends can be set, `requests` are recorded."""
+    server = SimpleNamespace(content=b"", length=None, requests=[])
 
     def urlopen(url, timeout):
         server.requests.append((url, timeout))
         return Response(server.content, server.length)
 
     monkeypatch.setattr("urllib.request.urlopen", urlopen)
+    return server
+
+
+@pytest.fixture
+def stanford(server, treebank):
+    """A Stanford that serves the treebank."""
+    server.content, server.length = treebank, len(treebank)
+    return server
+
+
+@pytest.fixture
+def github(server, debates):
+    """A GitHub that serves the debates, of unknown length, as it does with archives."""
+    server.content = debates
     return server
 
 
@@ -136,7 +171,7 @@ def test_a_zip_that_does_not_exist_is_named(tmp_path, capsys):
 def test_a_zip_is_refused_for_the_hotel_reviews(capsys):
     with pytest.raises(SystemExit):
         download.main(["--zip", "trees.zip"])
-    assert "--zip is for sst5 only" in capsys.readouterr().err
+    assert "--zip is for sst5 and arguments only" in capsys.readouterr().err
 
 
 def test_other_ratings_than_the_treebanks_are_refused(stanford, folder, monkeypatch, capsys):
@@ -175,16 +210,66 @@ def test_a_page_that_is_no_zip_is_refused(stanford, folder, capsys):
 
 
 def test_a_download_without_end_is_cut_off(stanford, monkeypatch):
-    monkeypatch.setattr(download, "MAX_ZIP_BYTES", 100)
     monkeypatch.setattr(download, "CHUNK_BYTES", 10)
     stanford.content = bytes(10_000)
     with pytest.raises(InputError, match="more than 100 bytes"):
-        download.fetch_zip()
+        download.fetch_zip("https://nlp.stanford.edu/trees.zip", max_bytes=100)
 
 
-def test_help_names_both_data_sets(capsys):
+def check_debates(folder):
+    assert (folder / "arguments.csv").read_bytes() == b"Review,Rating,Topic\nHot,5,tea\nOld,1,tea\n"
+    judgements = pd.read_parquet(folder / "argument_comparisons.parquet")
+    assert judgements.to_dict("records") == [
+        {"chosen": "Hot", "rejected": "Old", "annotator": "Ann", "correct": True, "Topic": "tea", "pair": 0},
+        {"chosen": "Old", "rejected": "Hot", "annotator": "Bob", "correct": False, "Topic": "tea", "pair": 0},
+    ]
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_the_debates_are_fetched_with_a_time_out_and_converted(github, folder, capsys):
+    assert download.main(["arguments"]) == 0
+    check_debates(folder)
+    url = "https://github.com/UKPLab/acl2016-convincing-arguments/archive/refs/heads/master.zip"
+    assert github.requests == [(url, 60)]
+    assert capsys.readouterr().out.count("written and checked") == 2
+
+
+def test_a_zip_of_debates_at_hand_is_converted_without_a_network(debates, server, folder, tmp_path):
+    file = tmp_path / "debates.zip"
+    file.write_bytes(debates)
+    assert download.main(["arguments", "--zip", str(file)]) == 0
+    check_debates(folder)
+    assert server.requests == []
+
+
+def test_debates_of_another_size_than_the_corpus_are_refused(github, folder, monkeypatch, capsys):
+    monkeypatch.setitem(arguments.COUNTS, "workers", 3_716)
+    assert "the corpus has 2 workers, not 3,716; nothing was written" in error_line(capsys, "arguments")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_failing_download_of_debates_is_one_line_with_the_way_out(folder, monkeypatch, capsys):
+    def fail(url, timeout):
+        raise urllib.error.URLError("no route\nto host")
+
+    monkeypatch.setattr("urllib.request.urlopen", fail)
+    assert "no route to host" in (line := error_line(capsys, "arguments"))
+    assert "give it with --zip FILE" in line
+    assert list(folder.iterdir()) == []
+
+
+def test_arguments_are_not_written_without_their_comparisons(github, folder, monkeypatch, capsys):
+    def fail(self, *args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", fail)
+    assert "argument_comparisons.parquet: No space left on device" in error_line(capsys, "arguments")
+    assert list(folder.iterdir()) == []
+
+
+def test_help_names_every_data_set(capsys):
     with pytest.raises(SystemExit) as exit:
         download.main(["--help"])
     assert exit.value.code == 0
     text = capsys.readouterr().out
-    assert "tripadvisor" in text and "sst5" in text
+    assert "tripadvisor" in text and "sst5" in text and "arguments" in text

@@ -1,12 +1,20 @@
-from collections import Counter
+import csv
+import io
+from collections import Counter, defaultdict
 
 import make_sample
 import pytest
+from scipy.stats import binom
 
 
 @pytest.fixture(scope="module")
 def reviews():
     return make_sample.make_reviews()
+
+
+@pytest.fixture(scope="module")
+def comparisons(reviews):
+    return make_sample.make_comparisons(reviews)
 
 
 def test_the_bundled_file_is_what_the_generator_writes(reviews):
@@ -22,3 +30,60 @@ def test_ratings_are_distributed_as_in_the_tripadvisor_data_set(reviews):
 
 def test_another_seed_gives_other_reviews():
     assert make_sample.make_reviews(rows=10, seed=1) != make_sample.make_reviews(rows=10, seed=2)
+
+
+def test_the_bundled_comparisons_are_what_the_generator_writes(comparisons):
+    assert make_sample.comparisons_to_csv(comparisons) == make_sample.COMPARISONS_FILE.read_bytes()
+
+
+def test_the_columns_of_comparisons_are_named(comparisons):
+    (first, *_) = csv.DictReader(io.StringIO(make_sample.comparisons_to_csv(comparisons).decode()))
+    chosen, rejected, annotator, pair, correct = comparisons[0]
+    assert first == {
+        "chosen": chosen,
+        "rejected": rejected,
+        "annotator": annotator,
+        "pair": str(pair),
+        "correct": str(correct),
+    }
+
+
+def test_no_text_of_the_sample_occurs_twice(reviews):
+    assert len({text for text, _ in reviews}) == len(reviews)
+
+
+def test_a_judgement_is_correct_where_the_chosen_review_has_the_higher_rating(reviews, comparisons):
+    ratings = dict(reviews)
+    for chosen, rejected, _, _, correct in comparisons:
+        assert ratings[chosen] != ratings[rejected]
+        assert correct == (ratings[chosen] > ratings[rejected])
+
+
+def test_annotators_are_as_reliable_as_planted(comparisons):
+    for annotator, reliability in make_sample.PLANTED_RELIABILITIES.items():
+        correct = [judgement[4] for judgement in comparisons if judgement[2] == annotator]
+        assert len(correct) >= 100
+        low, high = binom.interval(0.999, len(correct), reliability)
+        assert low <= sum(correct) <= high, annotator
+    assert {judgement[2] for judgement in comparisons} == set(make_sample.PLANTED_RELIABILITIES)
+
+
+def test_every_pair_has_three_judgements_by_different_annotators_of_the_same_two_reviews(comparisons):
+    annotators, texts = defaultdict(list), defaultdict(set)
+    for chosen, rejected, annotator, pair, _ in comparisons:
+        annotators[pair].append(annotator)
+        texts[pair].add(frozenset((chosen, rejected)))
+    assert all(len(names) == len(set(names)) == 3 for names in annotators.values())
+    assert all(len(of_pair) == 1 for of_pair in texts.values())
+    assert len(set.union(*texts.values())) == len(texts)  # no pair is drawn twice
+
+
+def test_both_reviews_of_a_pair_are_in_one_block_and_none_is_a_training_review(reviews, comparisons):
+    rows = {text: row for row, (text, _) in enumerate(reviews)}
+    pairs = {pair: (rows[chosen] // 300, rows[rejected] // 300) for chosen, rejected, _, pair, _ in comparisons}
+    assert all(chosen == rejected for chosen, rejected in pairs.values())
+    assert Counter(300 * block for block, _ in pairs.values()) == {
+        1200: 100,  # validation
+        **dict.fromkeys((1500, 1800, 2100, 2400), 150),  # fine-tuning
+        2700: 100,  # test
+    }
