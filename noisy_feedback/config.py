@@ -16,6 +16,8 @@ LOSSES = (  # functions of learning/losses.py, with - for _
     "robust",
     "symmetric-sigmoid",
     "dr-dpo",
+    "holder-dpo",
+    "re-po",
 )
 NOISES = (  # functions of feedback/noise.py, with - for _; the last two are the published code's
     "uniform",

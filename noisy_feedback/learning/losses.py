@@ -21,6 +21,10 @@ from noisy_feedback.learning.model import is_scalar
 # logits (B, g, C), ratings (B, g), reference (B, g, C) or None -> one value per list (B,), or a gradient (B, g, C)
 Function = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 DR_DPO_TEMPERATURE = 1.0
+HOLDER_GAMMA = 2.0  # the paper's default
+RE_PO_START = 0.9  # the paper's
+RE_PO_ROUNDS = 20
+RE_PO_RANGE = (0.5, 0.999)  # below a half, the reversed order would be learned
 
 
 @dataclass(frozen=True)
@@ -121,12 +125,48 @@ def symmetric_sigmoid(logits: Tensor, ratings: Tensor) -> Tensor:
 def dr_dpo(logits: Tensor, ratings: Tensor) -> Tensor:
     """-b log mean_lists exp(-bradley_terry / b), b = 1, the same value for every list: lists that fit badly count less.
 
-    A loss of the whole batch, unlike the others; times B it tends to the sum of bradley_terry for large b.
+    A loss of the whole batch, unlike most; times B it tends to the sum of bradley_terry for large b.
     Source: Wu et al. 2024, Towards robust alignment of language models (Dr. DPO).
     """
     fit = -bradley_terry(logits, ratings) / DR_DPO_TEMPERATURE
     batch = -DR_DPO_TEMPERATURE * (fit.logsumexp(0) - torch.tensor(float(len(fit))).log())
     return batch.expand_as(fit)
+
+
+def holder_dpo(logits: Tensor, ratings: Tensor) -> Tensor:
+    """sum_i [1 - (1 + g) s_i^g + g s_i^(1 + g)], s_i = sigmoid(z_i), g = 2: bounded by 0 and 1 for each margin.
+
+    The gradient -g (1 + g) s^g (1 - s)^2 goes to 0 for a large margin of either sign, so a comparison that the model
+    is sure is wrong stops pulling. At g = 2, l(z) + l(-z) = 1, as in symmetric_sigmoid. Source: Fujisawa et al. 2025,
+    Scalable valuation of human feedback through provably robust model alignment; its constant is -g, not 1.
+    """
+    s = torch.sigmoid(margins(logits))
+    return (1 - (1 + HOLDER_GAMMA) * s**HOLDER_GAMMA + HOLDER_GAMMA * s ** (1 + HOLDER_GAMMA)).sum(-1)
+
+
+def re_po(logits: Tensor, ratings: Tensor) -> Tensor:
+    """-sum_i [w_i log sigmoid(z_i) + (1 - w_i) log sigmoid(-z_i)], w_i the probability that comparison i is right.
+
+    w = sigmoid(z + logit(eta)), eta the reliability of the batch; no gradient goes through w, so that in z_i is
+    sigmoid(z_i) - w_i. A loss of the whole batch, like dr_dpo. Source: Robust Enhanced Policy Optimization (RE-PO,
+    ICLR 2026), after Dawid and Skene 1979; here eta comes from the batch alone, not from a moving average.
+    """
+    z = margins(logits)
+    fixed = z.detach()
+    right = torch.sigmoid(fixed + torch.logit(reliability(fixed)))  # (B, k)
+    return F.binary_cross_entropy_with_logits(z, right, reduction="none").sum(-1)
+
+
+def reliability(z: Tensor) -> Tensor:
+    """The estimated share eta of comparisons that are not reversed, of margins of any shape; a tensor without shape.
+
+    Expectation-maximisation: eta = mean(p eta / (p eta + (1 - p) (1 - eta))), p = sigmoid(z), iterated. It tends to
+    the true share where p is the probability of the order before any was reversed. Source: as re_po.
+    """
+    eta = z.new_full((), RE_PO_START)
+    for _ in range(RE_PO_ROUNDS):
+        eta = torch.sigmoid(z + torch.logit(eta)).mean().clamp(*RE_PO_RANGE)
+    return eta
 
 
 def reward(logits: Tensor) -> Tensor:

@@ -207,7 +207,19 @@ def preference_loss(name, logits, ratings, flip_rate, smoothing):
         "robust": lambda: (((1 - flip_rate) * right - flip_rate * wrong) / (1 - 2 * flip_rate)).sum(1),
         "symmetric-sigmoid": lambda: torch.sigmoid(-z).sum(1),
         "dr-dpo": lambda: -(-right.sum(1)).exp().mean().log().repeat(len(z)),  # one value for the whole batch
+        "holder-dpo": lambda: (1 - 3 * torch.sigmoid(z) ** 2 + 2 * torch.sigmoid(z) ** 3).sum(1),
+        "re-po": lambda: weighted_likelihood(z, right, wrong),
     }[name]()
+
+
+def weighted_likelihood(z, right, wrong):
+    """RE-PO: the probability w that each comparison is right, and their mean, estimated in turn, 20 times."""
+    p, eta = torch.sigmoid(z.detach()), torch.tensor(0.9)
+    for _ in range(20):
+        w = p * eta / (p * eta + (1 - p) * (1 - eta))
+        eta = w.mean().clamp(0.5, 0.999)
+    w = p * eta / (p * eta + (1 - p) * (1 - eta))
+    return (w * right + (1 - w) * wrong).sum(1)
 
 
 def distribution(output):
@@ -270,6 +282,8 @@ CASES = {
     "label-smoothing, redrawn": {"loss": "label-smoothing", "noise": "redrawn", "ratio": 0.3},
     "robust, reversed": {"loss": "robust", "noise": "reversed", "ratio": 0.3, "protocol": "binary"},
     "dr-dpo": {"loss": "dr-dpo", "ratio": 0.2, "k": 2},
+    "holder-dpo, KL": {"loss": "holder-dpo", "ratio": 0.4, "kl_weight": 0.5, "k": 2},
+    "re-po, binary": {"loss": "re-po", "ratio": 0.2, "protocol": "binary"},
     "bradley-terry, KL": {"loss": "bradley-terry", "ratio": 0.2, "kl_weight": 1.0, "k": 3, "shuffle": True},
     "symmetric-sigmoid, KL": {"loss": "symmetric-sigmoid", "ratio": 0.8, "kl_weight": 0.5},
     "scalar head, macro F1": {"head": "scalar", "loss": "bradley-terry", "ratio": 0.2, "select": "macro_f1"},

@@ -33,6 +33,16 @@ def sigmoid(z):
     return 1 / (1 + math.exp(-z))
 
 
+def re_po_by_hand(margins):
+    """RE-PO of a batch of one list, by Bayes' rule on the odds p / (1 - p)."""
+    eta, odds = 0.9, [math.exp(z) for z in margins]
+    for _ in range(20):
+        right = [o * eta / (o * eta + 1 - eta) for o in odds]
+        eta = min(max(sum(right) / len(right), 0.5), 0.999)
+    right = [o * eta / (o * eta + 1 - eta) for o in odds]
+    return -sum(w * math.log(sigmoid(z)) + (1 - w) * math.log(sigmoid(-z)) for w, z in zip(right, margins, strict=True))
+
+
 # --- the study's loss
 
 
@@ -75,9 +85,12 @@ HAND_COMPUTED = {
     "robust": -sum((0.8 * math.log(sigmoid(z)) - 0.2 * math.log(sigmoid(-z))) / 0.6 for z in Z),
     "symmetric_sigmoid": sum(sigmoid(-z) for z in Z),
     "dr_dpo": -sum(math.log(sigmoid(z)) for z in Z),  # of a batch of one
+    "holder_dpo": sum(1 - 3 * sigmoid(z) ** 2 + 2 * sigmoid(z) ** 3 for z in Z),
+    "re_po": re_po_by_hand(Z),
 }
 GIVEN = {"label_smoothing": {"smoothing": 0.2}, "robust": {"flip_rate": 0.2}}
 FUNCTIONS = {name.replace("-", "_") for name in LOSSES}
+OF_A_WHOLE_BATCH = {"dr_dpo", "re_po"}
 
 
 def named(name):
@@ -105,14 +118,14 @@ def test_the_reward_is_the_expected_rating():
     assert losses.reward(logits).numpy() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", *sorted(FUNCTIONS)])
+@pytest.mark.parametrize("name", ["cross_entropy", *sorted(FUNCTIONS - {"re_po"})])  # it holds w fixed
 @pytest.mark.parametrize("k", [1, 3])
 def test_gradients_agree_with_finite_differences(name, k):
     logits, ratings = random_lists(k, lists=2)
     assert torch.autograd.gradcheck(lambda x: named(name)(x, ratings), logits.requires_grad_())
 
 
-@pytest.mark.parametrize("name", ["cross_entropy", *sorted(FUNCTIONS - {"dr_dpo"})])
+@pytest.mark.parametrize("name", ["cross_entropy", *sorted(FUNCTIONS - OF_A_WHOLE_BATCH)])
 @pytest.mark.parametrize("k", [1, 2])
 def test_a_list_has_the_same_loss_whatever_else_is_in_the_batch(name, k):
     logits, ratings = random_lists(k)
@@ -126,7 +139,18 @@ def test_a_loss_of_extreme_logits_is_finite(name):
     assert named(name)(1e4 * logits.float(), ratings).isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["bradley_terry", "plackett_luce", "hinge", "symmetric_sigmoid", "dr_dpo"])
+@pytest.mark.parametrize("name", sorted(FUNCTIONS - {"study"}))
+@pytest.mark.parametrize("size", [20.0, 1e4])
+def test_values_and_gradients_of_extreme_margins_are_finite(name, size):
+    outputs = size * torch.tensor([[[1.0], [0.0], [2.0]], [[0.0], [0.0], [1.0]], [[3.0], [1.0], [0.0]]])
+    value = named(name)(outputs.requires_grad_(), RATINGS.expand(3, -1))
+    assert value.isfinite().all()
+    assert torch.autograd.grad(value.sum(), outputs)[0].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    "name", ["bradley_terry", "plackett_luce", "hinge", "symmetric_sigmoid", "dr_dpo", "holder_dpo", "re_po"]
+)
 def test_the_right_order_has_a_lower_loss_than_the_reversed_one(name):
     logits = list_with_rewards(0.9, 0.5, 0.2)
     assert named(name)(logits, RATINGS) < named(name)(logits.flip(1), RATINGS)
@@ -137,9 +161,10 @@ def test_plackett_luce_of_pairs_is_bradley_terry():
     assert torch.allclose(losses.plackett_luce(logits, ratings), losses.bradley_terry(logits, ratings))
 
 
-def test_the_symmetric_sigmoid_of_a_pair_and_of_its_reverse_sum_to_one():
+@pytest.mark.parametrize("name", ["symmetric_sigmoid", "holder_dpo"])
+def test_a_symmetric_loss_of_a_pair_and_of_its_reverse_sum_to_one(name):
     logits, ratings = random_lists(k=1)
-    both = losses.symmetric_sigmoid(logits, ratings) + losses.symmetric_sigmoid(logits.flip(1), ratings)
+    both = named(name)(logits, ratings) + named(name)(logits.flip(1), ratings)
     assert torch.allclose(both, torch.ones_like(both))
 
 
@@ -180,6 +205,131 @@ def test_dr_dpo_lies_between_the_best_list_and_the_mean_of_the_batch():
     each, batch = losses.bradley_terry(logits, ratings), losses.dr_dpo(logits, ratings)
     assert (each.min() < batch).all()
     assert (batch < each.mean()).all()
+
+
+# --- losses that need no flip rate, as functions of the margins
+
+
+MARGINS = torch.linspace(-6, 6, 25, dtype=torch.double)
+
+
+def of_margins(loss, margins):
+    """The loss of each pair of a batch with these margins (B,), and its gradient in them; of a scalar head."""
+    z = margins.clone().requires_grad_()
+    value = loss(torch.stack([z, torch.zeros_like(z)], dim=-1)[..., None], torch.tensor([[1, 0]]).expand(len(z), -1))
+    return value.detach(), torch.autograd.grad(value.sum(), z)[0]
+
+
+@pytest.mark.parametrize("g", [0.5, 1.0, 2.0, 4.0])
+def test_the_gradient_of_holder_dpo_is_the_papers(g, monkeypatch):
+    monkeypatch.setattr(losses, "HOLDER_GAMMA", g)
+    s = MARGINS.sigmoid()
+    assert torch.allclose(of_margins(losses.holder_dpo, MARGINS)[1], -g * (1 + g) * s**g * (1 - s) ** 2)
+
+
+def test_holder_dpo_runs_from_one_to_zero_and_stops_pulling_on_both_sides():
+    value, gradient = of_margins(losses.holder_dpo, torch.tensor([-1e4, -20.0, 20.0, 1e4]))
+    assert value.tolist() == pytest.approx([1, 1, 0, 0], abs=1e-6)
+    assert gradient.tolist() == pytest.approx([0, 0, 0, 0], abs=1e-6)
+
+
+def test_holder_dpo_pulls_most_on_a_comparison_with_equal_rewards():
+    gradient = of_margins(losses.holder_dpo, MARGINS)[1]
+    assert MARGINS[gradient.argmin()] == 0
+    assert gradient.min() == -6 / 16
+
+
+def test_holder_dpo_stays_between_zero_and_one_and_never_pulls_down_in_single_precision():
+    value, gradient = of_margins(losses.holder_dpo, torch.linspace(-30, 30, 2001))
+    assert value.min() > -1e-6
+    assert value.max() < 1 + 1e-6
+    assert gradient.max() <= 0  # exactly
+
+
+def test_holder_dpo_over_g_tends_to_bradley_terry_minus_the_symmetric_sigmoid_for_small_g(monkeypatch):
+    monkeypatch.setattr(losses, "HOLDER_GAMMA", 1e-6)
+    small, *limits = (
+        torch.stack(of_margins(loss, MARGINS))
+        for loss in (losses.holder_dpo, losses.bradley_terry, losses.symmetric_sigmoid)
+    )
+    assert torch.allclose(small / 1e-6, limits[0] - limits[1], atol=1e-4)
+
+
+def calibrated_margins(flip_rate, n=100_000):
+    """Margins (n,) of comparisons whose order came out with probability sigmoid(z), then a share reversed."""
+    rng = np.random.default_rng(0)
+    z = rng.normal(scale=3, size=n)
+    z = np.where(rng.random(n) < 1 / (1 + np.exp(-z)), z, -z)
+    z[: round(flip_rate * n)] *= -1
+    return torch.from_numpy(z)
+
+
+@pytest.mark.parametrize("flip_rate", [0.1, 0.2, 0.3, 0.4])
+def test_the_reliability_of_calibrated_margins_is_the_share_that_was_not_reversed(flip_rate):
+    z, eta = calibrated_margins(flip_rate), 1 - flip_rate
+    p = z.sigmoid()
+    information = ((2 * p - 1) / (p * eta + (1 - p) * (1 - eta))).square().sum()  # Fisher's, of eta
+    assert losses.reliability(z).item() == pytest.approx(eta, abs=4 / math.sqrt(information))
+
+
+@pytest.mark.parametrize("flip_rate", [0.1, 0.4])
+def test_the_reliability_is_the_most_likely_one(flip_rate):
+    z = calibrated_margins(flip_rate, n=1000)
+    eta = losses.reliability(z).requires_grad_()
+    (z.sigmoid() * eta + (-z).sigmoid() * (1 - eta)).log().mean().backward()
+    assert eta.grad.item() == pytest.approx(0, abs=1e-4)
+
+
+def test_the_reliability_of_a_batch_does_not_depend_on_its_shape():
+    z = calibrated_margins(0.2, n=60)
+    assert losses.reliability(z.view(20, 3)).item() == pytest.approx(losses.reliability(z).item(), rel=1e-12)
+
+
+@pytest.mark.parametrize(("margin", "expected"), [(3.0, 0.999), (0.0, 0.9), (-3.0, 0.5)])
+def test_the_reliability_of_equal_margins_is_the_end_of_the_range_or_the_start(margin, expected):
+    assert losses.reliability(torch.full((2, 3), margin)).item() == pytest.approx(expected)
+
+
+def test_the_gradient_of_re_po_is_that_of_the_probability_that_comparisons_are_right_held_fixed():
+    z = calibrated_margins(0.3, n=100)
+    p, eta = z.sigmoid(), losses.reliability(z)
+    right = p * eta / (p * eta + (1 - p) * (1 - eta))
+    assert torch.allclose(of_margins(losses.re_po, z)[1], p - right)  # nothing through `right`
+
+
+def test_the_gradient_of_re_po_is_that_of_the_likelihood_of_the_comparisons_as_they_are_given():
+    z = calibrated_margins(0.3, n=100)
+    eta = losses.reliability(z)
+
+    def likelihood(outputs, ratings):
+        p = losses.margins(outputs).sigmoid()
+        return -(p * eta + (1 - p) * (1 - eta)).log().sum(-1)
+
+    assert torch.allclose(of_margins(losses.re_po, z)[1], of_margins(likelihood, z)[1])
+
+
+def test_re_po_pulls_less_on_a_comparison_that_the_model_is_sure_is_wrong():
+    z = calibrated_margins(0.2, n=1000)
+    z[:3] = torch.tensor([0.0, -3.0, -6.0])
+    undecided, wrong, very_wrong = of_margins(losses.re_po, z)[1][:3].neg().tolist()
+    assert undecided > wrong > very_wrong > 0
+
+
+def test_re_po_learns_nothing_where_the_model_holds_most_comparisons_for_reversed():
+    z = -calibrated_margins(0.2, n=1000).float()
+    assert losses.reliability(z) == 0.5
+    assert of_margins(losses.re_po, z)[1].count_nonzero() == 0  # Adam would enlarge what rounding leaves
+
+
+@pytest.mark.parametrize("margin", [-3.0, 0.0, 3.0])
+def test_re_po_of_one_pair_is_label_smoothing_with_the_probability_that_it_is_wrong(margin):
+    eta = losses.reliability(torch.tensor([margin])).item()
+    wrong = 1 - sigmoid(margin + math.log(eta / (1 - eta)))
+    found, known = (
+        of_margins(loss, torch.tensor([margin]))
+        for loss in (losses.re_po, partial(losses.label_smoothing, smoothing=wrong))
+    )
+    assert torch.allclose(torch.cat(found), torch.cat(known), atol=1e-6)
 
 
 # --- the objectives of training

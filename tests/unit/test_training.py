@@ -131,7 +131,10 @@ def test_training_is_pytorchs_own_on_the_same_batches(head, n):
     assert_learns_as_in_pytorch(new_model(head), lambda: training_task(head, n), training_config(), torch.mean)
 
 
-@pytest.mark.parametrize("loss", [loss for loss in LOSSES if loss != "dr-dpo"])  # whose value is a whole batch's
+OF_WHOLE_BATCHES = ("dr-dpo", "re-po")  # their value for a list depends on the other lists of its batch
+
+
+@pytest.mark.parametrize("loss", [loss for loss in LOSSES if loss not in OF_WHOLE_BATCHES])
 @pytest.mark.parametrize("kl_weight", [0.0, 0.7])
 def test_fine_tuning_is_pytorchs_own_on_the_same_batches(loss, kl_weight):
     assert_learns_as_in_pytorch(
@@ -145,10 +148,11 @@ def test_fine_tuning_a_scalar_head_is_pytorchs_own_on_the_same_batches():
     )
 
 
-def test_dr_dpo_learns_from_every_batch_as_pytorch_does():
+@pytest.mark.parametrize("loss", OF_WHOLE_BATCHES)
+def test_a_loss_of_whole_batches_learns_from_each_as_in_pytorch(loss):
     model, config = new_model(), preference_config(epochs=2)
-    _, module = learn_in_pytorch(model, preference_task("dr-dpo"), config, torch.sum)
-    fitted = fit(model, EMBEDDINGS, preference_task("dr-dpo"), config)
+    _, module = learn_in_pytorch(model, preference_task(loss), config, torch.sum)
+    fitted = fit(model, EMBEDDINGS, preference_task(loss), config)
     with torch.no_grad():
         assert torch.allclose(as_module(fitted.last)(EMBEDDINGS), module(EMBEDDINGS), atol=1e-3)
 
