@@ -10,7 +10,9 @@ from typing import Any, NoReturn
 
 from noisy_feedback.config import (
     DEPARTURES,
+    ESTIMATED,
     HEADS,
+    LABELS,
     LOSSES,
     MAX_SEED,
     NOISES,
@@ -85,8 +87,8 @@ class AllIfNoneNamed(argparse.Action):
 def run_main(protocol: str) -> int:
     """`main.py`: one run of the protocol; returns the exit status."""
     parser = OneLineParser(
-        description=f"One run of the {protocol} study: train a rating model on embeddings of reviews, make some "
-        "ratings noisy, fine-tune on preferences that follow from them, and evaluate."
+        description=f"One run of the {protocol} study: train a rating model on embeddings of reviews, "
+        f"{what_it_does(protocol)}, and evaluate."
     )
     add_study_arguments(parser, protocol, "main.py")
     add_more_arguments(parser, protocol, "main.py")
@@ -122,6 +124,13 @@ def run_config(protocol: str) -> int:
     return run_with_error_messages(parser.prog, work)
 
 
+def what_it_does(protocol: str) -> str:
+    """What comes between training and evaluation, for the help."""
+    if protocol == "human":
+        return "fine-tune on comparisons that people made"
+    return "make some ratings noisy, fine-tune on preferences that follow from them"
+
+
 def add_study_arguments(parser: OneLineParser, protocol: str, script: str) -> None:
     """The study's own arguments, spelled as in the original."""
     default = default_config(protocol, script)
@@ -130,13 +139,23 @@ def add_study_arguments(parser: OneLineParser, protocol: str, script: str) -> No
     add = group.add_argument
     add("--use-cuda", action="store_true", help="compute on the GPU if there is one")
     add("--path", type=Path, default=default.path, help="file of reviews, or folder that holds one")
+    if protocol == "human":
+        add("--comparisons", type=Path, default=default.comparisons, help="file of comparisons that people made")
+        add(
+            "--labels",
+            choices=LABELS,
+            default=[default.labels] if several else default.labels,
+            help="judgements to learn from: all, one of each pair at random, the majority, the true orders (gold), or "
+            "these with as many reversed at random as one has wrong (flipped)",
+            **several,
+        )
     add("--model_name", default=default.model_name, metavar="NAME", help="encoder: hub name or folder")
     add("--pc", action="store_true", help="use pre-calculated embeddings, stored or in embeddings.pt; never embed")
     add(
         "--ratio",
         type=fraction,
-        default=RATIOS if several else default.ratio,
-        help="share of fine-tuning ratings made noisy, 0 to 1",
+        default=default_ratios(protocol, several),
+        help=f"share of {'comparisons reversed' if protocol == 'human' else 'fine-tuning ratings made noisy'}, 0 to 1",
         **several,
     )
     if protocol == "multiclass":
@@ -160,7 +179,8 @@ def add_more_arguments(parser: OneLineParser, protocol: str, script: str) -> Non
         "--loss",
         type=choice(LOSSES),
         metavar="NAME",
-        help=f"preference loss: {', '.join(LOSSES)} (default: study; with --head scalar bradley-terry)",
+        help=f"preference loss: {', '.join(LOSSES)} (default: {default.loss}"
+        f"{'; with --head scalar bradley-terry' if default.loss == 'study' else ''})",
         **several,
     )
     add(
@@ -171,19 +191,28 @@ def add_more_arguments(parser: OneLineParser, protocol: str, script: str) -> Non
         help="weight of the KL divergence from the model before fine-tuning",
         **several,
     )
-    add(
-        "--noise",
-        type=choice(NOISES),
-        metavar="NAME",
-        help=f"kind of noise: {', '.join(NOISES)} (default: {default.noise})",
-        **several,
-    )
+    if protocol != "human":
+        add(
+            "--noise",
+            type=choice(NOISES),
+            metavar="NAME",
+            help=f"kind of noise: {', '.join(NOISES)} (default: {default.noise})",
+            **several,
+        )
+        add(
+            "--lists-per-review",
+            type=int_at_least(1),
+            default=default.lists_per_review,
+            metavar="N",
+            help="how often lists are drawn from all reviews; a review is in up to N lists",
+        )
     add(
         "--flip-rate",
-        type=fraction,
+        type=fraction_or_estimated,
+        default=default.flip_rate,
         metavar="SHARE",
-        help="share of wrong comparisons that --loss label-smoothing and robust suppose (default: what --noise and "
-        "--ratio imply)",
+        help="share of wrong comparisons that --loss label-smoothing and robust suppose; 'estimated': what the audit "
+        f"finds{'' if default.flip_rate else ' (default: what --noise and --ratio imply)'}",
     )
     add("--lists", type=int_at_least(1), metavar="N", help="at most N comparisons, drawn at random (default: all)")
     add("--lr-f", type=positive, default=default.lr_f, metavar="RATE", help="fine-tuning learning rate")
@@ -210,17 +239,23 @@ def add_more_arguments(parser: OneLineParser, protocol: str, script: str) -> Non
         default=default.select,
         help="validation score that chooses the best epoch",
     )
-    add(
-        "--as-published",
-        nargs="*",
-        choices=DEPARTURES,
-        action=AllIfNoneNamed,
-        default=(),
-        help="repeat departures of the published code from its description, to see their effect; none named: all",
-    )
+    if protocol != "human":
+        add(
+            "--as-published",
+            nargs="*",
+            choices=DEPARTURES,
+            action=AllIfNoneNamed,
+            default=(),
+            help="repeat departures of the published code from its description, to see their effect; none named: all",
+        )
     add("--text-column", default=default.text_column, metavar="NAME", help="column that holds the texts")
     add("--rating-column", default=default.rating_column, metavar="NAME", help="column that holds the ratings")
-    add("--shuffle", action="store_true", help="permute the rows before the split (by the seed): for sorted files")
+    add("--group-column", metavar="NAME", help="column of groups: rows of a group stay in one part of the split")
+    add(
+        "--shuffle",
+        action="store_true",
+        help="permute rows, or groups, before the split (by the seed): for sorted files",
+    )
     add("--drop-empty", action="store_true", help="drop rows without text")
     add("--drop-duplicates", action="store_true", help="keep only the first of reviews with the same text")
     add(
@@ -230,20 +265,29 @@ def add_more_arguments(parser: OneLineParser, protocol: str, script: str) -> Non
         help="how token vectors become one: as the encoder says, the [CLS] vector, or their mean",
     )
     add("--output", type=Path, default=default.output, metavar="FOLDER", help="results are saved in a folder inside it")
+    if not several:
+        add(
+            "--export",
+            type=Path,
+            metavar="FILE",
+            help="write the comparisons as a preference data set (.jsonl, .parquet)",
+        )
     add("--name", metavar="NAME", help="name of the results folder (default: made from the options)")
     add("-h", "--help", action="help", help="show this help and exit")
 
 
 def to_configs(parser: OneLineParser, protocol: str, arguments: dict[str, Any]) -> list[Config]:
     """The runs that checked arguments stand for: one, or with lists of values for axes the whole grid."""
-    departures = arguments.pop("as_published")
-    loss, noise = arguments["loss"], arguments["noise"]
+    departures = arguments.pop("as_published", ())
     several = isinstance(arguments["ratio"], Sequence)
-    if loss is None:
-        loss = "bradley-terry" if arguments["head"] == "scalar" else "study"
-    if "noise" in departures and noise is not None:
+    default = default_config(protocol, "config.py" if several else "main.py")
+    if arguments["loss"] is None:
+        arguments["loss"] = "bradley-terry" if arguments["head"] == "scalar" else default.loss
+    if "noise" in departures and arguments["noise"] is not None:
         parser.error("--noise: --as-published noise chooses the kind of noise; leave out one of them")
-    arguments |= {"loss": loss, "noise": noise or "uniform", **published_choices(protocol, departures)}
+    if arguments.setdefault("noise", default.noise) is None:
+        arguments["noise"] = default.noise
+    arguments |= {"labels": arguments.get("labels", default.labels), **published_choices(protocol, departures)}
     arguments["hidden"] = tuple(arguments["hidden"])
     if (name := arguments["name"]) is not None and (Path(name).name != name or name in ("", "..")):
         parser.error(f"--name {name}: a name without slashes; --output chooses the folder around it")
@@ -265,13 +309,20 @@ def check_combinations(parser: OneLineParser, runs: Sequence[Config]) -> None:
         for option, given in needs.items():
             if given and run.head == "scalar":
                 parser.error(f"{option} {NEEDS_DISTRIBUTION}")
-        if run.loss == "robust" and run.flip_rate is not None and run.flip_rate >= 0.5:
+        if run.loss == "robust" and isinstance(run.flip_rate, float) and run.flip_rate >= 0.5:
             parser.error(f"--flip-rate {run.flip_rate:g}: --loss robust needs one below 0.5")
 
 
 def default_config(protocol: str, script: str) -> Config:
     """The defaults of a protocol's script."""
     return Config(protocol=protocol, **PROTOCOLS[protocol][script])
+
+
+def default_ratios(protocol: str, several: Any) -> Any:
+    """One ratio for a run; for a sweep the study's, and 0 for comparisons of people, which are noisy as they are."""
+    if protocol == "human":
+        return [0.0] if several else 0.0
+    return RATIOS if several else 0.0
 
 
 def choice(names: Sequence[str]) -> Callable[[str], str]:
@@ -294,6 +345,10 @@ def fraction(text: str) -> float:
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text} is outside 0..1 (0.2 for 20 %)")
     return value
+
+
+def fraction_or_estimated(text: str) -> float | str:
+    return ESTIMATED if text == ESTIMATED else fraction(text)
 
 
 def number_from(least: float) -> Callable[[str], float]:

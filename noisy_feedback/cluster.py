@@ -60,7 +60,10 @@ def compute(client: Any, runs: Sequence[Config], dataset: Dataset) -> Iterator[R
             print("waiting for a worker of the cluster", file=sys.stderr)
             client.wait_for_workers(1)  # a queue may keep it for hours
         check_workers(client)
-        sent = client.scatter(parts, broadcast=True, hash=False)
+        try:
+            sent = client.scatter(parts, broadcast=True, hash=False)
+        except OSError:
+            continue  # the last worker was lost just now
         futures = {client.submit(run_seed, group, *sent, versions(), pure=False): group for group in list(waiting)}
         for future in as_completed(futures):
             if future.status == "finished":

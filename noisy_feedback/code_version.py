@@ -7,7 +7,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent
 # Every module of these folders and files, so that a new module cannot be forgotten.
 FOLDERS = ("data", "feedback", "learning", "evaluation")
-FILES = ("experiment.py", "prepare.py", "config.py", "rng.py")
+FILES = ("experiment.py", "prepare.py", "config.py", "rng.py", "output/comparisons.py")
 
 
 def code_digest() -> str:

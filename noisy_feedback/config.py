@@ -27,17 +27,19 @@ NOISES = (  # functions of feedback/noise.py, with - for _; the last two are the
     "redrawn",
     "redrawn-off-scale",
 )
+LABELS = ("all", "one", "majority", "gold", "flipped")  # judgements to learn from: feedback/people.py
 HEADS = ("categorical", "scalar")
 POOLINGS = ("model", "cls", "mean")
 SELECT = ("accuracy", "macro_f1", "kappa")
 DEPARTURES = ("labels", "noise", "order")  # of the published code from its own description
+ESTIMATED = "estimated"  # a flip rate: that of the audit
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 SEEDS = (84, 42, 21, 2, 1)  # of the study's sweep; main.py takes the first
 RATIOS = (0.0, 0.2, 0.4, 0.6, 0.8)  # of the study's sweep
 
 # The fields of Config that a sweep takes several values of; columns of its tables. The order is that of the runs.
 # But for the seed, only what changes feedback or fine-tuning: each seed is trained once.
-SWEEP_AXES = ("seed", "loss", "kl_weight", "noise", "ratio")
+SWEEP_AXES = ("seed", "labels", "loss", "kl_weight", "noise", "ratio")
 COMBINATION = tuple(axis for axis in SWEEP_AXES if axis not in ("seed", "ratio"))
 
 
@@ -50,6 +52,8 @@ class Config:
     path: Path = Path("../data/")  # a file of reviews, or a folder that holds one
     text_column: str = "Review"
     rating_column: str = "Rating"
+    group_column: str | None = None  # rows with the same value stay in one part of the split
+    comparisons: Path | None = None  # a file of comparisons that people made: the protocol `human`
     shuffle: bool = False  # permute the rows before they are split
     drop_empty: bool = False  # drop rows without text
     drop_duplicates: bool = False  # keep the first of equal texts
@@ -66,15 +70,17 @@ class Config:
     lr_t: float = 0.01
     batch_t: int = 64
     # feedback
+    labels: str = "all"  # which judgements of people
     noise: str = "uniform"
     ratio: float = 0.0
     k: int = 1  # comparisons per list of k + 1 reviews
     lists: int | None = None  # at most so many comparisons, drawn at random; None: as many as can be made
+    lists_per_review: int = 1  # how often lists are drawn from all reviews
     list_order: str = "rating"  # "row": the published code's
     # fine-tuning
     loss: str = "study"
     kl_weight: float = 0.0
-    flip_rate: float | None = None  # None: what noise and ratio imply
+    flip_rate: float | str | None = None  # None: what noise and ratio imply; ESTIMATED: what the audit finds
     epochs_f: int = 20
     lr_f: float = 1e-3
     batch_f: int = 512
@@ -83,6 +89,7 @@ class Config:
     validation_ratings: str = "own"  # "misaligned": the published code's, of other reviews
     output: Path = Path("results/")
     name: str | None = None  # of the results folder; None: made from the configuration
+    export: Path | None = None  # where a run writes its comparisons as a preference data set
 
     def __post_init__(self) -> None:
         """Refuse values that no option could have given. Errors: ValueError, naming the field."""
@@ -95,7 +102,10 @@ class Config:
         for name, least in LEAST.items():
             values = getattr(self, name)
             for value in values if isinstance(values, tuple) else (values,):
-                optional = value is None and name in ("flip_rate", "lists")
+                optional = (value is None and name in ("flip_rate", "lists")) or (name, value) == (
+                    "flip_rate",
+                    ESTIMATED,
+                )
                 kinds = (int,) if isinstance(least, int) else (int, float)
                 if not optional and (type(value) not in kinds or not least <= value < MOST.get(name, math.inf)):
                     raise ValueError(
@@ -104,14 +114,25 @@ class Config:
 
     def sort_key(self) -> tuple[Any, ...]:
         """Runs of a sweep in the order of their axes."""
-        orders = {"loss": LOSSES, "noise": NOISES}
+        orders = {"labels": LABELS, "loss": LOSSES, "noise": NOISES}
         values = ((axis, getattr(self, axis)) for axis in SWEEP_AXES)
         return tuple(orders[axis].index(value) if axis in orders else value for axis, value in values)
 
 
 # What changes no number: where data, embeddings and results lie, and on what they are computed (kept as provenance).
-NOT_IN_RECORD = ("path", "pc", "use_cuda", "output", "name")
+NOT_IN_RECORD = ("path", "comparisons", "pc", "use_cuda", "output", "name", "export")
 
+# Comparisons that people made are noisy as they are: the flip rate is estimated, and more noise reverses comparisons.
+HUMAN: Mapping[str, Any] = {
+    "path": Path("../data/sample_hotel_reviews.csv"),
+    "comparisons": Path("../data/sample_comparisons.csv"),
+    "loss": "bradley-terry",
+    "kl_weight": 1.0,
+    "noise": "reversed",
+    "flip_rate": ESTIMATED,
+    "epochs_t": 30,
+    "epochs_f": 30,
+}
 # The defaults of each protocol's two scripts, where they differ from those of Config.
 PROTOCOLS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "multiclass": {
@@ -122,6 +143,7 @@ PROTOCOLS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         "main.py": {"lr_f": 1e-4, "batch_f": 64},
         "config.py": {"epochs_t": 30, "epochs_f": 30},
     },
+    "human": {"main.py": HUMAN, "config.py": HUMAN},
 }
 
 
@@ -138,6 +160,7 @@ def published_choices(protocol: str, departures: Sequence[str]) -> dict[str, str
 # What the fields of Config may be: one of several values, or a number from a least value on (an int: whole numbers).
 CHOICES: Mapping[str, Sequence[Any]] = {
     "protocol": tuple(PROTOCOLS),
+    "labels": LABELS,
     "pooling": POOLINGS,
     "head": HEADS,
     "noise": NOISES,
@@ -153,6 +176,7 @@ LEAST: Mapping[str, float] = {
     "seed": 0,
     "k": 1,
     "lists": 1,
+    "lists_per_review": 1,
     "hidden": 1,
     "epochs_t": 0,
     "epochs_f": 0,

@@ -1,19 +1,24 @@
-"""One run of the study, top to bottom: train, simulate feedback, fine-tune, evaluate. Read this first."""
+"""One run of the study, top to bottom: train, collect feedback, audit it, fine-tune, evaluate. Read this first."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from noisy_feedback.config import Config
-from noisy_feedback.data.dataset import Dataset, split_of
+from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.reviews import Splits
-from noisy_feedback.evaluation.metrics import Metrics, evaluate, majority_baseline
+from noisy_feedback.evaluation.metrics import Metrics, evaluate, expected_class, majority_baseline
+from noisy_feedback.feedback import people
+from noisy_feedback.feedback.audit import Audit, audit_comparisons, fit_temperature, p_better
+from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.feedback.noise import RatedReviews
-from noisy_feedback.feedback.simulate import Feedback, simulate_feedback
+from noisy_feedback.feedback.simulate import draw_known_pairs, simulate_feedback
 from noisy_feedback.files import atomic_write, check_writable
 from noisy_feedback.learning.losses import TRAINING_OBJECTIVES
 from noisy_feedback.learning.model import RatingMLP, init_model, predict
@@ -28,6 +33,7 @@ from noisy_feedback.learning.training import (
     single_threaded,
 )
 from noisy_feedback.output import console
+from noisy_feedback.output.comparisons import AuditedFeedback, export_comparisons
 from noisy_feedback.output.records import RunResult, check_run_name, save_run
 from noisy_feedback.prepare import prepare
 from noisy_feedback.rng import rng_for
@@ -41,8 +47,17 @@ class Trained:
 
     splits: Splits
     fit: FitResult
-    probabilities: np.ndarray  # (n, C) of the fine-tuning part's ratings, or the scalar head's output (n, 1)
+    probabilities: np.ndarray  # (n, C) of the ratings of all texts, or the scalar head's output (n, 1)
+    temperature: float  # that calibrates them, for pairs as the protocol compares them
     before: Metrics  # on the test part
+
+
+class FineTuned(NamedTuple):
+    """What one run leaves: its result, the models by stage, and its comparisons, where there are any."""
+
+    result: RunResult
+    models: dict[str, RatingMLP]
+    feedback: AuditedFeedback | None
 
 
 def run(config: Config, embeddings_sha256: str | None = None) -> Path:
@@ -57,9 +72,13 @@ def run(config: Config, embeddings_sha256: str | None = None) -> Path:
         with console.epoch_bar("training", config.epochs_t) as progress:
             trained = train_model(config, dataset, progress)
         with console.epoch_bar("fine-tuning", config.epochs_f) as progress:
-            result, models = fine_tune_model(config, dataset, trained, progress, print_line=console.print_above_bar)
-    folder = save_run(result, models, dataset.provenance)
+            tuned = fine_tune_model(config, dataset, trained, progress, print_line=console.print_above_bar)
+    result = tuned.result
+    names = dataset.judgements.annotator_names if dataset.judgements else []
+    folder = save_run(result, tuned.models, dataset.provenance, tuned.feedback, names)
     draw(result, folder)
+    if config.export is not None and tuned.feedback is not None:
+        export_comparisons(config.export, tuned.feedback, dataset)
     print(console.run_tables(result, dataset.scale))
     print(f"results    {folder}")
     return folder
@@ -77,7 +96,7 @@ def draw(result: RunResult, folder: Path) -> None:
 
 def train_model(config: Config, dataset: Dataset, progress: Progress = lambda: None) -> Trained:
     """Train a rating model on the training part; keep the epoch with the best validation score."""
-    splits = split_of(config, len(dataset.ratings))
+    splits = dataset.split(config)
     outputs = 1 if config.head == "scalar" else len(dataset.scale)
     widths = (dataset.embeddings.shape[1], *config.hidden, outputs)
     model = init_model(widths, rng_for(config.seed, "initial weights"), dataset.embeddings.device)
@@ -86,11 +105,16 @@ def train_model(config: Config, dataset: Dataset, progress: Progress = lambda: N
         validation=validation_examples(config, dataset, splits),
         objective=TRAINING_OBJECTIVES[config.head],
         rng=rng_for(config.seed, "training batches"),
+        validation_comparisons=comparisons_to_score(dataset, splits, people.VALIDATION),
     )
     train_config = TrainConfig(config.lr_t, config.batch_t, config.epochs_t, dataset.scale, config.select)
     fitted = fit(model, dataset.embeddings, task, train_config, progress)
-    probabilities = predict(fitted.best, select_rows(dataset.embeddings, splits.fine_tuning)).cpu().numpy()
-    return Trained(splits, fitted, probabilities, evaluate_on_test(fitted.best, dataset, splits))
+    probabilities = predict(fitted.best, dataset.embeddings).cpu().numpy()
+    pairs = splits.validation[
+        draw_known_pairs(config, dataset.ratings[splits.validation], dataset.scale, rng_for(config.seed, "calibration"))
+    ]
+    temperature = fit_temperature(probabilities, *pairs.T) if len(pairs) else 1.0
+    return Trained(splits, fitted, probabilities, temperature, evaluate_on_test(fitted.best, dataset, splits))
 
 
 def fine_tune_model(
@@ -99,40 +123,59 @@ def fine_tune_model(
     trained: Trained,
     progress: Progress = lambda: None,
     print_line: Callable[[str], None] = lambda text: None,
-) -> tuple[RunResult, dict[str, RatingMLP]]:
-    """Fine-tune a trained model on feedback for the fine-tuning part; the result, and the models by stage."""
-    splits, fitted = trained.splits, FitResult(trained.fit.best, trained.fit.best, 0, [])
+) -> FineTuned:
+    """Fine-tune a trained model on feedback about the fine-tuning part; the result, and the models by stage."""
+    splits, audited = trained.splits, None
+    fitted = FitResult(trained.fit.best, trained.fit.best, 0, [])
+    feedback = no_feedback(config, splits)
     if config.epochs_f:
-        feedback = simulate_feedback(config, reviews_to_compare(dataset, trained), dataset.scale)
+        feedback = collect_feedback(config, dataset, trained)
         print_line(console.feedback(config, feedback))
+        audited = AuditedFeedback(feedback, audit(trained, feedback), trained.probabilities)
+        print_line(console.audit(audited))
+        compared = comparisons_to_score(dataset, splits, people.VALIDATION)
         task = TrainingTask(
             examples=Examples(
-                rows=splits.fine_tuning[feedback.lists],
+                rows=feedback.lists,
                 ratings=feedback.ratings,
                 reference=reference(trained, feedback).to(dataset.embeddings.device) if config.kl_weight else None,
             ),
             validation=validation_examples(config, dataset, splits),
-            objective=fine_tuning_objective(config, feedback, class_priors(dataset, splits)),
+            objective=fine_tuning_objective(config, feedback, class_priors(dataset, splits), audited.audit.flip_rate),
             rng=rng_for(config.seed, "fine-tuning batches"),
+            validation_comparisons=compared,
         )
-        train_config = TrainConfig(config.lr_f, config.batch_f, config.epochs_f, dataset.scale, config.select)
+        select = config.select if compared is None else "preference_accuracy"
+        train_config = TrainConfig(config.lr_f, config.batch_f, config.epochs_f, dataset.scale, select)
         fitted = fit(trained.fit.best, dataset.embeddings, task, train_config, progress)
-    else:
-        feedback = no_feedback(config, splits)
+        audited = replace(audited, output_after=predict(fitted.last, dataset.embeddings).cpu().numpy())
     result = RunResult(
         config=config,
         noise={"ratio": config.ratio, "changed": feedback.changed, "total": feedback.total},
-        comparisons={"count": len(feedback.lists), "k": config.k, "reviews_used": feedback.lists.size},
+        comparisons={"count": len(feedback.lists), "k": config.k, "reviews_used": len(np.unique(feedback.lists))},
+        audit=audited.scores() if audited else None,
         best_epochs={"training": trained.fit.best_epoch, "fine_tuning": fitted.best_epoch},
         training=trained.fit.epochs,
         fine_tuning=fitted.epochs,
-        majority=majority_baseline(dataset.ratings[splits.train], dataset.ratings[splits.test], dataset.scale),
+        majority=replace(
+            majority_baseline(dataset.ratings[splits.train], dataset.ratings[splits.test], dataset.scale),
+            # All comparisons are ties, where there are any.
+            preference_accuracy=0.5 if not math.isnan(trained.before.preference_accuracy) else math.nan,
+        ),
         before=trained.before,
         best=evaluate_on_test(fitted.best, dataset, splits) if config.epochs_f else None,
         last=evaluate_on_test(fitted.last, dataset, splits) if config.epochs_f else None,
     )
     tuned = {"best": fitted.best, "last": fitted.last} if config.epochs_f else {}
-    return result, {"before": trained.fit.best, **tuned}
+    return FineTuned(result, {"before": trained.fit.best, **tuned}, audited)
+
+
+def collect_feedback(config: Config, dataset: Dataset, trained: Trained) -> Feedback:
+    """The comparisons to learn from, as rows of the embeddings: those that people made, or else simulated ones."""
+    if dataset.judgements is not None:
+        return people.feedback(config, dataset.judgements, trained.splits, dataset.ratings)
+    feedback = simulate_feedback(config, reviews_to_compare(dataset, trained), dataset.scale)
+    return replace(feedback, lists=trained.splits.fine_tuning[feedback.lists])
 
 
 def reviews_to_compare(dataset: Dataset, trained: Trained) -> RatedReviews:
@@ -143,14 +186,21 @@ def reviews_to_compare(dataset: Dataset, trained: Trained) -> RatedReviews:
         classes=len(dataset.scale),
         texts=[dataset.texts[row] for row in rows],
         embeddings=select_rows(dataset.embeddings, rows),
-        confidence=trained.probabilities.max(axis=-1),
+        confidence=trained.probabilities[rows].max(axis=-1),
     )
 
 
 def no_feedback(config: Config, splits: Splits) -> Feedback:
     """What `--epochs-f 0` learns from."""
     lists = np.empty((0, config.k + 1), dtype=np.int64)
-    return Feedback(lists, lists, 0, len(splits.fine_tuning))
+    return Feedback(lists, lists, 0, len(splits.fine_tuning), np.empty((0, config.k)))
+
+
+def audit(trained: Trained, feedback: Feedback) -> Audit:
+    """Which comparisons are wrong, as the trained model and the annotators together say: the truth is not used."""
+    better, worse = feedback.neighbours()
+    prior = p_better(trained.probabilities, better, worse, trained.temperature)
+    return audit_comparisons(prior, better, feedback.pairs, feedback.annotators)
 
 
 def reference(trained: Trained, feedback: Feedback) -> Tensor:
@@ -177,7 +227,19 @@ def class_priors(dataset: Dataset, splits: Splits) -> np.ndarray:
     return np.bincount(dataset.ratings[splits.train], minlength=len(dataset.scale)) / len(splits.train)
 
 
+def comparisons_to_score(dataset: Dataset, splits: Splits, part: int) -> np.ndarray | None:
+    """Comparisons (V, 2) of people in a part, the better text first; None where there are none."""
+    if dataset.judgements is None:
+        return None
+    found = people.comparisons_to_score(dataset.judgements, splits, part)
+    return found if len(found) else None
+
+
 def evaluate_on_test(model: RatingMLP, dataset: Dataset, splits: Splits) -> Metrics:
-    """Metrics on the test part, against the true ratings."""
+    """Metrics on the test part, against the true ratings, and on its comparisons, against the true orders."""
     output = predict(model, select_rows(dataset.embeddings, splits.test))
-    return evaluate(output.cpu().numpy(), dataset.ratings[splits.test], dataset.scale)
+    margins = None
+    if (pairs := comparisons_to_score(dataset, splits, people.TEST)) is not None:
+        rewards = expected_class(predict(model, dataset.embeddings).cpu().numpy())
+        margins = rewards[pairs[:, 0]] - rewards[pairs[:, 1]]
+    return evaluate(output.cpu().numpy(), dataset.ratings[splits.test], dataset.scale, margins)

@@ -1,12 +1,13 @@
 """Files are complete or absent: everything is written to a temporary name first, then renamed."""
 
+import csv
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from noisy_feedback.errors import InputError
 
@@ -40,6 +41,14 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table; None becomes an empty cell."""
+    with atomic_write(path) as file, file.open("w", newline="", encoding="utf-8") as lines:
+        writer = csv.writer(lines, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
 def write_tensors(path: Path, tensors: "dict[str, Tensor]", metadata: str) -> None:
     """Write named tensors and one text about them as safetensors. Errors: OSError, InputError."""
     from safetensors import SafetensorError  # imports torch, which the parser of arguments does without
@@ -52,8 +61,8 @@ def write_tensors(path: Path, tensors: "dict[str, Tensor]", metadata: str) -> No
             raise InputError(f"{path}: cannot be written ({error})") from None
 
 
-def check_writable(folder: Path) -> None:
-    """Refuse an output folder that cannot be written before the long work starts.
+def check_writable(folder: Path, option: str = "--output") -> None:
+    """Refuse a folder, given by an option, that cannot be written before the long work starts.
 
     Errors: InputError where `folder`, or the nearest of its parents that exists, is not a writable folder.
     """
@@ -61,13 +70,13 @@ def check_writable(folder: Path) -> None:
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
     if not existing.is_dir():
-        raise InputError(f"--output {folder}: {existing} is not a folder; choose another one")
+        raise InputError(f"{option} {folder}: {existing} is not a folder; choose another one")
     try:
         with tempfile.TemporaryDirectory(dir=existing):
             pass  # permission bits do not say everything: root, read-only and virtual file systems
     except OSError as error:
         raise InputError(
-            f"--output {folder}: {existing} cannot be written ({error.strerror}); choose another one"
+            f"{option} {folder}: {existing} cannot be written ({error.strerror}); choose another one"
         ) from None
 
 

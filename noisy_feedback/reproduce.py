@@ -23,6 +23,8 @@ COMPARED = {  # by the record of the folder
     "run.json": (
         "run.json",
         "curves.csv",
+        "feedback.csv",
+        "annotators.csv",
         "model_before.safetensors",
         "model_best.safetensors",
         "model_last.safetensors",
@@ -31,7 +33,16 @@ COMPARED = {  # by the record of the folder
 }
 # Versions and the identity that they are part of: whether they change a number is the question. The name and place of
 # the reviews: they are known by their content.
-NOT_COMPARED = ("versions", "identity", "path", "data.name", "encoder.library", "encoder.device")
+NOT_COMPARED = (
+    "versions",
+    "identity",
+    "path",
+    "comparisons_path",
+    "data.name",
+    "judgements.name",
+    "encoder.library",
+    "encoder.device",
+)
 PROJECT = Path(__file__).parents[1]
 
 
@@ -56,6 +67,11 @@ class Record:
             raise ValueError("no runs")
         return runs
 
+    def places(self, name: str) -> list[Path]:
+        """Where a recorded file may be: its recorded place, as seen from here or from the script."""
+        recorded = Path(self.content[name])
+        return [recorded, PROJECT / self.content["config"]["protocol"] / recorded]
+
     def check(self) -> None:
         """Find now what would fail later. Errors: AttributeError, KeyError, TypeError, ValueError."""
         content, run = self.content, self.runs()[0]
@@ -69,6 +85,10 @@ class Record:
         for name, text in texts.items():
             if not isinstance(text, str):
                 raise ValueError(f"{name}: {text!r} is no text")
+        if content["judgements"] is not None:
+            for text in (content["comparisons_path"], content["judgements"]["sha256"]):
+                if not isinstance(text, str):
+                    raise ValueError(f"judgements: {text!r} is no text")
 
 
 def main() -> int:
@@ -79,31 +99,39 @@ def main() -> int:
     )
     parser.add_argument("folder", type=Path, help="results folder of main.py or config.py")
     parser.add_argument("--path", type=Path, help="file of reviews, where it is not at its recorded place")
+    parser.add_argument("--comparisons", type=Path, help="file of comparisons, where it is not at its recorded place")
     parser.add_argument("--output", type=Path, help="folder for the temporary results (default: beside the folder)")
     parser.add_argument("--dask", metavar="ADDRESS", help="repeat a sweep on this Dask cluster")
     parser.add_argument("-h", "--help", action="help", help="show this help and exit")
 
     def work() -> bool:
         arguments = parser.parse_args()
-        return reproduce(arguments.folder, arguments.path, arguments.output, arguments.dask)
+        return reproduce(**vars(arguments))
 
     return run_with_error_messages(parser.prog, work)
 
 
-def reproduce(folder: Path, path: Path | None, output: Path | None, dask: str | None = None) -> bool:
+def reproduce(
+    folder: Path,
+    path: Path | None = None,
+    comparisons: Path | None = None,
+    output: Path | None = None,
+    dask: str | None = None,
+) -> bool:
     """Repeat a folder beside it, print what differs, and keep the repetition only where something does.
 
-    Returns whether everything is the same. Errors: InputError where the folder holds no result, or the reviews differ.
+    Returns whether everything is the same. Errors: InputError where the folder holds no result, or the data differ.
     """
     record = read_record(folder)
-    reviews = find_same_reviews(record, path)
+    reviews, judgements = find_same_reviews(record, path), find_same_comparisons(record, comparisons)
     parent = output or record.folder.resolve().parent
     check_writable(parent)
     is_new = not parent.exists()
     parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix="reproduce-", dir=parent))
     try:
-        repeated = repeat(record, [replace(run, path=reviews, output=temporary) for run in record.runs()], dask)
+        runs = [replace(run, path=reviews, comparisons=judgements, output=temporary) for run in record.runs()]
+        repeated = repeat(record, runs, dask)
         differences = {name: difference(record.folder / name, repeated / name) for name in COMPARED[record.file]}
         versions = changed_versions(record, repeated)
     except BaseException:
@@ -148,8 +176,7 @@ def find_same_reviews(record: Record, path: Path | None) -> Path:
     """The file with the recorded content: `path`, or the recorded place, as seen from here or from the script."""
     from noisy_feedback.data.reviews import find_reviews  # imports pandas: only once the record is known to be right
 
-    recorded = Path(record.content["path"])
-    tried = [path] if path else [recorded, PROJECT / record.content["config"]["protocol"] / recorded]
+    tried = [path] if path else record.places("path")
     for place in tried:
         with suppress(InputError):
             file = find_reviews(place)
@@ -158,6 +185,20 @@ def find_same_reviews(record: Record, path: Path | None) -> Path:
     raise InputError(
         f"{record.folder}: its reviews ({record.content['data']['name']}) are not at {tried[0]}, or have changed "
         "(their SHA-256 differs); name the file with --path"
+    )
+
+
+def find_same_comparisons(record: Record, path: Path | None) -> Path | None:
+    """The file of comparisons with the recorded content, found in the same way; None where feedback was simulated."""
+    if record.content["judgements"] is None:
+        return None
+    tried = [path] if path else record.places("comparisons_path")
+    for file in tried:
+        if file.is_file() and sha256_of(file) == record.content["judgements"]["sha256"]:
+            return file
+    raise InputError(
+        f"{record.folder}: its comparisons ({record.content['judgements']['name']}) are not at {tried[0]}, or have "
+        "changed (their SHA-256 differs); name the file with --comparisons"
     )
 
 

@@ -4,7 +4,15 @@ import numpy as np
 
 # Each stream has its own generator, so drawing more from one leaves the others unchanged. Append only: the place
 # in this list is part of the seed.
-RNG_STREAMS = ("split", "initial weights", "training batches", "noise", "comparisons", "fine-tuning batches")
+RNG_STREAMS = (
+    "split",
+    "initial weights",
+    "training batches",
+    "noise",
+    "comparisons",
+    "fine-tuning batches",
+    "calibration",
+)
 
 
 def rng_for(seed: int, stream: str) -> np.random.Generator:

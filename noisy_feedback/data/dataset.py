@@ -17,7 +17,8 @@ from noisy_feedback.data.embeddings import (
     read_embeddings_pt,
 )
 from noisy_feedback.data.encoder import find_encoder
-from noisy_feedback.data.reviews import Reviews, Splits, shuffle_splits, split_dataset
+from noisy_feedback.data.preferences import Judgements
+from noisy_feedback.data.reviews import Reviews, Splits, shuffle_splits, split_dataset, split_groups
 from noisy_feedback.errors import InputError
 from noisy_feedback.rng import rng_for
 
@@ -33,29 +34,56 @@ class ReviewsInfo:
 
 
 @dataclass(frozen=True)
+class JudgementsInfo:
+    """Which comparisons of people a result is of, and the SHA-256 of the embeddings of their own texts, if any."""
+
+    name: str
+    count: int
+    sha256: str
+    embeddings_sha256: str | None
+
+
+@dataclass(frozen=True)
 class Provenance:
     """What a result was made from, and on what."""
 
     data: ReviewsInfo
     encoder: EmbeddingsInfo
     device: str  # "cpu", or the GPU's model
+    judgements: JudgementsInfo | None = None
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Embeddings (n, d) on the device, classes (n,) 0..C-1, the stars (C,) that these stand for, and the texts."""
+    """Embeddings (n, d) on the device, classes (n,) 0..C-1, the stars (C,) that these stand for, and the texts.
+
+    `groups` (n,) stay together in a split. With `judgements` of m texts that are in no review, embeddings and texts
+    are n + m.
+    """
 
     embeddings: Tensor
     ratings: np.ndarray
     scale: np.ndarray
     texts: list[str]
     provenance: Provenance
+    groups: np.ndarray | None = None
+    judgements: Judgements | None = None
+
+    def split(self, config: Config) -> Splits:
+        """The four parts of the reviews for one run."""
+        return split_of(config, len(self.ratings), self.groups)
 
 
-def split_of(config: Config, n: int) -> Splits:
-    """The four parts of n rows for one run: in file order, or shuffled by its seed."""
+def split_of(config: Config, n: int, groups: np.ndarray | None = None) -> Splits:
+    """The four parts of n rows for one run, in file order or shuffled by its seed; groups (n,) stay together.
+
+    Errors: InputError where the groups leave a part empty.
+    """
+    rng = rng_for(config.seed, "split") if config.shuffle else None
+    if groups is not None:
+        return split_groups(groups, rng)
     splits = split_dataset(n)
-    return shuffle_splits(splits, rng_for(config.seed, "split")) if config.shuffle else splits
+    return splits if rng is None else shuffle_splits(splits, rng)
 
 
 def choose_device(config: Config) -> str:
@@ -112,14 +140,47 @@ def load_embeddings(
     return read_embeddings_pt(given, len(reviews.texts)), f"read from {given}"
 
 
-def make_dataset(reviews: Reviews, embeddings: Embeddings, device: str) -> Dataset:
-    """Put reviews and embeddings together, the vectors on the device."""
+def load_text_embeddings(
+    config: Config, judgements: Judgements, reviews: EmbeddingsInfo, device: str, progress: Progress
+) -> Embeddings | None:
+    """Embeddings of the texts that are in no review, stored beside the comparisons; None where there are none.
+
+    Errors: InputError where the vectors of the reviews were given, or by --pc these are not stored.
+    """
+    if not judgements.texts:
+        return None
+    count = f"{len(judgements.texts):,} texts of {judgements.name} are not among the reviews"
+    if reviews.pooling is None:
+        raise InputError(f"--pc: {count}, and {reviews.model} does not say by which encoder to embed them")
+    encoder = find_encoder(config.model_name, config.pooling)
+    stored = find_embeddings(judgements.texts, encoder, judgements.folder)
+    if stored is None and config.pc:
+        raise InputError(f"--pc: {count}, and have no stored embeddings; run once without --pc to compute them")
+    stem = judgements.name.partition(".")[0]
+    return stored or embed(judgements.texts, encoder, judgements.folder, stem, device, progress)
+
+
+def make_dataset(
+    reviews: Reviews,
+    embeddings: Embeddings,
+    device: str,
+    judgements: Judgements | None = None,
+    others: Embeddings | None = None,
+) -> Dataset:
+    """Put reviews, judgements and embeddings together, the vectors on the device; `others` are of further texts."""
     data = ReviewsInfo(reviews.name, len(reviews.texts), reviews.scale.tolist(), reviews.sha256)
     computes = torch.cuda.get_device_name() if device == "cuda" else device
+    vectors = embeddings.vectors if others is None else torch.cat([embeddings.vectors, others.vectors])
+    info = None
+    if judgements is not None:
+        of_texts = None if others is None else others.info.sha256
+        info = JudgementsInfo(judgements.name, len(judgements.chosen), judgements.sha256, of_texts)
     return Dataset(
-        embeddings.vectors.to(device),
+        vectors.to(device),
         reviews.ratings,
         reviews.scale,
-        reviews.texts,
-        Provenance(data, embeddings.info, computes),
+        reviews.texts + (judgements.texts if judgements else []),
+        Provenance(data, embeddings.info, computes, info),
+        reviews.groups,
+        judgements,
     )

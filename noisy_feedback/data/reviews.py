@@ -1,31 +1,24 @@
 """A file of reviews -> texts, ratings and rating scale; the four parts of the study; warnings about the data."""
 
-import gzip
 import hashlib
-import io
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from noisy_feedback.data.columns import check_texts, has_no_text, read_columns, read_content
 from noisy_feedback.errors import InputError
 
 STUDY_FILE = "tripadvisor_hotel_reviews.csv"
 SAMPLE_FILE = "sample_hotel_reviews.csv"
-FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
-SEPARATORS = {".csv": ",", ".tsv": "\t"}
-SEPARATOR_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons"}
 MAX_CLASSES = 100  # a column with more different values holds measurements or row numbers, not ratings
 MIN_REVIEWS = 10  # with fewer, one of the four parts would be empty
 MIN_PER_RATING = 10  # with fewer reviews of a rating in a part, its scores there are mostly chance
 SORTED_FILE = 0.25  # parts of a file in random order hardly ever differ more than this in their ratings
 PROJECT = Path(__file__).parents[2]
-LINE_BREAK = re.compile(r"\r\n|\r|\n")
-WHOLE_NUMBER = re.compile(r"\s*[+-]?[0-9]+(\.0*)?\s*")
 
 
 @dataclass(frozen=True)
@@ -33,7 +26,8 @@ class Reviews:
     """Texts and their ratings, in file order.
 
     `ratings` (n,) holds classes 0..C-1, `scale` (C,) the stars that each class stands for. `dropped` counts the
-    reviews that were left out, by reason: "empty", "duplicates".
+    reviews that were left out, by reason: "empty", "duplicates". `groups` (n,) are numbers of what must stay in one
+    part of the split, where the reviews have groups.
     """
 
     name: str
@@ -43,6 +37,7 @@ class Reviews:
     ratings: np.ndarray
     scale: np.ndarray
     dropped: dict[str, int] = field(default_factory=dict)
+    groups: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -104,22 +99,20 @@ def read_reviews(
     rating_column: str = "Rating",
     drop_empty: bool = False,
     drop_duplicates: bool = False,
+    group_column: str | None = None,
 ) -> Reviews:
     """Read a .csv, .tsv, .jsonl or .parquet file, gzipped or not, of any integer rating scale.
 
     `drop_empty` leaves out rows without text, `drop_duplicates` all but the first of rows with equal texts.
-    Errors: InputError for what cannot be read, a missing column, a row without text or whole rating (all
+    Errors: InputError for what cannot be read, a missing column, a row without text, whole rating or group (all
     name the first such row), fewer than two rating values, too few rows to split.
     """
     if text_column == rating_column:
         raise InputError(f"--text-column and --rating-column both name {text_column!r}; they must be two columns")
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{file}: {error.strerror}") from None
-    if not content:
-        raise InputError(f"{file}: the file is empty")
-    columns = read_columns(file, content, [text_column, rating_column])
+    if group_column in (text_column, rating_column):
+        raise InputError(f"--group-column {group_column}: is the column of texts or ratings; name another one")
+    content = read_content(file)
+    columns = read_columns(file, content, [text_column, rating_column, *([group_column] if group_column else [])])
     empty = np.array([has_no_text(value) for value in columns[text_column]], dtype=bool)
     if empty.any() and not drop_empty:
         raise InputError(
@@ -142,137 +135,19 @@ def read_reviews(
         ratings=ratings,
         scale=scale,
         dropped={reason: count for reason, count in dropped.items() if count},
+        groups=groups_of(file, columns[group_column]) if group_column else None,
     )
 
 
-def read_columns(file: Path, content: bytes, wanted: list[str]) -> pd.DataFrame:
-    """The wanted columns as they are in the file: text formats as text, and no value taken for a missing one.
-
-    The index counts the rows of the file from 0. Errors: InputError for a file that cannot be read, or has not each
-    of the columns once.
-    """
-    suffixes = [suffix.lower() for suffix in file.suffixes]
-    zipped = suffixes[-1:] == [".gz"]
-    suffix = "".join(suffixes[:-1][-1:] if zipped else suffixes[-1:])
-    if suffix not in FORMATS:
-        raise InputError(f"{file}: unknown kind of file; one of {', '.join(FORMATS)}, or gzipped (.gz)")
-    try:
-        if zipped:
-            content = gzip.decompress(content)
-        check_format(file, suffix, content)
-        # As Python objects, at once: Arrow checks that texts are UTF-8 only when they are used.
-        frame = parse(suffix, io.BytesIO(content)).astype(object).reset_index(drop=True)
-    except InputError:
-        raise
-    except UnicodeDecodeError as error:
+def groups_of(file: Path, column: pd.Series) -> np.ndarray:
+    """Numbers (n,) of the groups, in the order of their first rows. Errors: InputError naming the first row without."""
+    missing = np.array([has_no_text(value) for value in column], dtype=bool)
+    if missing.any():
         raise InputError(
-            f"{file}: not UTF-8 text (byte {error.start}); convert it, for example with iconv -f latin1 -t utf-8"
-        ) from None
-    except Exception as error:  # a broken file makes the parsers raise many kinds; for the user they are one
-        raise InputError(f"{file}: unreadable or cut short as {suffix[1:]}: {reason(error)}") from None
-    if suffix == ".tsv":
-        check_quotes(file, frame)
-    for column in wanted:
-        if list(frame.columns).count(column) != 1:
-            found = "no column" if column not in frame.columns else "more than one column"
-            raise InputError(
-                f"{file}: {found} {column!r}; it has {', '.join(map(repr, frame.columns[:20]))[:300]} "
-                "(--text-column and --rating-column name others)"
-            )
-    return frame[wanted]
-
-
-def parse(suffix: str, file: IO[bytes]) -> pd.DataFrame:
-    """All columns of a file, by its format."""
-    if suffix == ".parquet":
-        return pd.read_parquet(file)
-    if suffix == ".jsonl":
-        return pd.read_json(file, lines=True, dtype=False, encoding="utf-8-sig")
-    frame = pd.read_csv(file, sep=SEPARATORS[suffix], header=None, dtype=str, keep_default_na=False, encoding="utf-8")
-    return frame.iloc[1:].set_axis(frame.iloc[0], axis=1)  # pandas would rename the second column of the same name
-
-
-def check_format(file: Path, suffix: str, content: bytes) -> None:
-    """Recognise text files that are of another format than their suffix says. Errors: InputError."""
-    if suffix == ".parquet":
-        return
-    start = content[:1000]
-    zeros = [start[::2].count(0), start[1::2].count(0)]  # one of the two bytes of a Latin letter in UTF-16
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or (min(zeros) == 0 and max(zeros) > len(start) // 3):
-        raise InputError(f"{file}: UTF-16, not UTF-8 text; convert it, for example with iconv -f utf-16 -t utf-8")
-    start = start.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if suffix == ".jsonl":
-        if start.startswith(b"["):
-            raise InputError(f"{file}: a JSON array, not one object per line; convert it, for example with jq -c '.[]'")
-        return
-    expected, header = SEPARATORS[suffix], LINE_BREAK.split(start.decode(errors="replace"))[0]
-    found = max(SEPARATOR_NAMES, key=header.count)
-    if header.count(found) and not header.count(expected):
-        way_out = f"rename it to {'.csv' if found == ',' else '.tsv'}" if found != ";" else "save it with commas"
-        raise InputError(
-            f"{file}: its columns are separated by {SEPARATOR_NAMES[found]}, and those of a {suffix} file by "
-            f"{SEPARATOR_NAMES[expected]}; {way_out}"
+            f"{file}: review {int(column.index[int(missing.argmax())]) + 1} has no group; every review needs one "
+            f"(column {column.name!r})"
         )
-
-
-def check_quotes(file: Path, frame: pd.DataFrame) -> None:
-    """Refuse a .tsv file in which a stray quote has joined rows to one. Errors: InputError naming the row.
-
-    A quote that opens a field is closed by the next quote, rows later if need be.
-    """
-    for place in range(frame.shape[1]):
-        for row, cell in enumerate(frame.iloc[:, place]):
-            if isinstance(cell, str) and "\t" in cell and LINE_BREAK.search(cell):
-                joined = rows_joined(frame.iloc[row].tolist(), place)
-                if joined > 1:
-                    raise InputError(
-                        f'{file}: a quote (") that opens in review {row + 1} joins {joined} rows to one; remove '
-                        "it, or save the file as .jsonl"
-                    )
-
-
-def rows_joined(row: list[Any], place: int) -> int:
-    """How many rows a quote has joined in the field at `place`; 1 where it is a field of several lines.
-
-    The field is taken for joined rows if each of its lines completes a row: as many columns, and a whole number
-    wherever the row itself has one.
-    """
-    first, *middle, last = LINE_BREAK.split(row[place])
-    rows = [
-        [*row[:place], *first.split("\t")],
-        *(line.split("\t") for line in middle if line),
-        [*last.split("\t"), *row[place + 1 :]],
-    ]
-    numbers = [column for column, cell in enumerate(row) if column != place and is_whole_number(cell)]
-    complete = all(len(cells) == len(row) and all(is_whole_number(cells[n]) for n in numbers) for cells in rows)
-    return len(rows) if complete else 1
-
-
-def is_whole_number(cell: Any) -> bool:
-    """Whether a cell of a text file reads as a rating."""
-    return isinstance(cell, str) and WHOLE_NUMBER.fullmatch(cell) is not None
-
-
-def reason(error: Exception) -> str:
-    """A parser's error, shortened, and in plain words for the quote that is never closed."""
-    unclosed = re.search(r"EOF inside string starting at row (\d+)", str(error))
-    return f'a quote (") that opens in review {unclosed[1]} is not closed' if unclosed else str(error)[:200]
-
-
-def has_no_text(value: Any) -> bool:
-    """Whether a cell is missing, or nothing but white space."""
-    return not value.strip() if isinstance(value, str) else bool(pd.api.types.is_scalar(value) and pd.isna(value))
-
-
-def check_texts(file: Path, column: pd.Series) -> None:
-    """Refuse reviews that are not text. Errors: InputError naming the first."""
-    for number, text in zip(column.index + 1, column, strict=True):
-        if not isinstance(text, str):
-            raise InputError(
-                f"{file}: review {number} is {repr(text)[:100]}; every review must be text (column {column.name!r})"
-            )
-        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
-            raise InputError(f"{file}: review {number} holds half a character (a lone surrogate); correct or remove it")
+    return pd.factorize(column.astype(str))[0].astype(np.int64)
 
 
 def classes_of(file: Path, column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -316,6 +191,27 @@ def shuffle_splits(splits: Splits, rng: np.random.Generator) -> Splits:
     parts = splits.by_name().values()
     rows = rng.permutation(np.concatenate(list(parts)))
     return Splits(*np.split(rows, np.cumsum([len(part) for part in parts])[:-1]))
+
+
+def split_groups(groups: np.ndarray, rng: np.random.Generator | None = None) -> Splits:
+    """Parts that hold whole groups, of about the same shares: in the order of their numbers, or permuted by `rng`.
+
+    `groups` (n,) are numbers 0..G-1. A group goes to the part that its middle row falls into. Errors: InputError where
+    a part stays empty.
+    """
+    sizes = np.bincount(groups)
+    order = np.arange(len(sizes)) if rng is None else rng.permutation(len(sizes))
+    middle = np.empty(len(sizes))
+    middle[order] = np.cumsum(sizes[order]) - sizes[order] / 2
+    part = np.searchsorted(np.array([0.4, 0.5, 0.9]) * len(groups), middle, side="right")[groups]
+    splits = Splits(*(np.flatnonzero(part == number) for number in range(4)))
+    for name, rows in splits.by_name().items():
+        if not len(rows):
+            raise InputError(
+                f"--group-column: {len(sizes)} groups leave the {name} part empty; use more or smaller groups"
+                + ("" if rng is None else ", or another seed")
+            )
+    return splits
 
 
 # --- warnings

@@ -12,6 +12,7 @@ METRICS = {
     "mean_absolute_error": "mean absolute error (stars)",
     "quadratic_weighted_kappa": "quadratic weighted kappa",
     "pairwise_accuracy": "pairwise accuracy",
+    "preference_accuracy": "preference accuracy",
 }
 
 
@@ -26,13 +27,15 @@ class Metrics:
     mean_absolute_error: float  # of the expected rating, in stars
     quadratic_weighted_kappa: float  # of the expected rating, rounded to the nearest on the scale
     pairwise_accuracy: float
+    preference_accuracy: float  # of comparisons that people made, by the expected ratings; NaN where there are none
     confusion_matrix: list[list[int]]  # true class down, most probable class across
 
 
-def evaluate(output: np.ndarray, ratings: np.ndarray, scale: np.ndarray) -> Metrics:
+def evaluate(output: np.ndarray, ratings: np.ndarray, scale: np.ndarray, margins: np.ndarray | None = None) -> Metrics:
     """All metrics of predicted distributions (n, C), or of a scalar head's output (n, 1), against true classes (n,).
 
-    `scale` (C,) are the stars that the classes stand for.
+    `scale` (C,) are the stars that the classes stand for. `margins` (V,) are predicted rewards of the preferred texts
+    of comparisons, minus those of the others.
     """
     classes = len(scale)
     expected = expected_rating(output, scale)
@@ -48,6 +51,7 @@ def evaluate(output: np.ndarray, ratings: np.ndarray, scale: np.ndarray) -> Metr
         mean_absolute_error=float(np.abs(expected - scale[ratings]).mean()),
         quadratic_weighted_kappa=quadratic_weighted_kappa(confusion_matrix(ratings, rounded, classes), scale),
         pairwise_accuracy=pairwise_accuracy(expected, ratings),
+        preference_accuracy=float("nan") if margins is None else preference_accuracy(margins),
         confusion_matrix=matrix.tolist(),
     )
 
@@ -87,6 +91,11 @@ def expected_rating(output: np.ndarray, scale: np.ndarray) -> np.ndarray:
     return np.interp(inside, np.arange(len(scale)), scale) + (position - inside)
 
 
+def expected_class(output: np.ndarray) -> np.ndarray:
+    """The reward (n,) of predicted distributions (n, C): the expected class; of a scalar head (n, 1) its output."""
+    return output @ np.arange(output.shape[1]) if output.shape[1] > 1 else output[:, 0]
+
+
 def confusion_matrix(ratings: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     """Counts (C, C): true class down, predicted class across."""
     return np.bincount(ratings * classes + predicted, minlength=classes * classes).reshape(classes, classes)
@@ -113,6 +122,11 @@ def quadratic_weighted_kappa(matrix: np.ndarray, scale: np.ndarray) -> float:
     distance = np.square(np.subtract.outer(scale, scale).astype(float))
     chance = (distance * np.outer(matrix.sum(axis=1), matrix.sum(axis=0))).sum() / matrix.sum()
     return float(1 - (distance * matrix).sum() / chance) if chance > 0 else float("nan")
+
+
+def preference_accuracy(margins: np.ndarray) -> float:
+    """Share of comparisons with a positive margin (V,); a tie counts half. NaN where there is no comparison."""
+    return float(((margins > 0) + 0.5 * (margins == 0)).mean()) if len(margins) else float("nan")
 
 
 def pairwise_accuracy(scores: np.ndarray, ratings: np.ndarray) -> float:

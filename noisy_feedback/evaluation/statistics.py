@@ -46,6 +46,8 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
                 continue
             for metric in METRICS:
                 column = f"{stage}_{metric}"
+                if metric == "preference_accuracy" and of_combination[column].isna().all():  # no comparisons of people
+                    continue
                 for ratio, group in by_ratio.items():
                     tuned = nothing if stage == "before" else group
                     values, at_noise0 = (side[column].to_numpy() for side in matched[ratio])
@@ -138,9 +140,16 @@ def coverage_note(seeds: int) -> str | None:
 def combination_names(table: pd.DataFrame) -> list[str]:
     """For each row what sets its combination apart: the loss, and what else varies in the table."""
     varied = [axis for axis in COMBINATION if axis == "loss" or table[axis].nunique() > 1]
-    words = {"loss": "{}", "kl_weight": "KL weight {}", "noise": "{} noise"}
+    words = {"loss": "{}", "kl_weight": "KL weight {}", "noise": "{} noise", "labels": "labels {}"}
     patterns = [words.get(axis, axis.replace("_", " ") + " {}") for axis in varied]
     return [
         ", ".join(pattern.format(str(value).removesuffix(".0")) for pattern, value in zip(patterns, row, strict=True))
         for row in table[varied].itertuples(index=False)
     ]
+
+
+def shown_metrics(summary: pd.DataFrame) -> tuple[str, str]:
+    """The two metrics that tables and figures show: of comparisons that people made the preference accuracy first."""
+    if "preference_accuracy" in set(summary["metric"]):
+        return "preference_accuracy", "quadratic_weighted_kappa"
+    return "macro_f1", "quadratic_weighted_kappa"

@@ -1,8 +1,53 @@
-"""Noisy ratings -> lists of row numbers, best first."""
+"""What fine-tuning learns from; and how it is built from ratings: lists of row numbers, best first."""
+
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from noisy_feedback.errors import InputError
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """The comparisons of one run, as its annotators give them.
+
+    `lists` (L, k+1) are numbers of texts, best first; `ratings` (L, k+1) the classes that the annotators claim, or -1.
+    `changed` of `total` ratings are noisy; with `reversed` noise, as many lists are reversed. `wrong` (L, k) says of
+    neighbours in a list whether their order is wrong: 1, 0, or NaN where there is no right order, or none is known.
+    Of judgements that people made, `pairs` (L,) numbers the pairs of texts and `annotators` (L,) who judged them; of
+    `ties` pairs there is no comparison, since as many judgements say one order as the other.
+    """
+
+    lists: np.ndarray
+    ratings: np.ndarray
+    changed: int
+    total: int
+    wrong: np.ndarray
+    pairs: np.ndarray | None = None
+    annotators: np.ndarray | None = None
+    ties: int = 0
+
+    def neighbours(self) -> tuple[np.ndarray, np.ndarray]:
+        """The better and the worse text (L * k,) of every two neighbours in a list, as the annotators say."""
+        return self.lists[:, :-1].ravel(), self.lists[:, 1:].ravel()
+
+    def subset(self, which: np.ndarray) -> "Feedback":
+        """The lists at `which` alone."""
+        return replace(
+            self,
+            lists=self.lists[which],
+            ratings=self.ratings[which],
+            total=len(which),
+            wrong=self.wrong[which],
+            pairs=None if self.pairs is None else self.pairs[which],
+            annotators=None if self.annotators is None else self.annotators[which],
+        )
+
+
+def wrong_order(ratings: np.ndarray) -> np.ndarray:
+    """Which neighbours (L, k) of lists with these true ratings (L, k+1) are in the wrong order; NaN where they tie."""
+    better, worse = ratings[:, :-1], ratings[:, 1:]
+    return np.where(better == worse, np.nan, better < worse)
 
 
 def build_lists(ratings: np.ndarray, k: int, classes: int, rng: np.random.Generator) -> np.ndarray:

@@ -65,6 +65,25 @@ class StarGap:
         return "binary"
 
 
+@dataclass(frozen=True)
+class Judged(DifferentRatings):
+    """`human`: pairs that people judged (feedback/people.py). Where ratings are known, pairs of different ones."""
+
+    k: int = 1
+    labels: str = "all"
+
+    def describe(self) -> str:
+        return f"comparisons that people made ({self.labels})"
+
+    def file_name_part(self) -> str:
+        return "human"
+
+
 def protocol_of(config: Config) -> ComparisonProtocol:
     """The protocol that a configuration names."""
-    return StarGap() if config.protocol == "binary" else DifferentRatings(config.k)
+    protocols: dict[str, ComparisonProtocol] = {
+        "multiclass": DifferentRatings(config.k),
+        "binary": StarGap(),
+        "human": Judged(labels=config.labels),
+    }
+    return protocols[config.protocol]

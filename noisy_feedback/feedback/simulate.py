@@ -1,7 +1,7 @@
 """Simulated feedback: true ratings -> noisy ratings -> comparisons."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
@@ -10,23 +10,12 @@ import numpy as np
 from noisy_feedback.config import Config
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback import noise
+from noisy_feedback.feedback.comparisons import Feedback, wrong_order
 from noisy_feedback.feedback.noise import RatedReviews
 from noisy_feedback.feedback.protocols import protocol_of
 from noisy_feedback.rng import rng_for
 
-
-@dataclass(frozen=True)
-class Feedback:
-    """The comparisons of one run, as its annotators give them.
-
-    `lists` (L, k+1) are positions in the fine-tuning part, best first; `ratings` (L, k+1) the classes that the
-    annotators claim. `changed` of `total` ratings are noisy; with `reversed` noise, as many lists are reversed.
-    """
-
-    lists: np.ndarray
-    ratings: np.ndarray
-    changed: int
-    total: int
+CALIBRATION_DRAWS = 10  # each uses every review once at most
 
 
 def simulate_feedback(config: Config, reviews: RatedReviews, scale: np.ndarray) -> Feedback:
@@ -39,10 +28,12 @@ def simulate_feedback(config: Config, reviews: RatedReviews, scale: np.ndarray) 
     lists = build_comparisons(config, noisy, scale, comparison_rng)
     ratings = noisy[lists]
     if config.noise != "reversed":
-        return Feedback(lists, ratings, int((noisy != reviews.ratings).sum()), len(noisy))
+        changed = int((noisy != reviews.ratings).sum())
+        return Feedback(lists, ratings, changed, len(noisy), wrong_order(reviews.ratings[lists]))
     # The annotator who reverses a list claims that its worst review is the best: the ratings stay best first.
     as_given = noise.reverse_lists(lists, config.ratio, noise_rng)
-    return Feedback(as_given, ratings, int((as_given != lists).any(axis=1).sum()), len(lists))
+    changed = int((as_given != lists).any(axis=1).sum())
+    return Feedback(as_given, ratings, changed, len(lists), wrong_order(reviews.ratings[as_given]))
 
 
 def corrupt_ratings(config: Config, reviews: RatedReviews, rng: np.random.Generator) -> np.ndarray:
@@ -62,10 +53,26 @@ def corrupt_ratings(config: Config, reviews: RatedReviews, rng: np.random.Genera
 
 
 def build_comparisons(config: Config, ratings: np.ndarray, scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Lists (L, k+1) of positions, best rating first; at most `config.lists` of them, drawn at random."""
+    """Lists (L, k+1) of positions, best rating first; at most `config.lists` of them, drawn at random.
+
+    With `lists_per_review` above 1 they are drawn as often anew, so that a review is in up to so many lists.
+    """
     on_scale = np.flatnonzero(ratings >= 0)
-    lists = on_scale[protocol_of(config).build(ratings[on_scale], scale, rng)][: config.lists]
+    rounds = [protocol_of(config).build(ratings[on_scale], scale, rng) for _ in range(config.lists_per_review)]
+    lists = on_scale[np.concatenate(rounds)][: config.lists]
     return np.sort(lists, axis=1) if config.list_order == "row" else lists
+
+
+def draw_known_pairs(config: Config, ratings: np.ndarray, scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Pairs (P, 2) of positions, the better first, that the protocol compares where these ratings (n,) are the truth.
+
+    Drawn CALIBRATION_DRAWS times; none where no comparison is possible.
+    """
+    protocol = protocol_of(config)
+    if not protocol.is_possible(ratings, scale):
+        return np.empty((0, 2), dtype=np.int64)
+    lists = np.concatenate([protocol.build(ratings, scale, rng) for _ in range(CALIBRATION_DRAWS)])
+    return np.stack([lists[:, :-1].ravel(), lists[:, 1:].ravel()], axis=1)
 
 
 def has_comparison(config: Config, ratings: np.ndarray, scale: np.ndarray) -> bool:

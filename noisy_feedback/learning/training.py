@@ -3,6 +3,7 @@
 Inside an epoch nothing waits for the device: losses and counts stay there and are fetched once, at its end.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,17 +36,24 @@ class Examples:
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """What a model learns from, what chooses its best epoch, what it minimises, and the generator of its shuffles."""
+    """What a model learns from, what chooses its best epoch, what it minimises, and the generator of its shuffles.
+
+    `validation_comparisons` (V, 2) are rows of the embeddings, the better text first, where people compared some.
+    """
 
     examples: Examples
     validation: Examples
     objective: Objective
     rng: np.random.Generator
+    validation_comparisons: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a model learns. `select` names what chooses the best epoch: accuracy, macro_f1 or kappa on validation."""
+    """How a model learns. `select` names what chooses the best epoch, on the validation part.
+
+    accuracy, macro_f1 or kappa of its ratings, or preference_accuracy of its comparisons.
+    """
 
     learning_rate: float
     batch: int
@@ -63,6 +71,7 @@ class EpochStats:
     preference_accuracy: float  # share of neighbours in a list that the reward orders as given; NaN in training
     validation_accuracy: float
     validation_macro_f1: float
+    validation_preference_accuracy: float = math.nan  # of comparisons that people made
 
 
 @dataclass(frozen=True)
@@ -92,12 +101,15 @@ def fit(
     optimizer = Adam(model, config.learning_rate)
     x_validation = select_rows(embeddings, task.validation.rows[:, 0])
     true = torch.from_numpy(task.validation.ratings[:, 0]).to(embeddings.device)
+    comparisons = task.validation_comparisons
+    x_compared = None if comparisons is None else select_rows(embeddings, comparisons.ravel())
     best, best_epoch, best_score = model, 0, -np.inf
     epochs: list[EpochStats] = []
     for number in range(1, config.epochs + 1):
         learned = run_epoch(model, optimizer, embeddings, task, config)
         counts = confusion_counts(model, x_validation, true, config.scale)
-        fetched = torch.cat([learned, counts.flatten()]).cpu().numpy()
+        compared = ordered_share(model, x_compared) if x_compared is not None else counts.new_full((), torch.nan)
+        fetched = torch.cat([learned, compared.view(1), counts.flatten()]).cpu().numpy()
         if not np.isfinite(fetched[[0, -1]]).all():
             raise InputError(
                 f"the loss or the model's output is not finite in epoch {number}: the embeddings are too large, the "
@@ -139,10 +151,21 @@ def run_epoch(
         backward(model, activations, grad_logits.flatten(0, 1), gradient)
         optimizer.step(gradient)
     mean = task.objective.value(logits, ratings, reference).double().mean()
-    accuracy = (predict_class(logits, len(config.scale)) == ratings).double().mean()
-    z = margins(logits)  # (n, g - 1)
-    preference_accuracy = ((z > 0).double() + 0.5 * (z == 0).double()).mean()
-    return torch.stack([mean, accuracy, preference_accuracy])
+    # Comparisons that people made claim no ratings (-1), and then there is no accuracy: NaN.
+    right = (predict_class(logits, len(config.scale)) == ratings).double().sum()
+    accuracy = right / (ratings >= 0).double().sum()
+    return torch.stack([mean, accuracy, preference_accuracy(margins(logits))])
+
+
+def preference_accuracy(z: Tensor) -> Tensor:
+    """Share of the margins z that are positive; a tie counts half. On the device of z, as float64; NaN of none."""
+    return ((z > 0).double() + 0.5 * (z == 0).double()).mean()
+
+
+def ordered_share(model: RatingMLP, x: Tensor) -> Tensor:
+    """Share of the pairs x (2V, d), the better text first, that the reward orders right."""
+    logits = forward(model, x)[-1]
+    return preference_accuracy(margins(logits.view(-1, 2, logits.shape[-1])))
 
 
 class Adam:
@@ -199,18 +222,21 @@ def confusion_counts(model: RatingMLP, x: Tensor, true: Tensor, scale: np.ndarra
 def epoch_stats(fetched: np.ndarray, config: TrainConfig) -> tuple[EpochStats, float]:
     """The statistics of an epoch and the score that chooses the best one.
 
-    `fetched` (3 + 2 * C * C,) holds what `run_epoch` and `confusion_counts` give.
+    `fetched` (4 + 2 * C * C,) holds what `run_epoch`, `ordered_share` and `confusion_counts` give.
     """
-    objective, training_accuracy, preference_accuracy = map(float, fetched[:3])
+    objective, training_accuracy, preference_accuracy, validation_preference_accuracy = map(float, fetched[:4])
     classes = len(config.scale)
-    confusion, confusion_expected = fetched[3:].reshape(2, classes, classes).astype(np.int64)
+    confusion, confusion_expected = fetched[4:].reshape(2, classes, classes).astype(np.int64)
     stats = EpochStats(
         objective,
         training_accuracy,
         preference_accuracy,
         validation_accuracy=metrics.accuracy(confusion),
         validation_macro_f1=metrics.precision_recall_f1(confusion)[2],
+        validation_preference_accuracy=validation_preference_accuracy,
     )
+    if config.select == "preference_accuracy":
+        return stats, validation_preference_accuracy
     return stats, metrics.validation_score(config.select, confusion, confusion_expected, config.scale)
 
 

@@ -12,10 +12,13 @@ from tqdm import tqdm
 
 from noisy_feedback.config import Config
 from noisy_feedback.data.embeddings import Embeddings
+from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.reviews import SAMPLE_FILE, Reviews, Splits
 from noisy_feedback.evaluation.metrics import METRICS, Metrics
+from noisy_feedback.feedback import people
+from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.feedback.protocols import protocol_of
-from noisy_feedback.feedback.simulate import Feedback
+from noisy_feedback.output.comparisons import AuditedFeedback
 from noisy_feedback.output.records import RunResult
 
 if TYPE_CHECKING:  # pandas and scipy, which a single run does without
@@ -24,7 +27,6 @@ if TYPE_CHECKING:  # pandas and scipy, which a single run does without
 WIDTH = 80  # columns
 FEW_COMPARISONS = 10
 UNEQUAL_COMPARISONS = 0.2  # counts that differ by a larger share of the largest are reported
-SHOWN = ("macro_f1", "quadratic_weighted_kappa")  # in the tables of a sweep
 
 
 def file_choice(folder: Path, file: Path) -> str:
@@ -50,6 +52,17 @@ def reviews(found: Reviews, splits: Splits) -> str:
     )
 
 
+def judgements(found: Judgements, part: np.ndarray) -> str:
+    """How many comparisons people made, by whom, and in which parts (J,) of the split they are."""
+    by = f" by {len(found.annotator_names):,} annotators" if found.annotators is not None else ""
+    in_part = [f"{(part == number).sum():,} {name}" for number, name in people.PARTS.items()]
+    return (
+        f"judgements {len(found.chosen):,} of {found.pairs.max() + 1:,} pairs{by} from {found.name}"
+        f"\n           {', '.join(in_part)}; {(part == people.LEFT_OUT).sum():,} left out: texts in two parts, or in "
+        "training"
+    )
+
+
 def embeddings(found: Embeddings, how: str) -> str:
     """The encoder, how the embeddings were obtained, and how many texts were truncated."""
     line = f"embeddings {found.vectors.shape[1]} dimensions from {found.info.model}, {how}"
@@ -62,12 +75,27 @@ def feedback(config: Config, given: Feedback) -> str:
     """How much the noise changed, and how many comparisons there are."""
     what = "comparisons reversed" if config.noise == "reversed" else "fine-tuning ratings changed"
     kind = "" if config.noise == "uniform" else f", {config.noise}"
+    texts = len(np.unique(given.lists))
     lines = [
         f"noise      {given.changed:,} of {given.total:,} {what} (ratio {config.ratio:g}{kind})",
-        f"feedback   {len(given.lists):,} {protocol_of(config).describe()}, from {given.lists.size:,} reviews",
+        f"feedback   {len(given.lists):,} {protocol_of(config).describe()}, from {texts:,} reviews",
     ]
+    if given.ties:
+        lines.append(f"           {given.ties:,} pairs left out: as many judgements for either order")
     if len(given.lists) < FEW_COMPARISONS:
         lines.append(f"warning    {len(given.lists)} comparisons are too few to learn from: the result is chance")
+    return "\n".join(lines)
+
+
+def audit(found: AuditedFeedback) -> str:
+    """What the audit estimates, and how right it is where the truth is known."""
+    scores = found.scores()
+    rate, auroc, precision = scores["flip_rate"], scores["auroc"], scores["precision"]
+    lines = [f"audit      {scores['estimated_flip_rate']:.3f} of the comparisons are wrong, as estimated"]
+    if rate is not None:
+        lines[0] += f"; {rate:.3f} are"
+    if auroc is not None and precision is not None:
+        lines.append(f"           p_wrong finds them: AUROC {auroc:.3f}; of as many as are wrong {precision:.3f} are")
     return "\n".join(lines)
 
 
@@ -95,6 +123,8 @@ def metrics_table(columns: Mapping[str, Metrics]) -> str:
     """One line per metric; *most frequent* is the baseline of always predicting the most frequent training rating."""
     lines = [f"{'':27}" + "".join(f"{name:>13}" for name in columns)]
     for field, name in METRICS.items():
+        if field == "preference_accuracy" and all(math.isnan(getattr(metrics, field)) for metrics in columns.values()):
+            continue  # there are no comparisons of people
         lines.append(f"{name:27}" + "".join(f"{number(getattr(metrics, field)):>13}" for metrics in columns.values()))
     return "\n".join(lines)
 
@@ -110,14 +140,14 @@ def confusion_table(matrix: Sequence[Sequence[int]], scale: np.ndarray) -> str:
 
 def summary_tables(summary: "pd.DataFrame", results: Sequence[RunResult]) -> str:
     """Per metric, combination and noise ratio: best and last epoch, and the last epoch's paired differences."""
-    from noisy_feedback.evaluation.statistics import combination_names, coverage_note
+    from noisy_feedback.evaluation.statistics import combination_names, coverage_note, shown_metrics
 
     summary = summary.assign(combination=combination_names(summary))
     seeds = sorted({result.config.seed for result in results})
     lines = [f"the tables cover all {len(results)} runs in the folder: {len(seeds)} seeds"]
     if note := coverage_note(int(summary["seeds"].min())):
         lines.append(f"note       {note}")
-    for metric in SHOWN:
+    for metric in shown_metrics(summary):
         majority = np.mean([getattr(result.majority, metric) for result in results])
         rows = summary[summary["metric"] == metric]
         lines += ["", f"test {METRICS[metric]}: mean over seeds [95 % interval]; p: paired t-test"]

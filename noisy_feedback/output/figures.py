@@ -46,7 +46,6 @@ STYLE: Any = {
 }
 DOTS: Any = {"linestyle": "", "markersize": 2, "alpha": 0.35, "zorder": 1}  # single seeds, behind their mean
 ONE_SEED = "1 seed"
-SHOWN = ("macro_f1", "quadratic_weighted_kappa")
 PANELS_A_PAGE = 12  # of draw_curves, in three columns
 LINES_A_PAGE = len(PALETTE)  # of draw_metrics
 ROWS_A_PAGE = 21  # of draw_change
@@ -61,8 +60,12 @@ def draw_run(result: "RunResult") -> Figure:
     lines: dict[str, tuple[str, str, Any]] = {
         "validation_accuracy": ("validation accuracy", BLUE, "-"),
         "validation_macro_f1": ("validation macro F1", ORANGE, "--"),
+        "validation_preference_accuracy": ("validation preference accuracy", PALETTE[3], "-."),
         "preference_accuracy": ("preference accuracy", GREEN, ":"),
     }
+    compared = any(not np.isnan(epoch.validation_preference_accuracy) for epoch in result.training + result.fine_tuning)
+    if not compared:
+        del lines["validation_preference_accuracy"]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(COLUMN, 2.6), layout="constrained")
         axes = figure.subplots()
@@ -89,12 +92,15 @@ def draw_run(result: "RunResult") -> Figure:
 def draw_curves(curves: "pd.DataFrame") -> list[Figure]:
     """The study's figure: validation accuracy over training, then fine-tuning epochs, one line per noise ratio.
 
-    Lines are means over seeds, bands one standard deviation; training, which has no noise, is one black line. One
-    panel per combination of loss, KL weight and kind of noise; pages of twelve, on the same axes. `curves` has the
+    Where people compared texts of the validation part, the preference accuracy on them takes its place. Lines are
+    means over seeds, bands one standard deviation; training, which has no noise, is one black line. One panel per
+    combination of loss, KL weight, labels and kind of noise; pages of twelve, on the same axes. `curves` has the
     columns of a sweep's curves.csv.
     """
     training, fine_tuning = (curves[curves["phase"] == phase] for phase in ("training", "fine-tuning"))
     combinations = split_combinations(fine_tuning) or [("", fine_tuning)]
+    score = "validation_preference_accuracy"
+    score = score if score in curves and curves[score].notna().any() else "validation_accuracy"
     ratios = sorted(set(fine_tuning["ratio"]))
     lengths = [0 if phase.empty else int(phase["epoch"].max()) for phase in (training, fine_tuning)]
     seeds = describe_seeds(curves)
@@ -109,11 +115,11 @@ def draw_curves(curves: "pd.DataFrame") -> list[Figure]:
             figure = Figure(figsize=(width * columns, height * rows + 0.5), layout="constrained")
             grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
             for number, (axes, (name, panel)) in enumerate(zip(grid, page, strict=False)):
-                draw_curve_panel(axes, training, panel, ratios, lengths[0])
+                draw_curve_panel(axes, score, training, panel, ratios, lengths[0])
                 if len(combinations) > 1:
                     axes.set_title(fill(name, 34, break_on_hyphens=False), fontsize=7)
                 if number % columns == 0:
-                    axes.set(ylabel="validation accuracy")
+                    axes.set(ylabel=fill(score.replace("_", " "), 22))
                 set_epochs(axes, *lengths)
                 below = number + columns < len(page)
                 axes.set(xlabel="" if below else axes.get_xlabel())
@@ -130,24 +136,30 @@ def draw_curves(curves: "pd.DataFrame") -> list[Figure]:
 
 
 def draw_curve_panel(
-    axes: Axes, training: "pd.DataFrame", fine_tuning: "pd.DataFrame", ratios: Sequence[float], start: int
+    axes: Axes,
+    score: str,
+    training: "pd.DataFrame",
+    fine_tuning: "pd.DataFrame",
+    ratios: Sequence[float],
+    start: int,
 ) -> None:
     """The curves of one combination, fine-tuning from epoch `start` on, and training of the same seeds."""
     if len(fine_tuning):
         training = training[training["seed"].isin(fine_tuning["seed"])]
-    draw_band(axes, training, 0, BLACK, "-")
+    draw_band(axes, training[score], training["epoch"], 0, BLACK, "-")
     for ratio, (color, line) in zip(ratios, ratio_styles(len(ratios)), strict=True):
-        draw_band(axes, fine_tuning[fine_tuning["ratio"] == ratio], start, color, line)
+        rows = fine_tuning[fine_tuning["ratio"] == ratio]
+        draw_band(axes, rows[score], rows["epoch"], start, color, line)
 
 
-def draw_band(axes: Axes, curves: "pd.DataFrame", start: int, color: Any, line: Any) -> None:
-    """Mean over seeds of the validation accuracy, and a band of one standard deviation."""
-    by_epoch = curves.groupby("epoch")["validation_accuracy"]
+def draw_band(axes: Axes, scores: "pd.Series", epochs: "pd.Series", start: int, color: Any, line: Any) -> None:
+    """Mean over seeds of a score, and a band of one standard deviation."""
+    by_epoch = scores.groupby(epochs)
     mean, sd = by_epoch.mean(), by_epoch.std().fillna(0)
-    epochs = mean.index.to_numpy() + start
-    single = len(epochs) == 1  # a line of one point has no length, and a band no width
-    axes.plot(epochs, mean, color=color, linestyle=line, marker="o" if single else "", markersize=3)
-    axes.fill_between(epochs, mean - sd, mean + sd, color=color, alpha=0.15, linewidth=1 if single else 0)
+    places = mean.index.to_numpy() + start
+    single = len(places) == 1  # a line of one point has no length, and a band no width
+    axes.plot(places, mean, color=color, linestyle=line, marker="o" if single else "", markersize=3)
+    axes.fill_between(places, mean - sd, mean + sd, color=color, alpha=0.15, linewidth=1 if single else 0)
 
 
 def draw_metrics(runs: "pd.DataFrame", summary: "pd.DataFrame") -> list[Figure]:
@@ -157,6 +169,8 @@ def draw_metrics(runs: "pd.DataFrame", summary: "pd.DataFrame") -> list[Figure]:
     the same axes. A dotted line is the mean before fine-tuning. `runs` has the columns of runs.csv, `summary` those of
     summary.csv.
     """
+    from noisy_feedback.evaluation.statistics import shown_metrics
+
     combinations = split_combinations(summary)
     if len(combinations) == 1:
         lines = [(f"{stage} epoch", stage, combinations[0][1]) for stage in ("best", "last")]
@@ -165,12 +179,13 @@ def draw_metrics(runs: "pd.DataFrame", summary: "pd.DataFrame") -> list[Figure]:
     notes = [] if len(combinations) == 1 else ["last epoch of fine-tuning"]
     notes += interval_notes(runs)
     ratios = sorted(set(runs["ratio"]))
+    shown = shown_metrics(summary)
     figures = []
     with matplotlib.rc_context(STYLE):
         for page in pages(lines, LINES_A_PAGE):
             figure = Figure(figsize=(COLUMN, 4.8), layout="constrained")
-            *panels, below = figure.subplots(len(SHOWN) + 1, 1, sharex=True, height_ratios=[1] * len(SHOWN) + [0.5])
-            for axes, metric in zip(panels, SHOWN, strict=True):
+            *panels, below = figure.subplots(len(shown) + 1, 1, sharex=True, height_ratios=[1] * len(shown) + [0.5])
+            for axes, metric in zip(panels, shown, strict=True):
                 before = runs.drop_duplicates("seed")[f"before_{metric}"].mean()
                 axes.axhline(before, color=GREY, linewidth=0.8, linestyle=":", label="before fine-tuning")
                 for number, (label, stage, rows) in enumerate(page):
@@ -193,7 +208,7 @@ def draw_metrics(runs: "pd.DataFrame", summary: "pd.DataFrame") -> list[Figure]:
             add_legend(figure, handles, labels, fontsize=6)
             add_notes(figure, notes)
             figures.append(figure)
-    for place in range(len(SHOWN)):
+    for place in range(len(shown)):
         share_limits([figure.axes[place] for figure in figures])
     return figures
 
@@ -217,9 +232,12 @@ def draw_change(summary: "pd.DataFrame") -> list[Figure]:
 
     One row per combination, one column per noise ratio; pages of 21 rows with the same colours.
     """
+    from noisy_feedback.evaluation.statistics import shown_metrics
+
+    shown = shown_metrics(summary)
     last = summary[summary["stage"] == "last"]
     ratios = sorted(set(last["ratio"]))
-    limits = {metric: last[last["metric"] == metric]["vs_before"].abs().max() for metric in SHOWN}
+    limits = {metric: last[last["metric"] == metric]["vs_before"].abs().max() for metric in shown}
     combinations = split_combinations(last)
     name_length = max(len(name) for name, _ in combinations)
     notes = ["change from before fine-tuning", f"to the last epoch, {describe_seeds(last)}"]
@@ -227,8 +245,8 @@ def draw_change(summary: "pd.DataFrame") -> list[Figure]:
     with matplotlib.rc_context(STYLE):
         for page in pages(combinations, ROWS_A_PAGE):
             width = 0.5 + 0.057 * name_length + max(0.42 * len(ratios), 2.1)  # inches; the titles need 2.1
-            figure = Figure(figsize=(width, 1.3 + 0.2 * max(len(page), 2) * len(SHOWN)), layout="constrained")
-            for axes, metric in zip(figure.subplots(len(SHOWN), 1, sharex=True), SHOWN, strict=True):
+            figure = Figure(figsize=(width, 1.3 + 0.2 * max(len(page), 2) * len(shown)), layout="constrained")
+            for axes, metric in zip(figure.subplots(len(shown), 1, sharex=True), shown, strict=True):
                 of_metric = [rows[rows["metric"] == metric].set_index("ratio") for _, rows in page]
                 change = np.array([rows["vs_before"].reindex(ratios) for rows in of_metric])
                 draw_heat_map(axes, change, limits[metric])
@@ -239,6 +257,36 @@ def draw_change(summary: "pd.DataFrame") -> list[Figure]:
             add_notes(figure, notes)
             figures.append(figure)
     return figures
+
+
+def draw_audit(runs: "pd.DataFrame") -> Figure:
+    """How well the audit finds wrong comparisons: estimated against true flip rate, and AUROC against the noise ratio.
+
+    A dot is one run; lines are means over seeds. `runs` has the columns of runs.csv.
+    """
+    combinations = split_combinations(runs)
+    ratios = sorted(set(runs["ratio"]))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(COLUMN, 4.2), layout="constrained")
+        rates, scores = figure.subplots(2, 1)
+        highest = np.nanmax(runs[["flip_rate", "estimated_flip_rate"]].to_numpy())
+        rates.plot([0, highest], [0, highest], color=GREY, linewidth=0.8, linestyle=":", label="right estimate")
+        for number, (name, rows) in enumerate(combinations):
+            style = line_style(number % LINES_A_PAGE)
+            rates.plot(rows["flip_rate"], rows["estimated_flip_rate"], **style | DOTS, label=name)
+            means = rows.groupby("ratio")["auroc"].mean()
+            shift = dodge(number, len(combinations), ratios)
+            scores.plot(rows["ratio"] + shift, rows["auroc"], **style | DOTS)
+            scores.plot(means.index + shift, means, markersize=3.5, **style)
+        scores.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
+        rates.set(xlabel="true flip rate", ylabel="estimated flip rate")
+        scores.set(xlabel="noise ratio", ylabel="AUROC of p_wrong")
+        set_ratios(scores, ratios)
+        handles = [Line2D([], [], markersize=3.5, **line_style(n % LINES_A_PAGE)) for n in range(len(combinations))]
+        if len(combinations) > 1:
+            add_legend(figure, handles, [name for name, _ in combinations], fontsize=6)
+        add_notes(figure, ["small dots: runs; dotted: a right estimate, and chance"])
+        return figure
 
 
 def draw_heat_map(axes: Axes, change: np.ndarray, limit: float) -> None:

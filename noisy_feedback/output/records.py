@@ -1,11 +1,10 @@
 """What runs and sweeps write to disk, and how it is found again."""
 
-import csv
 import hashlib
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass, fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -17,13 +16,15 @@ from noisy_feedback.data.dataset import Provenance
 from noisy_feedback.errors import InputError
 from noisy_feedback.evaluation.metrics import METRICS, Metrics
 from noisy_feedback.feedback.protocols import protocol_of
-from noisy_feedback.files import atomic_write, write_tensors
+from noisy_feedback.files import atomic_write, write_csv, write_tensors
 from noisy_feedback.learning.model import RatingMLP, state_dict
 from noisy_feedback.learning.training import EpochStats
+from noisy_feedback.output.comparisons import AuditedFeedback, save_comparisons
 
 PACKAGES = ("noisy-feedback", "torch", "numpy", "pandas", "scipy", "sentence-transformers", "safetensors")
 EPOCH_COLUMNS = tuple(field.name for field in fields(EpochStats))
 CURVE_COLUMNS = ("phase", "epoch", *EPOCH_COLUMNS)
+AUDIT_COLUMNS = ("estimated_flip_rate", "flip_rate", "auroc", "precision")
 STAGES = ("before", "best", "last")  # of fine-tuning: the models that are evaluated and saved
 LONGEST_NAME = 120  # characters of a folder's name
 
@@ -35,6 +36,7 @@ class RunResult:
     config: Config
     noise: dict[str, Any]  # ratio, changed, total
     comparisons: dict[str, Any]  # count, k, reviews_used
+    audit: dict[str, Any] | None  # estimated_flip_rate, flip_rate, auroc, precision
     best_epochs: dict[str, int]  # training, fine_tuning
     training: list[EpochStats]
     fine_tuning: list[EpochStats]
@@ -47,8 +49,14 @@ class RunResult:
         return {"before": self.before, "best": self.best, "last": self.last}
 
 
-def save_run(result: RunResult, models: Mapping[str, RatingMLP], provenance: Provenance) -> Path:
-    """Write curves.csv, the models by stage and run.json to the run's own folder, and return it.
+def save_run(
+    result: RunResult,
+    models: Mapping[str, RatingMLP],
+    provenance: Provenance,
+    audited: AuditedFeedback | None = None,
+    annotators: Sequence[str] = (),
+) -> Path:
+    """Write curves.csv, the models by stage, the comparisons and run.json to the run's own folder, and return it.
 
     run.json is removed first and written last: a folder that holds it is complete, and of one run.
     """
@@ -59,6 +67,10 @@ def save_run(result: RunResult, models: Mapping[str, RatingMLP], provenance: Pro
     metadata = {"scale": provenance.data.scale, "encoder": asdict(provenance.encoder)}
     for stage, model in models.items():
         write_tensors(folder / f"model_{stage}.safetensors", state_dict(model), json.dumps(metadata))
+    for name in ("feedback.csv", "annotators.csv"):
+        (folder / name).unlink(missing_ok=True)  # of an earlier run of the same name
+    if audited is not None:
+        save_comparisons(folder, audited, annotators)
     write_json(folder / "run.json", run_record(result, provenance))
     return folder
 
@@ -67,16 +79,23 @@ def run_record(result: RunResult, provenance: Provenance) -> dict[str, Any]:
     """The content of run.json: the same command on the same machine gives the same, to the last bit."""
     return {
         "identity": identity(config_record(result.config), provenance),
-        "path": str(result.config.path),
+        **places(result.config),
         "config": config_record(result.config),
         **asdict(provenance),
         "noise": result.noise,
         "comparisons": result.comparisons,
+        "audit": result.audit,
         "best_epochs": result.best_epochs,
         "majority": without_nan(asdict(result.majority)),
         **{stage: metrics and without_nan(asdict(metrics)) for stage, metrics in result.stages().items()},
         "versions": versions(),
     }
+
+
+def places(config: Config) -> dict[str, str | None]:
+    """Where the data were, as they were given."""
+    comparisons = None if config.comparisons is None else str(config.comparisons)
+    return {"path": str(config.path), "comparisons_path": comparisons}
 
 
 class SweepFolder:
@@ -134,7 +153,7 @@ class SweepFolder:
         runs = [{axis: getattr(result.config, axis) for axis in SWEEP_AXES} for result in results]
         record = {
             "identity": self.identity,
-            "path": str(self.config.path),
+            **places(self.config),
             "config": self.shared,
             "runs": runs,
             **asdict(self.provenance),
@@ -155,6 +174,7 @@ def runs_rows(results: Sequence[RunResult]) -> list[dict[str, Any]]:
             "ratings": result.noise["total"],
             "comparisons": result.comparisons["count"],
             "reviews_used": result.comparisons["reviews_used"],
+            **{name: (result.audit or {}).get(name) for name in AUDIT_COLUMNS},
         }
         for stage, metrics in {"majority": result.majority, **result.stages()}.items():
             row |= {f"{stage}_{name}": getattr(metrics, name) if metrics else math.nan for name in METRICS}
@@ -206,7 +226,7 @@ def folder_stem(config: Config, provenance: Provenance) -> str:
 
 def options_in_name(record: Mapping[str, Any]) -> list[str]:
     """What a folder's name says of the options that change a result most, where they differ from the default."""
-    named = {"kl_weight": "kl", "noise": "", "head": "", "epochs_t": "t", "epochs_f": "f"}
+    named = {"labels": "", "kl_weight": "kl", "noise": "", "head": "", "epochs_t": "t", "epochs_f": "f"}
     defaults = {field.name: field.default for field in fields(Config)}
     return [
         f"{short}{format_number(record[name])}"
@@ -265,13 +285,6 @@ def versions() -> dict[str, str]:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     with atomic_write(path) as file:
         file.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    with atomic_write(path) as file, file.open("w", newline="", encoding="utf-8") as lines:
-        writer = csv.writer(lines, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(rows)
 
 
 def without_nan(values: dict[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,15 @@ from noisy_feedback.config import SWEEP_AXES
 from noisy_feedback.evaluation.statistics import combination_names, summarise
 from noisy_feedback.files import atomic_write
 from noisy_feedback.output import figures
-from noisy_feedback.output.records import CURVE_COLUMNS, RunResult, SweepFolder, runs_rows, sweep_curve_rows, write_csv
+from noisy_feedback.output.records import (
+    AUDIT_COLUMNS,
+    CURVE_COLUMNS,
+    RunResult,
+    SweepFolder,
+    runs_rows,
+    sweep_curve_rows,
+    write_csv,
+)
 
 
 def write(folder: SweepFolder, results: Sequence[RunResult]) -> tuple[pd.DataFrame, list[Path]]:
@@ -18,7 +26,7 @@ def write(folder: SweepFolder, results: Sequence[RunResult]) -> tuple[pd.DataFra
 
     Of each figure there is a .png and a .pdf; the heat map of changes compares combinations, where there are several.
     """
-    runs = pd.DataFrame(runs_rows(results))
+    runs = pd.DataFrame(runs_rows(results)).astype(dict.fromkeys(AUDIT_COLUMNS, float))
     curves = pd.DataFrame(sweep_curve_rows(results), columns=[*SWEEP_AXES, *CURVE_COLUMNS])
     summary = summarise(runs)
     write_csv(folder.path / "curves.csv", [*SWEEP_AXES, *CURVE_COLUMNS], sweep_curve_rows(results))
@@ -30,6 +38,8 @@ def write(folder: SweepFolder, results: Sequence[RunResult]) -> tuple[pd.DataFra
         drawn["metrics"] = figures.draw_metrics(runs, summary)
         if len(set(combination_names(runs))) > 1:
             drawn["change"] = figures.draw_change(summary)
+    if runs["flip_rate"].notna().any():
+        drawn["audit"] = [figures.draw_audit(runs)]
     files = []
     for name, pages in drawn.items():
         for number, figure in enumerate(pages, start=1):

@@ -108,7 +108,7 @@ def learn(config, device):
     dataset = small_dataset(device)
     with single_threaded():
         trained = train_model(config, dataset)
-        result, models = fine_tune_model(config, dataset, trained)
+        result, models, _ = fine_tune_model(config, dataset, trained)
     return result, models, trained
 
 

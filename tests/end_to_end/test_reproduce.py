@@ -92,7 +92,8 @@ def refusal(capsys, folder, *more):
 def change(folder, name="run.json", **changes):
     """Change values of a record; None removes them."""
     content = {**json.loads((folder / name).read_text()), **changes}
-    (folder / name).write_text(json.dumps({key: value for key, value in content.items() if value is not None}))
+    removed = {key for key, value in changes.items() if value is None}
+    (folder / name).write_text(json.dumps({key: value for key, value in content.items() if key not in removed}))
 
 
 def part_of(folder, part, name="run.json"):
@@ -233,8 +234,8 @@ def test_empty_values_that_only_one_record_has_are_a_difference(copy, tmp_path, 
 def test_a_null_that_is_gone_is_a_difference(results, tmp_path):
     """As a result without fine-tuning has for its later stages."""
     folder = shutil.copytree(results["run without fine-tuning"], tmp_path / "copy")
-    change(folder)  # removes what is null
-    assert "best" not in json.loads((folder / "run.json").read_text())
+    assert part_of(folder, "best") is None
+    change(folder, best=None)
     assert "differ" in line_of(reproduced(folder, "--output", tmp_path / "out", status=1), "run.json")
 
 
@@ -321,7 +322,7 @@ def test_a_file_that_cannot_be_read_is_reported(copy, tmp_path, name, content):
     assert said.startswith("cannot be read (") or "values differ" in said
 
 
-@pytest.mark.parametrize("name", FILES["main.py"][1:])
+@pytest.mark.parametrize("name", sorted(set(FILES["main.py"]) - {"run.json", "annotators.csv"}))
 def test_a_missing_file_is_reported(copy, tmp_path, name):
     (copy / name).unlink()
     screen = reproduced(copy, "--output", tmp_path, status=1)

@@ -26,7 +26,7 @@ def contents(folder):
 
 @pytest.mark.parametrize(
     ("script", "more", "files"),
-    [("multiclass/main.py", ["--ratio", 0.3], 6), ("multiclass/config.py", ["--ratio", 0, 0.3, "--seeds", 1, 2], 9)],
+    [("multiclass/main.py", ["--ratio", 0.3], 7), ("multiclass/config.py", ["--ratio", 0, 0.3, "--seeds", 1, 2], 11)],
     ids=["a run", "a sweep"],
 )
 def test_a_second_start_with_the_stored_embeddings_gives_the_same_bytes(

@@ -14,11 +14,12 @@ from matplotlib.image import imread
 from noisy_feedback import sweep
 from noisy_feedback.config import PROTOCOLS, SWEEP_AXES, Config
 from noisy_feedback.output import records
+from noisy_feedback.output.records import without_nan
 from tests.conftest import only_folder, options, run_script, write_overlapping, write_separable
 
 CONFIG, MAIN = "multiclass/config.py", "multiclass/main.py"
 TABLES = ("sweep.json", "runs.csv", "curves.csv", "summary.csv")
-FIGURES = ("curves.png", "curves.pdf", "metrics.png", "metrics.pdf")
+FIGURES = ("curves.png", "curves.pdf", "metrics.png", "metrics.pdf", "audit.png", "audit.pdf")
 SIX_RUNS = ("--k", 2, "--seeds", 3, 1, 2, "--ratio", 0, 0.5)
 
 
@@ -105,7 +106,7 @@ def test_the_screen_ends_with_the_summary_and_where_everything_is(complete):
     assert "note       95 % intervals of 3 seeds cover the mean in 75 % of cases" in screen
     assert screen.splitlines()[-2:] == [
         f"results    {only_folder(output)}",
-        "figures    curves.png, metrics.png",
+        "figures    curves.png, metrics.png, audit.png",
     ]
 
 
@@ -124,7 +125,7 @@ def test_the_summary_shows_counts_of_comparisons_and_the_most_frequent_rating(co
 
 
 def test_the_figures_are_not_blank(complete):
-    for name in ("curves.png", "metrics.png"):
+    for name in ("curves.png", "metrics.png", "audit.png"):
         assert imread(only_folder(complete[0]) / name).std() > 0.05, name
 
 
@@ -185,8 +186,8 @@ def test_a_cell_equals_the_single_run_with_the_same_arguments_bit_for_bit(overla
         for file in only_folder(tmp_path / "sweep").glob("runs/*.json")
         if (content := json.loads(file.read_text()))["axes"] == values
     )
-    for part in ("noise", "comparisons", "best_epochs", "majority", "before", "best", "last"):
-        assert cell[part] == expected[part], part
+    for part in ("noise", "comparisons", "audit", "best_epochs", "majority", "before", "best", "last"):
+        assert without_nan(cell[part]) == expected[part], part
     curves = pd.read_csv(alone / "curves.csv")
     in_cell = pd.DataFrame([*cell["training"], *cell["fine_tuning"]])
     assert np.array_equal(in_cell.to_numpy(), curves[list(in_cell.columns)].to_numpy(), equal_nan=True)
@@ -254,7 +255,7 @@ def test_a_command_with_another_loss_adds_its_rows(overlapping_reviews, copy):
 
 @pytest.mark.parametrize("damage", [b"", b"{", b'{"identity": 1}', b"\xff"])
 def test_a_damaged_run_is_computed_again(overlapping_reviews, complete, copy, damage):
-    file = only_folder(copy) / "runs" / "seed-2_loss-study_kl-weight-0_noise-uniform_ratio-0.5.json"
+    file = only_folder(copy) / "runs" / "seed-2_labels-all_loss-study_kl-weight-0_noise-uniform_ratio-0.5.json"
     whole = file.read_bytes()
     file.write_bytes(damage)
     screen = run_script(CONFIG, options(overlapping_reviews, copy, *SIX_RUNS))
@@ -357,7 +358,7 @@ def test_a_run_that_fails_ends_the_sweep_in_one_line(overlapping_reviews, tmp_pa
     assert not (only_folder(tmp_path) / "sweep.json").exists()
     if workers == 1:  # of several at once, one that fails may come before one that would succeed
         kept = {file.name.partition("_noise-")[0] for file in kept_files(tmp_path)}
-        assert kept == {"seed-1_loss-study_kl-weight-0"}
+        assert kept == {"seed-1_labels-all_loss-study_kl-weight-0"}
 
 
 CANNOT = {

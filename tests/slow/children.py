@@ -11,10 +11,13 @@ import os
 import re
 import resource
 import signal
+import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import tqdm
 
 PATIENCE = 600  # seconds, however loaded the machine is
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -96,10 +99,11 @@ def work(script, arguments, stderr, faults):
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(stderr.fileno(), 2)
     os.environ["HF_HUB_OFFLINE"] = "1"
+    tqdm.tqdm.monitor_interval = 0  # a thread that after ten seconds, so on a busy machine, draws bars and may warn
+    sys.dont_write_bytecode = True  # a module's .pyc that is cut short by a fault would break every later import
     for fault in faults:
         fault()
     import runpy
-    import sys
 
     from tests.conftest import ROOT
 

@@ -159,16 +159,19 @@ def test_a_cluster_gives_the_bytes_of_this_machine_though_a_worker_is_killed(ove
     sweep(overlapping_reviews, tmp_path / "here")
     taken = tmp_path / "taken"
     blocked = dask.worker("--no-nanny", *preload(tmp_path, block, taken=str(taken)))
-    dask.worker("--no-nanny")
 
-    def kill_when_it_has_a_task():
+    def replace_when_it_has_a_task():
         while not taken.exists():
             time.sleep(0.01)
+        dask.worker("--no-nanny")
         end(blocked)
+        over.wait()  # Linux ends a process with the thread that has started it, not only with the whole program
 
-    thread = threading.Thread(target=kill_when_it_has_a_task, daemon=True)
+    over = threading.Event()
+    thread = threading.Thread(target=replace_when_it_has_a_task, daemon=True)
     thread.start()
     sweep(overlapping_reviews, tmp_path / "there", "--dask", dask.address)
+    over.set()
     thread.join()
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
 

@@ -150,10 +150,13 @@ def test_killed_at_random_moments_the_next_start_ends_as_if_nothing_had_happened
 
 
 WRITES = {
-    MAIN: ("000003-of-*", "hotels-*", "curves.csv", "model_before.*", "model_last.*", "run.json", "curves.png"),
+    MAIN: (
+        *("000003-of-*", "hotels-*", "curves.csv", "model_before.*", "model_last.*", "feedback.csv", "run.json"),
+        "curves.png",
+    ),
     CONFIG: (
         *("000003-of-*", "hotels-*", "seed-0_*", "seed-5_*", "curves.csv", "runs.csv", "summary.csv"),
-        *("curves.png", "metrics.pdf", "sweep.json"),
+        *("curves.png", "metrics.pdf", "audit.png", "sweep.json"),
     ),
 }
 
@@ -174,7 +177,9 @@ def test_killed_at_every_kind_of_write_the_next_start_ends_as_if_nothing_had_hap
 
 
 @pytest.mark.parametrize("moment", ["half", "before", "after"])
-@pytest.mark.parametrize("pattern", ["curves.csv", "model_before.*", "model_best.*", "model_last.*", "run.json"])
+@pytest.mark.parametrize(
+    "pattern", ["curves.csv", "model_before.*", "model_best.*", "model_last.*", "feedback.csv", "run.json"]
+)
 def test_no_run_json_is_beside_files_of_another_start(place, undisturbed, pattern, moment):
     """A kill between the files of a run that replaces an earlier one."""
     assert result(place, MAIN) == (0, [])

@@ -20,6 +20,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from noisy_feedback.data.columns import FORMATS
 from noisy_feedback.data.embeddings import (
     chunk_label,
     embed,
@@ -29,7 +30,7 @@ from noisy_feedback.data.embeddings import (
     short_digest,
 )
 from noisy_feedback.data.encoder import find_encoder, load_encoder
-from noisy_feedback.data.reviews import FORMATS, read_reviews
+from noisy_feedback.data.reviews import read_reviews
 from noisy_feedback.errors import InputError
 from noisy_feedback.files import METADATA, write_tensors
 from noisy_feedback.rating_model import RatingModel

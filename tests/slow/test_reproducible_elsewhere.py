@@ -53,5 +53,5 @@ def contents(folder):
 def test_a_run_with_its_embeddings_is_the_same_elsewhere_to_the_last_bit(folders):
     here, elsewhere = map(contents, folders)
     assert sorted(here) == sorted(elsewhere)
-    assert len(here) == 7  # run.json, curves.csv, curves.png, three models, the stored embeddings
+    assert len(here) == 8  # run.json, curves.csv, feedback.csv, curves.png, three models, the stored embeddings
     assert [name for name in here if here[name] != elsewhere[name]] == []

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from noisy_feedback import cli
-from noisy_feedback.config import LOSSES, NOISES, PROTOCOLS, RATIOS, SEEDS, Config
+from noisy_feedback.config import LABELS, LOSSES, NOISES, PROTOCOLS, RATIOS, SEEDS, Config
 from tests.conftest import ROOT
 
 SCRIPTS = {"main.py": cli.run_main, "config.py": cli.run_config}
@@ -61,11 +61,12 @@ def test_main_without_options_takes_the_protocols_defaults(parse, protocol):
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_config_without_options_takes_the_studys_seeds_and_ratios(parse, protocol):
+def test_config_without_options_takes_the_studys_seeds_and_its_ratios_where_ratings_are_made_noisy(parse, protocol):
+    ratios = [0.0] if protocol == "human" else RATIOS
     sweep = parse("config.py", protocol=protocol)
     default = Config(protocol, **PROTOCOLS[protocol]["config.py"])
-    assert set(sweep.runs) == {replace(default, seed=seed, ratio=ratio) for seed in SEEDS for ratio in RATIOS}
-    assert len(sweep.runs) == len(SEEDS) * len(RATIOS)
+    assert set(sweep.runs) == {replace(default, seed=seed, ratio=ratio) for seed in SEEDS for ratio in ratios}
+    assert len(sweep.runs) == len(SEEDS) * len(ratios)
     assert sweep.dask is None
 
 
@@ -83,7 +84,9 @@ OPTIONS = {
     "--kl-weight 0.5": {"kl_weight": 0.5},
     "--noise reversed": {"noise": "reversed"},
     "--loss robust --flip-rate 0.2": {"loss": "robust", "flip_rate": 0.2},
+    "--loss robust --flip-rate estimated": {"loss": "robust", "flip_rate": "estimated"},
     "--lists 50": {"lists": 50},
+    "--lists-per-review 3": {"lists_per_review": 3},
     "--lr-f 0.1": {"lr_f": 0.1},
     "--batch-f 7": {"batch_f": 7},
     "--lr-t 0.1": {"lr_t": 0.1},
@@ -92,12 +95,14 @@ OPTIONS = {
     "--select kappa": {"select": "kappa"},
     "--text-column T": {"text_column": "T"},
     "--rating-column R": {"rating_column": "R"},
+    "--group-column G": {"group_column": "G"},
     "--shuffle": {"shuffle": True},
     "--drop-empty": {"drop_empty": True},
     "--drop-duplicates": {"drop_duplicates": True},
     "--pooling cls": {"pooling": "cls"},
     "--output out": {"output": Path("out")},
     "--name mine": {"name": "mine"},
+    "--export a.jsonl": {"export": Path("a.jsonl")},
 }
 
 
@@ -124,6 +129,90 @@ def test_a_cluster_is_named_by_its_address(parse):
     assert parse("config.py", "--dask", "tcp://host:8786").dask == "tcp://host:8786"
 
 
+# --- comparisons that people made
+
+HUMAN_OPTIONS = {
+    "--comparisons c.csv": {"comparisons": Path("c.csv")},
+    "--labels majority": {"labels": "majority"},
+    "--ratio 0.5": {"ratio": 0.5},
+    "--loss study": {"loss": "study"},
+    "--kl-weight 0": {"kl_weight": 0.0},
+    "--flip-rate 0.25": {"flip_rate": 0.25},
+    "--flip-rate estimated": {},
+    "--lists 9": {"lists": 9},
+    "--group-column Topic": {"group_column": "Topic"},
+    "--export c.parquet": {"export": Path("c.parquet")},
+}
+
+
+@pytest.mark.parametrize("given", HUMAN_OPTIONS)
+def test_an_option_of_comparisons_by_people_sets_its_field_and_no_other(parse, given):
+    default = Config("human", **PROTOCOLS["human"]["main.py"])
+    assert parse("main.py", *given.split(), protocol="human") == replace(default, **HUMAN_OPTIONS[given])
+
+
+def test_comparisons_of_people_are_noisy_as_they_are_and_their_flip_rate_is_estimated(parse):
+    for run in (parse("main.py", protocol="human"), parse("config.py", protocol="human").config):
+        assert (run.loss, run.noise, run.ratio, run.flip_rate) == ("bradley-terry", "reversed", 0.0, "estimated")
+
+
+def test_the_flip_rate_of_simulated_noise_is_what_the_noise_implies(parse):
+    assert parse("main.py").flip_rate is None
+
+
+def test_a_sweep_holds_every_kind_of_labels_in_their_order(parse):
+    given = ["majority", "all", "gold"]
+    sweep = parse("config.py", "--labels", *given, "--seeds", 1, "--ratio", 0.2, 0, protocol="human")
+    assert [(run.labels, run.ratio) for run in sweep.runs] == [
+        (labels, ratio) for labels in ("all", "majority", "gold") for ratio in (0.0, 0.2)
+    ]
+
+
+def test_labels_that_do_not_exist_are_answered_with_those_that_do(refusal):
+    line = refusal("main.py", "--labels", "golden", protocol="human")
+    assert "argument --labels: invalid choice: 'golden'" in line
+    assert all(name in line for name in LABELS)
+
+
+@pytest.mark.parametrize("option", ["--noise", "--k", "--as-published", "--lists-per-review"])
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_what_makes_feedback_from_ratings_is_unknown_where_people_gave_it(refusal, script, option):
+    assert f"unknown argument {option}" in refusal(script, option, protocol="human")
+
+
+@pytest.mark.parametrize("option", ["--comparisons", "--labels"])
+@pytest.mark.parametrize("protocol", ["multiclass", "binary"])
+def test_comparisons_of_people_are_unknown_where_they_are_simulated(refusal, protocol, option):
+    assert f"unknown argument {option}" in refusal("main.py", option, "all", protocol=protocol)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_sweep_exports_nothing(refusal, protocol):
+    assert "unknown argument --export" in refusal("config.py", "--export", "a.jsonl", protocol=protocol)
+
+
+def test_a_flip_rate_of_one_half_is_refused_and_an_estimated_one_is_not_known_yet(refusal, parse):
+    line = refusal("main.py", "--loss", "robust", "--flip-rate", 0.5, protocol="human")
+    assert "--flip-rate 0.5: --loss robust needs one below 0.5" in line
+    assert parse("main.py", "--loss", "robust", protocol="human").flip_rate == "estimated"
+
+
+def test_the_loss_of_a_scalar_head_is_that_of_the_protocol(parse):
+    assert parse("main.py", "--head", "scalar", "--kl-weight", 0, protocol="human").loss == "bradley-terry"
+
+
+@pytest.mark.parametrize("script", ["main.py", "config.py"])
+def test_help_names_the_labels_and_the_defaults_where_people_compare(script):
+    command = [sys.executable, script, "--help"]
+    ran = subprocess.run(command, cwd=ROOT / "human", capture_output=True, text=True, check=True)
+    text = " ".join(ran.stdout.split())
+    assert "{all,one,majority,gold,flipped}" in text
+    assert "share of comparisons reversed, 0 to 1 (default: " in text
+    assert "(default: bradley-terry)" in text
+    assert "what the audit finds (default: estimated)" in text
+    assert "(default: None)" not in text
+
+
 # --- heads and the published code
 
 
@@ -143,7 +232,9 @@ def test_what_needs_a_distribution_is_refused_with_a_scalar_head(refusal, script
 
 
 def test_as_published_alone_repeats_every_departure(parse):
-    multiclass, binary = (parse("main.py", "--as-published", protocol=protocol) for protocol in PROTOCOLS)
+    multiclass, binary = (
+        parse("main.py", "--as-published", protocol=protocol) for protocol in ("multiclass", "binary")
+    )
     departures = {"validation_ratings": "misaligned", "list_order": "row"}
     assert multiclass == replace(Config("multiclass"), noise="redrawn", **departures)
     assert binary == replace(
@@ -172,6 +263,8 @@ WRONG = {
     "--k 2.5": "argument --k: '2.5' is not a whole number",
     "--k 1,2": "argument --k: '1,2' is not a whole number; separate several by spaces",
     "--lists 0": "argument --lists: 0 is less than 1",
+    "--lists-per-review 0": "argument --lists-per-review: 0 is less than 1",
+    "--flip-rate guessed": "argument --flip-rate: 'guessed' is not a number",
     "--lr-f 0": "argument --lr-f: 0 is not a positive number",
     "--lr-f inf": "argument --lr-f: inf is not a positive number",
     "--kl-weight=-1": "argument --kl-weight: -1 is not a number from 0 on",

@@ -29,6 +29,8 @@ OTHER_VALUES = {  # of every field, a valid value that is not the default
     "path": Path("elsewhere"),
     "text_column": "Text",
     "rating_column": "Stars",
+    "group_column": "Hotel",
+    "comparisons": Path("elsewhere"),
     "shuffle": True,
     "drop_empty": True,
     "drop_duplicates": True,
@@ -42,10 +44,12 @@ OTHER_VALUES = {  # of every field, a valid value that is not the default
     "epochs_t": 99,
     "lr_t": 0.02,
     "batch_t": 65,
+    "labels": "gold",
     "noise": "adjacent",
     "ratio": 0.2,
     "k": 2,
     "lists": 10,
+    "lists_per_review": 2,
     "list_order": "row",
     "loss": "hinge",
     "kl_weight": 0.1,
@@ -57,6 +61,7 @@ OTHER_VALUES = {  # of every field, a valid value that is not the default
     "validation_ratings": "misaligned",
     "output": Path("elsewhere"),
     "name": "mine",
+    "export": Path("elsewhere"),
 }
 
 
@@ -107,6 +112,10 @@ def test_the_least_value_is_in_range(field):
         ("k", 0),
         ("k", 1.0),
         ("lists", 0),
+        ("lists_per_review", 0),
+        ("lists_per_review", None),
+        ("flip_rate", "guessed"),
+        ("ratio", "estimated"),
         ("epochs_t", 2.5),
         ("batch_f", 0),
         ("hidden", (64, 0)),
@@ -123,7 +132,15 @@ def test_a_number_out_of_range_is_refused(field, value):
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("ratio", 1.0), ("flip_rate", 1.0), ("flip_rate", None), ("lists", None), ("hidden", ())]
+    ("field", "value"),
+    [
+        ("ratio", 1.0),
+        ("flip_rate", 1.0),
+        ("flip_rate", None),
+        ("flip_rate", "estimated"),
+        ("lists", None),
+        ("hidden", ()),
+    ],
 )
 def test_a_number_at_the_end_of_its_range_is_taken(field, value):
     assert getattr(replace(CONFIG, **{field: value}), field) == value
@@ -160,6 +177,7 @@ def test_without_departures_nothing_is_chosen():
 
 AXES = {
     "seed": (84, 2, 42),
+    "labels": ("gold", "all"),
     "loss": ("hinge", "study"),
     "kl_weight": (0.5, 0.0),
     "noise": ("reversed", "uniform"),
@@ -169,19 +187,20 @@ AXES = {
 
 def test_the_axes_are_fields_and_a_combination_is_the_axes_without_seed_and_ratio():
     assert set(SWEEP_AXES) <= set(OTHER_VALUES) - set(NOT_IN_RECORD)
-    assert COMBINATION == ("loss", "kl_weight", "noise")
+    assert COMBINATION == ("labels", "loss", "kl_weight", "noise")
 
 
 def test_a_grid_is_every_combination_of_the_values():
     runs = grid(CONFIG, AXES)
-    assert len(runs) == len(set(runs)) == 3 * 2 * 2 * 2 * 3
+    assert len(runs) == len(set(runs)) == 3 * 2 * 2 * 2 * 2 * 3
     assert {axis: {getattr(run, axis) for run in runs} for axis in SWEEP_AXES} == {a: {*v} for a, v in AXES.items()}
     assert all(replace(run, **{axis: getattr(CONFIG, axis) for axis in SWEEP_AXES}) == CONFIG for run in runs)
 
 
-def test_a_grid_is_sorted_along_the_axes_losses_and_noises_as_they_are_listed():
+def test_a_grid_is_sorted_along_the_axes_labels_losses_and_noises_as_they_are_listed():
     def key(run):
-        return (run.seed, ("study", "hinge").index(run.loss), run.kl_weight, run.noise == "reversed", run.ratio)
+        loss = ("study", "hinge").index(run.loss)
+        return (run.seed, run.labels == "gold", loss, run.kl_weight, run.noise == "reversed", run.ratio)
 
     runs = grid(CONFIG, AXES)
     assert runs == sorted(runs, key=key)

@@ -12,14 +12,18 @@ import torch
 
 from noisy_feedback.config import LOSSES, NOISES, Config
 from noisy_feedback.data.embeddings import Embeddings, EmbeddingsInfo
+from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.reviews import SAMPLE_FILE, Reviews, split_dataset
 from noisy_feedback.evaluation.metrics import METRICS
 from noisy_feedback.evaluation.statistics import summarise
-from noisy_feedback.feedback.simulate import Feedback
+from noisy_feedback.feedback.audit import Audit
+from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.output import console, records
+from noisy_feedback.output.comparisons import AuditedFeedback
 from tests.unit.test_records import metrics_of, result_of
 
 RATIOS = (0.0, 0.2, 0.4, 0.6, 0.8)
+RATING_METRICS = [name for field, name in METRICS.items() if field != "preference_accuracy"]
 
 
 @pytest.fixture(autouse=True)
@@ -34,8 +38,8 @@ def reviews_of(ratings, **more):
 
 
 def feedback_of(lists, k=2):
-    positions = np.zeros((lists, k + 1), dtype=np.int64)
-    return Feedback(positions, positions, changed=1234, total=5000)
+    positions = np.arange(lists * (k + 1)).reshape(lists, k + 1)
+    return Feedback(positions, np.zeros_like(positions), changed=1234, total=5000, wrong=np.zeros((lists, k)))
 
 
 def results_of(seeds=(1, 2, 3), ratios=RATIOS, comparisons=lambda seed, ratio: 80, **more):
@@ -107,15 +111,91 @@ def test_too_few_comparisons_are_warned_of(lists, warned):
     assert (f"warning    {lists} comparisons are too few to learn from" in text) == warned
 
 
+# --- comparisons that people made
+
+
+def judged(pairs, annotators=None):
+    """Judgements of pairs of texts, of which only the number counts."""
+    texts, names = np.array(pairs), sorted({*(annotators or [])})
+    annotators = annotators and np.array([names.index(name) for name in annotators])
+    return Judgements("judged.csv", Path(), "", [], texts, texts + 1, texts, annotators, names, None)
+
+
+def test_judgements_are_counted_by_pair_annotator_and_part():
+    parts = [2] * 1100 + [1] * 2 + [3] * 3 + [-1] * 4
+    found = judged(list(range(500)) * 2 + [0] * 109, ["al", "bo", "zoe"] + ["al"] * 1106)
+    assert console.judgements(found, np.array(parts)).splitlines() == [
+        "judgements 1,109 of 500 pairs by 3 annotators from judged.csv",
+        "           1,100 fine-tuning, 2 validation, 3 test; 4 left out: texts in two parts, or in training",
+    ]
+
+
+def test_judgements_by_nobody_name_no_annotators():
+    first, _ = console.judgements(judged([0, 1]), np.array([2, 2])).splitlines()
+    assert first == "judgements 2 of 2 pairs from judged.csv"
+
+
+def test_comparisons_of_people_are_described_by_their_labels():
+    config = Config("human", labels="majority", ratio=0.25, noise="reversed")
+    first, second = console.feedback(config, feedback_of(1000, k=1)).splitlines()
+    assert first == "noise      1,234 of 5,000 comparisons reversed (ratio 0.25, reversed)"
+    assert second.startswith("feedback   1,000 comparisons that people made (majority), from 2,000 ")
+
+
+def test_ties_that_are_left_out_are_counted():
+    text = console.feedback(Config("human"), replace(feedback_of(50, k=1), ties=1200))
+    assert text.splitlines()[2] == "           1,200 pairs left out: as many judgements for either order"
+
+
+def audited(wrong, p_wrong=(0.125, 0.75, 0.5, 0.25)):
+    feedback = replace(feedback_of(4, k=1), wrong=np.array(wrong, dtype=float)[:, None])
+    return AuditedFeedback(feedback, Audit(np.array(p_wrong), 0.0625, None), np.zeros((8, 3)))
+
+
+def test_the_audit_says_what_it_estimates_what_is_true_and_how_well_it_finds_it():
+    assert console.audit(audited([0, 1, 0, 0])).splitlines() == [
+        "audit      0.062 of the comparisons are wrong, as estimated; 0.250 are",
+        "           p_wrong finds them: AUROC 1.000; of as many as are wrong 1.000 are",
+    ]
+
+
+def test_where_nothing_is_wrong_the_audit_has_nothing_to_find():
+    (line,) = console.audit(audited([0, 0, 0, 0])).splitlines()
+    assert line == "audit      0.062 of the comparisons are wrong, as estimated; 0.000 are"
+
+
+def test_where_the_truth_is_not_known_the_audit_says_its_estimate_alone():
+    (line,) = console.audit(audited([math.nan] * 4)).splitlines()
+    assert line == "audit      0.062 of the comparisons are wrong, as estimated"
+
+
+def test_the_tables_of_a_run_hold_the_preference_accuracy_where_people_compared():
+    with_people, without = (
+        console.run_tables(result_of(Config("human"), compared=compared), [1, 2, 4]) for compared in (True, False)
+    )
+    (line,) = (line for line in with_people.splitlines() if line.startswith("preference accuracy"))
+    assert line.split()[2:] == ["0.400", "0.600", "0.700", "0.500"]
+    assert "preference accuracy" not in without
+
+
+def test_a_sweep_of_comparisons_by_people_shows_the_preference_accuracy_first():
+    results = [result_of(Config("human", seed=seed), compared=True) for seed in (1, 2)]
+    titles = [line for line in tables_of(results).splitlines() if line.startswith("test ")]
+    assert [title.partition(":")[0] for title in titles] == [
+        "test preference accuracy",
+        "test quadratic weighted kappa",
+    ]
+
+
 # --- one run
 
 
-def test_the_tables_of_a_run_hold_every_metric_of_every_stage_beside_the_most_frequent_rating():
+def test_the_tables_of_a_run_hold_every_metric_of_ratings_of_every_stage_beside_the_most_frequent_rating():
     text = console.run_tables(result_of(Config("multiclass")), [1, 2, 4])
     lines = text.splitlines()
     assert "best epoch 2 of 2 in training, 1 of 1 in fine-tuning" in lines
     assert "most frequent       before   best epoch   last epoch" in text
-    for name in METRICS.values():
+    for name in RATING_METRICS:
         (line,) = (line for line in lines if line.startswith(f"{name:27}"))
         expected = "-" if name == "quadratic weighted kappa" else "0.400"
         assert line.removeprefix(name).split() == [expected, "0.600", "0.700", "0.500"]

@@ -1,6 +1,7 @@
 """Which embeddings a command uses, on which device, and what is said of where they come from."""
 
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,11 +9,22 @@ import pytest
 import torch
 
 from noisy_feedback.config import Config
-from noisy_feedback.data.dataset import Provenance, ReviewsInfo, choose_device, load_embeddings, make_dataset, split_of
+from noisy_feedback.data.dataset import (
+    JudgementsInfo,
+    Provenance,
+    ReviewsInfo,
+    choose_device,
+    load_embeddings,
+    load_text_embeddings,
+    make_dataset,
+    split_of,
+)
 from noisy_feedback.data.embeddings import Embeddings, EmbeddingsInfo, embed
 from noisy_feedback.data.encoder import find_encoder
+from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.reviews import read_reviews, split_dataset
 from noisy_feedback.errors import InputError
+from noisy_feedback.rng import rng_for
 from tests.conftest import write_separable
 
 
@@ -56,6 +68,60 @@ def test_shuffled_parts_depend_on_the_seed_and_hold_every_row_once():
         parts = list(splits.by_name().values())
         assert [len(part) for part in parts] == [20, 5, 20, 5]
         assert sorted(np.concatenate(parts)) == list(range(50))
+
+
+def test_groups_stay_in_one_part_and_are_shuffled_by_the_seed():
+    groups = np.arange(200) // 4
+    in_order, one, again, other = (
+        split_of(Config("multiclass", shuffle=shuffle, seed=seed), 200, groups)
+        for shuffle, seed in ((False, 1), (True, 1), (True, 1), (True, 2))
+    )
+    assert (in_order.train == np.arange(80)).all()
+    assert (one.train == again.train).all()
+    assert len({tuple(splits.train) for splits in (in_order, one, other)}) == 3
+    for splits in (one, other):
+        assert sum(len(set(groups[rows])) for rows in splits.by_name().values()) == 50
+
+
+def test_without_groups_rows_are_shuffled_as_they_always_were():
+    found = split_of(Config("multiclass", shuffle=True, seed=3), 50).train
+    assert (found == rng_for(3, "split").permutation(50)[:20]).all()
+
+
+# --- texts that are in no review
+
+
+def judgements_of(folder, *texts):
+    none = np.empty(0, dtype=np.int64)
+    return Judgements("judged.jsonl.gz", folder, "ef", list(texts), none, none, none, None, [], None)
+
+
+def load_texts(place, judgements, config, pooling="model"):
+    info = EmbeddingsInfo("bert", "1", pooling, "library", "ab", "cpu")
+    return load_text_embeddings(config, judgements, info, "cpu", iter)
+
+
+def test_where_every_text_is_a_review_nothing_is_embedded(place, tmp_path):
+    assert load_texts(place, judgements_of(tmp_path), place.config) is None
+
+
+def test_other_texts_are_embedded_once_and_stored_beside_their_file(place, tmp_path):
+    judgements = judgements_of(tmp_path, "one", "another")
+    embeddings = load_texts(place, judgements, place.config)
+    assert embeddings.vectors.shape == (2, 16)
+    assert (tmp_path / "embeddings").is_dir()
+    again = load_texts(place, judgements, place.given_only)  # --pc: it must be stored
+    assert torch.equal(again.vectors, embeddings.vectors)
+
+
+def test_texts_that_may_not_be_embedded_are_refused(place, tmp_path):
+    with pytest.raises(InputError, match=r"^--pc: 2 texts of judged.jsonl.gz are not among the reviews, and have no"):
+        load_texts(place, judgements_of(tmp_path, "one", "another"), place.given_only)
+
+
+def test_given_embeddings_of_the_reviews_fit_no_other_texts(place, tmp_path):
+    with pytest.raises(InputError, match=r"^--pc: 1 texts .* does not say by which encoder to embed them$"):
+        load_texts(place, judgements_of(tmp_path, "one"), place.given_only, pooling=None)
 
 
 # --- embeddings
@@ -169,3 +235,23 @@ def test_a_dataset_says_what_it_was_made_from(place):
     assert dataset.provenance == Provenance(reviews, info, "cpu")
     assert dataset.embeddings.device.type == "cpu"
     assert (dataset.ratings == place.reviews.ratings).all()
+
+
+def test_a_dataset_with_judgements_has_the_vectors_and_texts_of_both(place, tmp_path):
+    info = EmbeddingsInfo("bert", "1", "cls", "library", "ab", "cpu")
+    judgements = judgements_of(tmp_path, "one", "another")
+    others = Embeddings(torch.ones(2, place.given.shape[1]), replace(info, sha256="cd"), 0, None)
+    dataset = make_dataset(place.reviews, Embeddings(place.given, info, 0, None), "cpu", judgements, others)
+    assert torch.equal(dataset.embeddings, torch.cat([place.given, others.vectors]))
+    assert dataset.texts == [*place.reviews.texts, "one", "another"]
+    assert dataset.judgements is judgements
+    assert dataset.provenance.judgements == JudgementsInfo("judged.jsonl.gz", 0, "ef", "cd")
+
+
+def test_a_datasets_split_is_of_its_reviews_alone(place, tmp_path):
+    info = EmbeddingsInfo("bert", "1", "cls", "library", "ab", "cpu")
+    reviews = replace(place.reviews, groups=np.arange(40) // 2)
+    judgements = judgements_of(tmp_path, "one")
+    dataset = make_dataset(reviews, Embeddings(place.given, info, 0, None), "cpu", judgements)
+    found = dataset.split(Config("human", shuffle=True, seed=1))
+    assert (found.train == split_of(Config("human", shuffle=True, seed=1), 40, reviews.groups).train).all()

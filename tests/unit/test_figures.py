@@ -1,6 +1,7 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 from itertools import combinations, product
 
 import numpy as np
@@ -39,7 +40,7 @@ GRIDS = [  # seeds, combinations, ratios
 @pytest.fixture(autouse=True)
 def quick_statistics(monkeypatch):
     """Only the metrics that are drawn, with the range as their interval."""
-    monkeypatch.setattr(statistics, "METRICS", dict.fromkeys(figures.SHOWN))
+    monkeypatch.setattr(statistics, "METRICS", dict.fromkeys(("macro_f1", "quadratic_weighted_kappa")))
     monkeypatch.setattr(statistics, "bootstrap_interval", lambda values: (values.min(), values.max()))
 
 
@@ -47,14 +48,15 @@ def axes_of_runs(seeds, combinations, ratios):
     for seed in range(seeds):
         for loss, kl_weight, noise in COMBINATIONS[:combinations]:
             for ratio in RATIOS[ratios]:
-                yield {"seed": seed, "loss": loss, "kl_weight": kl_weight, "noise": noise, "ratio": ratio}
+                axes = {"seed": seed, "labels": "all", "loss": loss, "kl_weight": kl_weight, "noise": noise}
+                yield {**axes, "ratio": ratio}
 
 
 def curves_of(axes, training, fine_tuning):
     """A sweep's curves.csv with random scores."""
     rng = np.random.default_rng(0)
     axes = list(axes)
-    nothing = dict.fromkeys(("loss", "kl_weight", "noise", "ratio"))
+    nothing = dict.fromkeys(("labels", "loss", "kl_weight", "noise", "ratio"))
     phases = [({"seed": seed, **nothing}, "training", training) for seed in sorted({run["seed"] for run in axes})]
     phases += [(run, "fine-tuning", fine_tuning) for run in axes]
     return pd.DataFrame(
@@ -86,6 +88,7 @@ def run_result(training, fine_tuning):
         config=Config("multiclass", ratio=0.2),
         noise={},
         comparisons={},
+        audit=None,
         best_epochs={"training": training, "fine_tuning": fine_tuning},
         training=epochs[:training],
         fine_tuning=epochs[training:],
@@ -238,6 +241,79 @@ def test_a_metric_that_is_nowhere_defined_leaves_an_empty_panel():
     summary = summarise(runs)
     for (figure,) in (figures.draw_metrics(runs, summary), figures.draw_change(summary)):
         check_layout(figure)
+
+
+# --- comparisons that people made, and the audit
+
+
+def audited_runs(seeds=2, combinations=2, ratios=5):
+    """A sweep's runs.csv with random audits."""
+    runs = runs_of(axes_of_runs(seeds, combinations, ratios))
+    scores = np.random.default_rng(1).random((len(runs), 3))
+    runs[["estimated_flip_rate", "flip_rate", "auroc"]] = scores
+    return runs
+
+
+@pytest.mark.parametrize(("seeds", "combinations", "ratios"), GRIDS)
+def test_the_figure_of_the_audit_is_legible_for_any_grid(seeds, combinations, ratios):
+    check_layout(figures.draw_audit(audited_runs(seeds, combinations, ratios)))
+
+
+def test_a_dot_of_the_audit_is_a_run_and_a_line_the_mean_of_seeds():
+    runs = audited_runs(seeds=3, combinations=1, ratios=2)
+    rates, scores = figures.draw_audit(runs).axes
+    diagonal, dots = rates.lines
+    assert dots.get_xydata().tolist() == runs[["flip_rate", "estimated_flip_rate"]].to_numpy().tolist()
+    assert (diagonal.get_xdata() == diagonal.get_ydata()).all()
+    _, means, chance = scores.lines
+    assert means.get_ydata() == pytest.approx([runs[runs["ratio"] == ratio]["auroc"].mean() for ratio in RATIOS[2]])
+    assert set(chance.get_ydata()) == {0.5}
+
+
+def test_the_figure_of_the_audit_leaves_out_what_is_not_known():
+    runs = audited_runs(combinations=1)
+    runs.loc[runs["ratio"] == 0.0, ["flip_rate", "auroc"]] = np.nan
+    figure = figures.draw_audit(runs)
+    check_layout(figure)
+    assert np.isnan(figure.axes[1].lines[1].get_ydata()).tolist() == [True, False, False, False, False]
+
+
+def test_where_people_compared_texts_the_figures_show_the_preference_accuracy(monkeypatch):
+    monkeypatch.setattr(statistics, "METRICS", dict.fromkeys(("preference_accuracy", "quadratic_weighted_kappa")))
+    axes = list(axes_of_runs(2, 2, 2))
+    runs, curves = runs_of(axes), curves_of(axes, 2, 2)
+    curves["validation_preference_accuracy"] = 0.25
+    summary = summarise(runs)
+    (metrics,), (change,) = figures.draw_metrics(runs, summary), figures.draw_change(summary)
+    (drawn,) = figures.draw_curves(curves)
+    for figure in (metrics, change, drawn):
+        check_layout(figure)
+    assert metrics.axes[0].get_ylabel().replace("\n", " ") == "test preference accuracy"
+    assert change.axes[0].get_title() == "test preference accuracy"
+    assert drawn.axes[0].get_ylabel().replace("\n", " ") == "validation preference accuracy"
+    assert {y for axes in drawn.axes for line in axes.lines[:-1] for y in line.get_ydata()} == {0.25}
+
+
+def test_curves_of_simulated_comparisons_show_the_accuracy():
+    curves = curves_of(axes_of_runs(2, 1, 2), 2, 2).assign(validation_preference_accuracy=np.nan)
+    (figure,) = figures.draw_curves(curves)
+    assert figure.axes[0].get_ylabel().replace("\n", " ") == "validation accuracy"
+
+
+@pytest.mark.parametrize("compared", [True, False])
+def test_the_preference_accuracy_of_a_run_on_validation_is_drawn_where_people_compared(compared):
+    result = run_result(3, 4)
+    if compared:
+        for phase in (result.training, result.fine_tuning):
+            phase[:] = [replace(epoch, validation_preference_accuracy=0.375) for epoch in phase]
+    figure = figures.draw_run(result)
+    check_layout(figure)
+    drawn = [
+        x for line in figure.axes[0].lines for x, y in line.get_xydata() if y == 0.375 and line.get_marker() != "o"
+    ]
+    assert drawn == ([1, 2, 3, 4, 5, 6, 7] if compared else [])
+    (legend,) = figure.findobj(Legend)
+    assert ("validation preference accuracy" in [text.get_text() for text in legend.get_texts()]) == compared
 
 
 @pytest.mark.parametrize("suffix", [".png", ".pdf"])

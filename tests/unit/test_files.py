@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 
 from noisy_feedback.errors import InputError
-from noisy_feedback.files import METADATA, atomic_write, check_writable, sha256_of, write_tensors
+from noisy_feedback.files import METADATA, atomic_write, check_writable, sha256_of, write_csv, write_tensors
 
 
 def names_in(folder):
@@ -75,6 +75,23 @@ def test_whoever_may_read_other_files_may_read_this_one(tmp_path):
         temporary.touch(mode=0o600)  # as safetensors does
     modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "model.safetensors")}
     assert len(modes) == 1
+
+
+# --- write_csv
+
+
+def test_a_table_has_every_digit_quotes_where_they_are_needed_and_an_empty_cell_for_none(tmp_path):
+    write_csv(tmp_path / "t.csv", ("a", "b"), [(0.1 + 0.2, None), ('x "y", z', "é")])
+    expected = 'a,b\n0.30000000000000004,\n"x ""y"", z",é\n'
+    assert (tmp_path / "t.csv").read_bytes() == expected.encode()
+
+
+def test_a_table_whose_rows_fail_leaves_the_old_one(tmp_path):
+    (tmp_path / "t.csv").write_text("old")
+    with pytest.raises(ZeroDivisionError):
+        write_csv(tmp_path / "t.csv", ("a",), ((1 / number,) for number in (1, 0)))
+    assert (tmp_path / "t.csv").read_text() == "old"
+    assert names_in(tmp_path) == ["t.csv"]
 
 
 # --- write_tensors

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -118,7 +120,7 @@ def test_the_majority_baseline_predicts_the_most_frequent_training_rating_as_sci
     dummy = DummyClassifier(strategy="most_frequent").fit(np.zeros((101, 1)), train_ratings)
     predicted = dummy.predict(np.zeros((60, 1)))
     found = metrics.majority_baseline(train_ratings, ratings, scale)
-    assert found == metrics.evaluate(np.eye(classes)[predicted], ratings, scale)
+    assert repr(found) == repr(metrics.evaluate(np.eye(classes)[predicted], ratings, scale))  # NaN differs from itself
     assert found.accuracy == pytest.approx(sklearn_metrics.accuracy_score(ratings, predicted))
     assert found.macro_f1 == pytest.approx(sklearn_metrics.f1_score(ratings, predicted, average="macro"))
     assert found.mean_absolute_error == pytest.approx(np.abs(ratings - predicted).mean())
@@ -149,3 +151,30 @@ def test_an_undefined_kappa_is_the_lowest_validation_score():
     matrix = np.zeros((5, 5), dtype=int)
     matrix[2, 2] = 10
     assert metrics.validation_score("kappa", matrix, matrix, SCALE) == -np.inf
+
+
+# --- comparisons that people made
+
+
+@given(st.lists(st.sampled_from([-2.0, -0.5, 0.0, 0.5, 1.0]), min_size=1))
+def test_preference_accuracy_is_the_share_of_positive_margins_and_half_of_the_ties(margins):
+    right, ties = sum(margin > 0 for margin in margins), sum(margin == 0 for margin in margins)
+    assert metrics.preference_accuracy(np.array(margins)) == pytest.approx((right + ties / 2) / len(margins))
+
+
+def test_without_comparisons_there_is_no_preference_accuracy():
+    assert np.isnan(metrics.preference_accuracy(np.empty(0)))
+    assert np.isnan(metrics.evaluate(np.eye(5)[[2, 3]], np.array([2, 3]), SCALE).preference_accuracy)
+
+
+def test_margins_change_the_preference_accuracy_alone():
+    probabilities, ratings = random_predictions(50, 5, seed=0)
+    without = metrics.evaluate(probabilities, ratings, SCALE)
+    found = metrics.evaluate(probabilities, ratings, SCALE, np.array([0.5, -0.1, 0.0, 2.0]))
+    assert found.preference_accuracy == 2.5 / 4
+    assert repr(replace(found, preference_accuracy=np.nan)) == repr(replace(without, preference_accuracy=np.nan))
+
+
+def test_the_reward_is_the_expected_class_or_the_scalar_output():
+    assert metrics.expected_class(np.array([[1, 0, 0], [0.25, 0.25, 0.5], [0, 0, 1]])).tolist() == [0, 1.25, 2]
+    assert metrics.expected_class(np.array([[-3.5], [0.25]])).tolist() == [-3.5, 0.25]

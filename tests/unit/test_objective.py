@@ -8,17 +8,18 @@ import torch
 
 from noisy_feedback.config import LOSSES, Config
 from noisy_feedback.errors import InputError
+from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.feedback.noise import uniform_matrix
-from noisy_feedback.feedback.simulate import Feedback
 from noisy_feedback.learning import losses
-from noisy_feedback.learning.objective import fine_tuning_objective, flip_rate_parameters, flip_rates
+from noisy_feedback.learning.objective import MAX_ESTIMATE, fine_tuning_objective, flip_rate_parameters, flip_rates
 
 NEEDS_FLIP_RATE = ("robust", "label-smoothing")
 
 
 def feedback_of(ratings):
     ratings = np.asarray(ratings)
-    return Feedback(np.arange(ratings.size).reshape(ratings.shape), ratings, 0, ratings.size)
+    wrong = np.full((len(ratings), ratings.shape[1] - 1), np.nan)
+    return Feedback(np.arange(ratings.size).reshape(ratings.shape), ratings, 0, ratings.size, wrong)
 
 
 EVERY_PAIR = feedback_of([(better, worse) for better in range(5) for worse in range(better)])
@@ -137,3 +138,47 @@ def test_the_kl_penalty_is_that_of_the_configuration(kl_weight):
     found = objective(loss="hinge", kl_weight=kl_weight).value(logits, ratings, reference)
     expected = losses.hinge(logits, ratings) + kl_weight * losses.kl_to_reference(logits, reference)
     assert torch.allclose(found, expected)
+
+
+# --- the flip rate of the audit
+
+
+def estimated(rate, **options):
+    config = Config("human", flip_rate="estimated", **options)
+    return fine_tuning_objective(config, EVERY_PAIR, EQUAL_SHARES, rate)
+
+
+@pytest.mark.parametrize("loss", NEEDS_FLIP_RATE)
+@pytest.mark.parametrize("noise", ["reversed", "redrawn-off-scale"])
+def test_the_flip_rate_of_the_audit_is_used_where_it_is_asked_for(loss, noise):
+    logits, ratings = some_lists()
+    found = estimated(0.2, loss=loss, noise=noise, ratio=0.4).value(logits, ratings, None)
+    assert torch.equal(found, getattr(losses, loss.replace("-", "_"))(logits, ratings, 0.2))
+
+
+@pytest.mark.parametrize("loss", NEEDS_FLIP_RATE)
+def test_the_flip_rate_of_the_audit_is_not_used_where_another_one_is_given(loss):
+    logits, ratings = some_lists()
+    config = Config("human", loss=loss, flip_rate=0.1)
+    found = fine_tuning_objective(config, EVERY_PAIR, EQUAL_SHARES, 0.3).value(logits, ratings, None)
+    assert torch.equal(found, getattr(losses, loss.replace("-", "_"))(logits, ratings, 0.1))
+
+
+@pytest.mark.parametrize("loss", NEEDS_FLIP_RATE)
+@pytest.mark.parametrize("rate", [MAX_ESTIMATE + 1e-6, 0.5, 0.9])
+def test_an_estimate_at_which_a_run_could_not_learn_is_lowered_to_the_largest_at_which_it_can(loss, rate):
+    logits, ratings = some_lists()
+    found = estimated(rate, loss=loss).value(logits, ratings, None)
+    assert torch.equal(found, getattr(losses, loss.replace("-", "_"))(logits, ratings, MAX_ESTIMATE))
+
+
+def test_the_robust_loss_is_refused_where_the_audit_finds_nothing():
+    with pytest.raises(InputError, match=r"^--loss robust: a flip rate of nan"):
+        estimated(float("nan"), loss="robust")
+
+
+@pytest.mark.parametrize("loss", [name for name in LOSSES if name not in NEEDS_FLIP_RATE])
+def test_losses_without_a_flip_rate_do_not_use_that_of_the_audit(loss):
+    logits, ratings = some_lists()
+    one, other = (estimated(rate, loss=loss).value(logits, ratings, None) for rate in (0.1, 0.4))
+    assert torch.equal(one, other)

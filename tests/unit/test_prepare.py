@@ -1,9 +1,12 @@
 """What cannot work is refused before the long work, in one line that says which run it is."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from noisy_feedback import prepare
-from noisy_feedback.config import NOISES, Config, grid
+from noisy_feedback.config import LABELS, NOISES, SWEEP_AXES, Config, grid
 from noisy_feedback.data.reviews import SAMPLE_FILE
 from noisy_feedback.errors import InputError
 from tests.conftest import write_separable
@@ -32,8 +35,8 @@ def never_embeds(monkeypatch):
 
 
 def sweep_of(config, **axes):
-    values = {"seed": [1], "loss": [config.loss], "kl_weight": [0.0], "noise": [config.noise], "ratio": [0.0]}
-    return grid(config, values | axes)
+    values = {axis: [getattr(config, axis)] for axis in SWEEP_AXES}
+    return grid(config, values | {"seed": [1]} | axes)
 
 
 def test_a_data_set_is_read_with_its_embeddings(make_config, capsys):
@@ -124,3 +127,91 @@ def test_a_flip_rate_that_the_loss_does_not_take_is_refused(make_config, never_e
 def test_a_flip_rate_that_one_loss_of_a_sweep_takes_is_fine(make_config):
     config = make_config(flip_rate=0.1)
     prepare.prepare(sweep_of(config, loss=["study", "robust"]))
+
+
+@pytest.mark.parametrize("loss", ["study", "robust"])
+def test_an_estimated_flip_rate_is_fine_with_any_loss_and_noise(make_config, loss):
+    prepare.prepare([make_config(loss=loss, noise="redrawn-off-scale", ratio=1.0, flip_rate="estimated")])
+
+
+# --- comparisons that people made
+
+
+@pytest.fixture
+def human(tmp_path, make_config):
+    """Configurations on comparisons of texts: numbers of reviews, of which 50 to 89 are fine-tuning, or new texts."""
+
+    def human(*pairs, correct=True, **more):
+        file = tmp_path / "judged.jsonl"
+        texts = [
+            {side: f"review {text}" for side, text in zip(("chosen", "rejected"), pair, strict=True)} for pair in pairs
+        ]
+        known = {} if correct is None else {"correct": correct}
+        file.write_text("".join(json.dumps(text | known) + "\n" for text in texts))
+        return make_config(protocol="human", comparisons=file, **{"loss": "hinge", "flip_rate": "estimated", **more})
+
+    return human
+
+
+PAIRS = [(50 + n, 70 + n) for n in range(12)]
+
+
+def test_judgements_are_read_with_the_reviews_and_said_by_part(human, capsys):
+    dataset = prepare.prepare([human(*PAIRS, (41, 42), (0, 50))])
+    assert dataset.judgements.chosen.tolist() == [*range(50, 62), 41, 0]
+    lines = capsys.readouterr().out.splitlines()
+    assert "judgements 14 of 14 pairs from judged.jsonl" in lines
+    assert "           12 fine-tuning, 1 validation, 0 test; 1 left out: texts in two parts, or in training" in lines
+
+
+def test_comparisons_that_are_all_outside_the_fine_tuning_part_are_refused(human, never_embeds):
+    with pytest.raises(InputError, match=r"judged\.jsonl: no comparison has both texts in the fine-tuning part"):
+        prepare.prepare([human((0, 1), (41, 42))])
+
+
+@pytest.mark.parametrize("labels", LABELS)
+def test_labels_that_need_the_truth_are_refused_where_it_is_not_known(human, never_embeds, labels):
+    says = f"--labels {labels}: " if labels in ("gold", "flipped") else "the long work has begun"
+    with pytest.raises((InputError, AssertionError), match=says):
+        prepare.prepare([human(*PAIRS, correct=None, labels=labels)])
+
+
+def test_the_studys_loss_needs_the_ratings_of_chosen_texts(human, never_embeds):
+    with pytest.raises(
+        InputError, match="--loss study needs the rating of the chosen text, and 2 chosen texts are not"
+    ):
+        prepare.prepare([human(*PAIRS, (1000, 50), (1001, 51), (52, 1002), loss="study")])
+
+
+def test_a_text_that_is_only_rejected_needs_no_rating(human, monkeypatch):
+    monkeypatch.setattr(prepare, "load_text_embeddings", lambda *_: None)
+    prepare.prepare([human(*PAIRS, (52, 1002), loss="study")])
+
+
+def test_the_run_of_a_sweep_that_people_made_no_comparison_for_is_named(human, never_embeds):
+    runs = sweep_of(human((50, 51), shuffle=True), seed=range(9))
+    with pytest.raises(InputError, match=r"no comparison has both .* \(seed \d+, labels all, ratio 0\)"):
+        prepare.prepare(runs)
+
+
+def test_without_fine_tuning_nothing_needs_to_be_compared(human):
+    prepare.prepare([human((0, 1), epochs_f=0)])
+
+
+def test_an_export_that_cannot_be_written_is_refused_first(make_config, tmp_path):
+    config = replace(make_config(export=tmp_path / "comparisons.csv"), path=tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"^--export .*comparisons\.csv: ends with neither"):
+        prepare.prepare([config])
+
+
+# --- groups
+
+
+def test_a_seed_whose_groups_leave_a_part_empty_is_refused_though_another_seed_comes_first(tmp_path, never_embeds):
+    """Of groups of 20, 6, 6 and 8 reviews, some orders fill every part."""
+    hotels = [*"a" * 20, *"b" * 6, *"c" * 6, *"d" * 8]
+    file = tmp_path / "hotels.csv"
+    file.write_text("Review,Rating,Hotel\n" + "".join(f"r{n},{n % 2},{hotel}\n" for n, hotel in enumerate(hotels)))
+    config = Config("multiclass", path=file, group_column="Hotel", shuffle=True)
+    with pytest.raises(InputError, match=r"--group-column: 4 groups leave the .* part empty; .*, or another seed$"):
+        prepare.prepare(sweep_of(config, seed=range(12)))

@@ -6,15 +6,16 @@ from hypothesis import strategies as st
 from noisy_feedback.config import Config
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback.comparisons import build_lists, build_pairs
-from noisy_feedback.feedback.protocols import DifferentRatings, StarGap, protocol_of
+from noisy_feedback.feedback.protocols import DifferentRatings, Judged, StarGap, protocol_of
 
 SCALES = (np.arange(1, 6), np.array([1, 2]), np.array([0, 3, 6]), np.array([1, 4]), np.arange(10))
-PROTOCOLS = (StarGap(), StarGap(gap=1), *(DifferentRatings(k) for k in (1, 2, 4, 9)))
+PROTOCOLS = (StarGap(), StarGap(gap=1), Judged(), *(DifferentRatings(k) for k in (1, 2, 4, 9)))
 
 
 def test_a_configuration_names_its_protocol():
     assert protocol_of(Config("multiclass", k=3)) == DifferentRatings(3)
     assert protocol_of(Config("binary")) == StarGap(3)
+    assert protocol_of(Config("human", labels="one")) == Judged(labels="one")
 
 
 def test_multiclass_builds_lists_of_different_ratings():
@@ -44,8 +45,9 @@ def test_a_comparison_is_possible_where_building_succeeds(protocol, scale, chose
 def test_protocols_say_what_they_compare():
     assert DifferentRatings(3).describe() == "lists of 4 different ratings"
     assert StarGap().describe() == "pairs 3 stars apart"
+    assert Judged(labels="gold").describe() == "comparisons that people made (gold)"
 
 
 def test_folders_of_different_protocols_have_different_names():
-    protocols = (StarGap(), DifferentRatings(1), DifferentRatings(2), DifferentRatings(12))
+    protocols = (StarGap(), Judged(), DifferentRatings(1), DifferentRatings(2), DifferentRatings(12))
     assert len({protocol.file_name_part() for protocol in protocols}) == len(protocols)

@@ -11,13 +11,16 @@ import pytest
 from safetensors.numpy import load_file
 
 from noisy_feedback.config import NOT_IN_RECORD, SWEEP_AXES, Config, Sweep
-from noisy_feedback.data.dataset import Provenance, ReviewsInfo
+from noisy_feedback.data.dataset import JudgementsInfo, Provenance, ReviewsInfo
 from noisy_feedback.data.embeddings import EmbeddingsInfo
 from noisy_feedback.errors import InputError
 from noisy_feedback.evaluation.metrics import METRICS, Metrics
+from noisy_feedback.feedback.audit import Annotators, Audit
+from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.learning.model import init_model
 from noisy_feedback.learning.training import EpochStats
 from noisy_feedback.output import records
+from noisy_feedback.output.comparisons import AuditedFeedback
 from noisy_feedback.output.records import RunResult, SweepFolder, save_run
 
 MADE_FROM = Provenance(
@@ -27,12 +30,16 @@ MADE_FROM = Provenance(
 )
 
 
-def metrics_of(value):
-    """Metrics that are all the same number, but for the confusion matrix."""
-    return Metrics(**dict.fromkeys(METRICS, value), confusion_matrix=[[5, 1, 0], [0, 6, 2], [1, 0, 9]])
+AUDIT = {"estimated_flip_rate": 0.125, "flip_rate": 0.25, "auroc": 0.75, "precision": None}
 
 
-def result_of(config, score=0.6, comparisons=80):
+def metrics_of(value, compared=False):
+    """Metrics that are all the same number; where nobody `compared` texts, there is no preference accuracy."""
+    metrics = Metrics(**dict.fromkeys(METRICS, value), confusion_matrix=[[5, 1, 0], [0, 6, 2], [1, 0, 9]])
+    return metrics if compared else replace(metrics, preference_accuracy=math.nan)
+
+
+def result_of(config, score=0.6, comparisons=80, compared=False):
     """The result of a run with this configuration, with made-up numbers."""
     training = [EpochStats(1.5, 0.4, math.nan, 0.5, 0.1 + 0.2), EpochStats(1.25, 0.5, math.nan, 0.6, 0.4)]
     fine_tuning = [EpochStats(0.9, 0.5, 0.7, 0.5, 1 / 3)]
@@ -40,13 +47,14 @@ def result_of(config, score=0.6, comparisons=80):
         config=config,
         noise={"ratio": config.ratio, "changed": 8, "total": 40},
         comparisons={"count": comparisons, "k": config.k, "reviews_used": comparisons * (config.k + 1)},
+        audit=AUDIT if config.epochs_f else None,
         best_epochs={"training": 2, "fine_tuning": 1},
         training=training,
         fine_tuning=fine_tuning if config.epochs_f else [],
-        majority=replace(metrics_of(0.4), quadratic_weighted_kappa=math.nan),
-        before=metrics_of(score),
-        best=metrics_of(score + 0.1) if config.epochs_f else None,
-        last=metrics_of(score - 0.1) if config.epochs_f else None,
+        majority=replace(metrics_of(0.4, compared), quadratic_weighted_kappa=math.nan),
+        before=metrics_of(score, compared),
+        best=metrics_of(score + 0.1, compared) if config.epochs_f else None,
+        last=metrics_of(score - 0.1, compared) if config.epochs_f else None,
     )
 
 
@@ -108,6 +116,7 @@ def test_a_long_name_is_cut_but_keeps_its_identity(config):
 OTHER_FIELDS = {
     "text_column": "T",
     "rating_column": "R",
+    "group_column": "G",
     "shuffle": True,
     "drop_empty": True,
     "drop_duplicates": True,
@@ -119,10 +128,12 @@ OTHER_FIELDS = {
     "epochs_t": 99,
     "lr_t": 0.02,
     "batch_t": 65,
+    "labels": "gold",
     "noise": "adjacent",
     "ratio": 0.30000000000000004,
     "k": 3,
     "lists": 10,
+    "lists_per_review": 2,
     "list_order": "row",
     "loss": "hinge",
     "kl_weight": 1e-9,
@@ -147,7 +158,15 @@ def test_another_option_makes_another_folder(config, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("path", Path("elsewhere.csv")), ("pc", True), ("use_cuda", True)], ids=lambda name: str(name)
+    ("name", "value"),
+    [
+        ("path", Path("elsewhere.csv")),
+        ("comparisons", Path("elsewhere.csv")),
+        ("export", Path("elsewhere.jsonl")),
+        ("pc", True),
+        ("use_cuda", True),
+    ],
+    ids=lambda name: str(name),
 )
 def test_where_the_data_lies_makes_no_other_folder(config, name, value):
     other = replace(config, **{name: value})
@@ -159,6 +178,7 @@ OTHER_ORIGINS = {
     "rows": replace(MADE_FROM, data=replace(MADE_FROM.data, rows=99)),
     "embeddings": replace(MADE_FROM, encoder=replace(MADE_FROM.encoder, sha256="cd35")),
     "device": replace(MADE_FROM, device="NVIDIA H100"),
+    "judgements": replace(MADE_FROM, judgements=JudgementsInfo("comparisons.csv", 9, "ef56", None)),
 }
 
 
@@ -204,8 +224,36 @@ def test_run_json_says_what_the_run_was_and_what_it_found(config, models):
     assert content["data"] == {"name": "hotels.csv.gz", "rows": 100, "scale": [1, 2, 4], "sha256": "ab12"}
     assert content["encoder"]["sha256"] == "cd34"
     assert content["noise"] == {"ratio": 0.3, "changed": 8, "total": 40}
+    assert content["audit"] == AUDIT
     assert [content[stage]["accuracy"] for stage in ("majority", "before", "best", "last")] == [0.4, 0.6, 0.7, 0.5]
     assert {"python", "torch", "numpy", "code"} <= set(content["versions"])
+
+
+RUN_KEYS = {"identity", "path", "comparisons_path", "config", "data", "encoder", "device", "judgements", "noise"}
+RUN_KEYS |= {"comparisons", "audit", "best_epochs", "majority", "before", "best", "last", "versions"}
+SWEEP_KEYS = {"identity", "path", "comparisons_path", "config", "runs", "data", "encoder", "device", "judgements"}
+SWEEP_KEYS |= {"versions"}
+
+
+def test_the_records_have_the_keys_that_the_documents_name(config, models, sweep_folder):
+    run = json.loads((save_run(result_of(config), models, MADE_FROM) / "run.json").read_text())
+    sweep_folder.write_record([result_of(config)])
+    sweep = json.loads((sweep_folder.path / "sweep.json").read_text())
+    assert (set(run), set(sweep)) == (RUN_KEYS, SWEEP_KEYS)
+
+
+def test_a_record_says_where_the_comparisons_of_people_were(config):
+    places = records.places(replace(config, comparisons=Path("judged.csv")))
+    assert places == {"path": str(config.path), "comparisons_path": "judged.csv"}
+    assert records.places(config)["comparisons_path"] is None
+
+
+def test_a_row_of_a_run_has_every_metric_of_every_stage(config):
+    (row,) = records.runs_rows([result_of(config)])
+    names = [f"{stage}_{name}" for stage in ("majority", "before", "best", "last") for name in METRICS]
+    assert [name for name in row if name in names] == names
+    (untuned,) = records.runs_rows([replace(result_of(config), best=None, last=None)])
+    assert all(math.isnan(untuned[f"last_{name}"]) for name in METRICS)
 
 
 def test_a_metric_that_is_not_defined_is_null(config, models):
@@ -219,10 +267,11 @@ def test_curves_have_every_digit_and_an_empty_cell_for_what_is_not_defined(confi
     with (folder / "curves.csv").open(newline="", encoding="utf-8") as lines:
         header, *rows = csv.reader(lines)
     assert ",".join(header) == (
-        "phase,epoch,objective,training_accuracy,preference_accuracy,validation_accuracy,validation_macro_f1"
+        "phase,epoch,objective,training_accuracy,preference_accuracy,validation_accuracy,validation_macro_f1,"
+        "validation_preference_accuracy"
     )
-    assert rows[0] == ["training", "1", "1.5", "0.4", "", "0.5", "0.30000000000000004"]
-    assert rows[2] == ["fine-tuning", "1", "0.9", "0.5", "0.7", "0.5", "0.3333333333333333"]
+    assert rows[0] == ["training", "1", "1.5", "0.4", "", "0.5", "0.30000000000000004", ""]
+    assert rows[2] == ["fine-tuning", "1", "0.9", "0.5", "0.7", "0.5", "0.3333333333333333", ""]
     assert b"\r" not in (folder / "curves.csv").read_bytes()
 
 
@@ -257,6 +306,43 @@ def test_run_json_goes_first_and_comes_last(config, models, monkeypatch):
     save_run(result_of(config), models, MADE_FROM)
     assert there == [False, False, False]
     assert (folder / "run.json").exists()
+
+
+def audited(wrong):
+    """Two judgements by one of two annotators."""
+    feedback = Feedback(
+        np.array([[0, 1], [2, 1]]), np.full((2, 2), -1), 0, 2, np.array(wrong)[:, None], np.arange(2), np.array([1, 1])
+    )
+    annotators = Annotators(np.array([0, 2]), *np.array([[0.5, 0.75], [0.25, 0.5], [0.75, 1.0]]))
+    return AuditedFeedback(feedback, Audit(np.array([0.25, 0.5]), 0.375, annotators), np.eye(3), np.eye(3))
+
+
+def test_comparisons_and_annotators_are_saved_beside_the_run(config, models):
+    folder = save_run(result_of(config), models, MADE_FROM, audited([0.0, 1.0]), ["al", "bo"])
+    assert len((folder / "feedback.csv").read_text().splitlines()) == 3
+    assert (folder / "annotators.csv").read_text().splitlines()[1:] == ["bo,2,0.75,0.5,1.0,0.5"]
+
+
+def test_comparisons_of_an_earlier_run_of_the_same_name_do_not_stay(config, models):
+    folder = save_run(result_of(config), models, MADE_FROM, audited([0.0, 1.0]), ["al", "bo"])
+    save_run(result_of(config), models, MADE_FROM)
+    assert not {"feedback.csv", "annotators.csv"} & {file.name for file in folder.iterdir()}
+
+
+def test_run_json_says_which_comparisons_of_people_a_run_learned_from(config, models):
+    judged = replace(MADE_FROM, judgements=JudgementsInfo("comparisons.csv", 9, "ef56", None))
+    content = json.loads((save_run(result_of(config), models, judged) / "run.json").read_text())
+    assert content["judgements"] == {
+        "name": "comparisons.csv",
+        "count": 9,
+        "sha256": "ef56",
+        "embeddings_sha256": None,
+    }
+
+
+def test_labels_that_are_learned_from_are_in_the_name(config):
+    human = replace(config, protocol="human", k=1, labels="majority", loss="hinge")
+    assert records.run_folder(human, MADE_FROM).name.startswith("hotels_human_hinge_majority_")
 
 
 # --- --name
@@ -338,7 +424,7 @@ def test_a_kept_run_that_was_not_fine_tuned_is_read_back_as_it_was(config):
 
 
 def test_a_kept_runs_file_is_named_after_what_is_swept(config, sweep_folder):
-    name = "seed-7_loss-study_kl-weight-0_noise-uniform_ratio-0.3.json"
+    name = "seed-7_labels-all_loss-study_kl-weight-0_noise-uniform_ratio-0.3.json"
     assert sweep_folder.file_of(config) == sweep_folder.path / "runs" / name
 
 
@@ -395,10 +481,11 @@ def test_a_damaged_run_counts_as_missing(config, sweep_folder, damage):
 
 
 def test_a_row_of_runs_csv_holds_every_metric_of_every_stage(config):
-    (row,) = records.runs_rows([result_of(config)])
+    (row,) = records.runs_rows([result_of(config, compared=True)])
     assert {axis: row[axis] for axis in SWEEP_AXES} == {axis: getattr(config, axis) for axis in SWEEP_AXES}
     assert row["ratings_changed"] == 8
     assert (row["ratings"], row["comparisons"], row["reviews_used"]) == (40, 80, 240)
+    assert [row[name] for name in AUDIT] == [0.125, 0.25, 0.75, None]
     assert (row["best_training_epoch"], row["best_fine_tuning_epoch"]) == (2, 1)
     for stage, value in {"before": 0.6, "best": 0.7, "last": 0.5}.items():
         assert [row[f"{stage}_{name}"] for name in METRICS] == [value] * len(METRICS)
@@ -408,9 +495,9 @@ def test_training_is_once_per_seed_in_the_curves_of_a_sweep(config):
     runs = [replace(config, seed=seed, ratio=ratio) for seed in (1, 2) for ratio in (0.0, 0.5)]
     rows = list(records.sweep_curve_rows([result_of(run) for run in runs]))
     training = [row for row in rows if row[len(SWEEP_AXES)] == "training"]
-    assert [row[: len(SWEEP_AXES)] for row in training] == [(seed, None, None, None, None) for seed in (1, 1, 2, 2)]
+    assert [row[: len(SWEEP_AXES)] for row in training] == [(seed, *[None] * 5) for seed in (1, 1, 2, 2)]
     tuning = [row for row in rows if row[len(SWEEP_AXES)] == "fine-tuning"]
-    assert [(row[0], row[4]) for row in tuning] == [(1, 0.0), (1, 0.5), (2, 0.0), (2, 0.5)]
+    assert [(row[0], row[5]) for row in tuning] == [(1, 0.0), (1, 0.5), (2, 0.0), (2, 0.5)]
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,11 @@
-import csv
-import gzip
-import io
-import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from noisy_feedback.data import reviews as module
 from noisy_feedback.data.reviews import (
@@ -17,59 +14,14 @@ from noisy_feedback.data.reviews import (
     STUDY_FILE,
     Reviews,
     find_reviews,
-    read_columns,
     read_reviews,
     shuffle_splits,
     split_dataset,
+    split_groups,
     warn_about,
 )
 from noisy_feedback.errors import InputError
-
-REVIEWS = [
-    ("NA", 1),
-    ("null", 2),
-    ("12", 3),
-    ('she said "lovely", twice', 4),
-    ("two\nlines", 5),
-    ("two lines\r\nof Windows", 5),
-    ("tab\there; semicolon", 4),
-    ("été, 漢字, 🛏", 4),
-    ("line\u2028separator", 5),
-    ("'single'", 1),
-    (" spaces around ", 2),
-    ("2020-01-01", 3),
-]
-TEXTS, STARS = (list(column) for column in zip(*REVIEWS, strict=True))
-
-
-def as_csv(reviews, delimiter=",", line_end="\n", columns=("Review", "Rating")):
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, delimiter=delimiter, lineterminator=line_end, quoting=csv.QUOTE_ALL)
-    writer.writerows([columns, *reviews])
-    return text.getvalue().encode()
-
-
-def as_jsonl(reviews):
-    return "".join(json.dumps({"Review": text, "Rating": stars}) + "\n" for text, stars in reviews).encode()
-
-
-def as_parquet(reviews):
-    file = io.BytesIO()
-    pd.DataFrame(reviews, columns=["Review", "Rating"]).to_parquet(file)
-    return file.getvalue()
-
-
-def unquoted(rows, separator="\t"):
-    return "".join(f"{text}{separator}{stars}\n" for text, stars in [("Review", "Rating"), *rows]).encode()
-
-
-CONTENTS = {
-    ".csv": as_csv(REVIEWS),
-    ".tsv": as_csv(REVIEWS, delimiter="\t"),
-    ".jsonl": as_jsonl(REVIEWS),
-    ".parquet": as_parquet(REVIEWS),
-}
-CONTENTS |= {f"{suffix}.gz": gzip.compress(content) for suffix, content in CONTENTS.items()}
+from tests.unit.test_columns import CONTENTS, REVIEWS, STARS, TEXTS, as_csv, as_jsonl, as_parquet
 
 
 def write(folder, content, name="hotels.csv"):
@@ -116,15 +68,6 @@ def test_a_whole_number_may_be_written_in_several_ways(tmp_path, form):
     assert reviews.scale[reviews.ratings].tolist() == STARS
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
-def test_a_byte_order_mark_is_not_part_of_the_first_column(tmp_path, suffix):
-    assert read(tmp_path, b"\xef\xbb\xbf" + CONTENTS[suffix], f"hotels{suffix}").texts == TEXTS
-
-
-def test_windows_line_ends_are_not_part_of_a_review(tmp_path):
-    assert read(tmp_path, as_csv(REVIEWS, line_end="\r\n")).texts == TEXTS
-
-
 def test_columns_may_have_other_names_and_stand_among_others(tmp_path):
     rows = [(number, text, stars) for number, (text, stars) in enumerate(REVIEWS)]
     content = as_csv(rows, columns=("Unnamed", "what they wrote", "Stars"))
@@ -133,119 +76,11 @@ def test_columns_may_have_other_names_and_stand_among_others(tmp_path):
     assert reviews.scale[reviews.ratings].tolist() == STARS
 
 
-def test_any_column_can_be_read(tmp_path):
-    rows = [(text, stars, f"hotel {row % 3}") for row, (text, stars) in enumerate(REVIEWS)]
-    content = as_csv(rows, columns=("Review", "Rating", "Hotel"))
-    columns = read_columns(tmp_path / "hotels.csv", content, ["Hotel"])
-    assert columns["Hotel"].tolist() == [hotel for _, _, hotel in rows]
-
-
-@given(st.lists(st.text().filter(str.strip), min_size=MIN_REVIEWS, max_size=MIN_REVIEWS))
-def test_a_csv_file_gives_the_texts_that_were_written(tmp_path_factory, texts):
-    content = as_csv([(text, row % 5) for row, text in enumerate(texts)])
-    assert read(tmp_path_factory.getbasetemp(), content).texts == texts
-
-
 def test_the_reviews_are_identified_by_the_content_of_their_file(tmp_path):
     first, same = (read(tmp_path, CONTENTS[".csv"], name) for name in ("first.csv", "same.csv"))
     other = read(tmp_path, CONTENTS[".csv"] + b"other,1\n", "other.csv")
     assert first.sha256 == same.sha256
     assert first.sha256 != other.sha256
-
-
-# --- files of another format
-
-
-def test_a_file_that_cannot_be_opened_is_an_input_error(tmp_path):
-    with pytest.raises(InputError, match=r"nowhere\.csv: No such file or directory"):
-        read_reviews(tmp_path / "nowhere.csv")
-
-
-@pytest.mark.parametrize(
-    ("name", "separator", "hint"),
-    [
-        ("hotels.csv", ";", "separated by semicolons, and those of a .csv file by commas; save it with commas"),
-        ("hotels.csv", "\t", "separated by tabs, and those of a .csv file by commas; rename it to .tsv"),
-        ("hotels.tsv", ",", "separated by commas, and those of a .tsv file by tabs; rename it to .csv"),
-        ("hotels.csv.gz", ";", "separated by semicolons, and those of a .csv file by commas"),
-    ],
-)
-def test_another_separator_is_named(tmp_path, name, separator, hint):
-    content = unquoted([("good, but dear", 4)] * 20, separator)
-    assert hint in refused(tmp_path, gzip.compress(content) if name.endswith(".gz") else content, name)
-
-
-@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
-def test_utf16_is_named_with_a_way_to_convert_it(tmp_path, suffix, encoding):
-    content = CONTENTS[suffix].decode().encode(encoding)
-    assert "UTF-16, not UTF-8 text; convert it" in refused(tmp_path, content, f"hotels{suffix}")
-
-
-@pytest.mark.parametrize("indent", [None, 2])
-def test_a_json_array_is_named_with_a_way_to_convert_it(tmp_path, indent):
-    rows = [{"Review": text, "Rating": stars} for text, stars in REVIEWS]
-    message = refused(tmp_path, json.dumps(rows, indent=indent).encode(), "hotels.jsonl")
-    assert "a JSON array, not one object per line; convert it" in message
-
-
-def test_a_jsonl_file_without_objects_has_no_column(tmp_path):
-    assert "no column 'Review'" in refused(tmp_path, b"1\n2\n3\n", "hotels.jsonl")
-
-
-# --- quotes in .tsv
-
-
-def test_a_stray_quote_that_joins_rows_is_refused_with_its_row(tmp_path):
-    rows = [(f"review {row}", row % 5 + 1) for row in range(400)]
-    rows[100] = ('"great" is not the word', 3)
-    rows[154] = ('"good', 4)
-    rows[208] = ('"fine', 2)
-    message = refused(tmp_path, unquoted(rows), "hotels.tsv")
-    assert 'a quote (") that opens in review 155 joins 55 rows to one' in message
-
-
-def test_a_stray_quote_is_found_whatever_the_order_of_the_columns(tmp_path):
-    rows = [(row, row % 5 + 1, f"review {row}", "x") for row in range(40)]
-    rows[10] = (10, 4, '"good', "x")
-    rows[12] = (12, 3, '"bad', "x")
-    lines = ["\t".join(map(str, row)) for row in [("Number", "Rating", "Review", "Else"), *rows]]
-    assert "review 11 joins 3 rows" in refused(tmp_path, "\n".join(lines).encode(), "hotels.tsv")
-
-
-def test_a_stray_quote_that_is_closed_at_the_end_of_a_field_is_found(tmp_path):
-    rows = [('"good', 4), ("fine", 3), ('not so good"', 2), *REVIEWS[:3] * 4]
-    assert "review 1 joins 3 rows" in refused(tmp_path, unquoted(rows), "hotels.tsv")
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
-def test_a_quote_that_is_never_closed_is_named_with_its_row(tmp_path, suffix):
-    rows = [("good", 4)] * 10 + [('"bad', 1)] + [("good", 5)] * 10
-    content = unquoted(rows, "\t" if suffix == ".tsv" else ",")
-    assert 'a quote (") that opens in review 11 is not closed' in refused(tmp_path, content, f"hotels{suffix}")
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "two\nlines",
-        "a tab\tand\nlines",
-        "lines\nand\ta tab",
-        "a\tb\nc\td",
-        "1\t2\n3",
-        'she said "good"\nand left',
-    ],
-)
-def test_a_quoted_field_of_several_lines_is_one_review(tmp_path, text):
-    rows = [*REVIEWS, (text, 3)]
-    content = as_csv([(1, *row, "x") for row in rows], "\t", columns=("Stay", "Review", "Rating", "Else"))
-    assert read(tmp_path, content, "hotels.tsv").texts == [*TEXTS, text]
-
-
-def test_quotes_within_a_field_are_part_of_the_review(tmp_path):
-    texts = ['it was 5" wide', 'a "good" stay', 'the end"'] * 4
-    reviews = read(tmp_path, unquoted([(text, row % 2) for row, text in enumerate(texts)]), "hotels.tsv")
-    assert reviews.texts == texts
 
 
 # --- rows that are left out
@@ -394,6 +229,126 @@ def test_shuffling_depends_on_its_generator_alone():
     first, same, other = (shuffle_splits(split_dataset(100), np.random.default_rng(seed)).train for seed in (1, 1, 2))
     assert np.array_equal(first, same)
     assert not np.array_equal(first, other)
+
+
+# --- groups
+
+
+def with_groups(groups, **more):
+    rows = [(text, stars, group) for (text, stars), group in zip(REVIEWS, groups, strict=True)]
+    return as_csv(rows, columns=("Review", "Rating", "Hotel"), **more)
+
+
+HOTELS = ["b", "a", "b", "c", "a", "c", "b", "b", "d", "e", "f", "g"]
+
+
+def test_groups_are_numbered_in_the_order_of_their_first_reviews(tmp_path):
+    reviews = read(tmp_path, with_groups(HOTELS), group_column="Hotel")
+    assert reviews.groups.tolist() == [0, 1, 0, 2, 1, 2, 0, 0, 3, 4, 5, 6]
+
+
+def test_without_a_column_of_groups_there_are_none(tmp_path):
+    assert read(tmp_path, with_groups(HOTELS)).groups is None
+
+
+def test_reviews_that_are_dropped_leave_the_groups_of_the_others(tmp_path):
+    rows = [("", 1, "z"), *((*row, hotel) for row, hotel in zip(REVIEWS, HOTELS, strict=True))]
+    content = as_csv(rows, columns=("Review", "Rating", "Hotel"))
+    found = read(tmp_path, content, group_column="Hotel", drop_empty=True)
+    assert found.groups.tolist() == [0, 1, 0, 2, 1, 2, 0, 0, 3, 4, 5, 6]
+
+
+def test_a_review_without_a_group_is_named(tmp_path):
+    message = refused(tmp_path, with_groups([*HOTELS[:4], " ", *HOTELS[5:]]), group_column="Hotel")
+    assert "review 5 has no group; every review needs one (column 'Hotel')" in message
+
+
+@pytest.mark.parametrize("column", ["Review", "Rating"])
+def test_groups_are_a_column_of_their_own(tmp_path, column):
+    with pytest.raises(InputError, match=f"--group-column {column}: is the column of texts or ratings"):
+        read(tmp_path, CONTENTS[".csv"], group_column=column)
+
+
+def some_groups(seed, groups=200, largest=9):
+    """Numbers of groups of 1 to `largest` rows, whose rows are mixed; in the order of their first rows."""
+    rng = np.random.default_rng(seed)
+    rows = rng.permutation(np.repeat(np.arange(groups), rng.integers(1, largest + 1, size=groups)))
+    _, first, own = np.unique(rows, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[own]
+
+
+def generator(seed):
+    return None if seed is None else np.random.default_rng(seed)
+
+
+@pytest.mark.parametrize("shuffled_by", [None, 1])
+@given(seed=st.integers(0, 1000))
+def test_every_row_is_in_one_part_and_no_group_in_two(shuffled_by, seed):
+    groups = some_groups(seed)
+    parts = parts_of(split_groups(groups, generator(shuffled_by)))
+    assert sorted(np.concatenate(parts)) == list(range(len(groups)))
+    assert sum(len(set(groups[rows])) for rows in parts) == 200
+
+
+@pytest.mark.parametrize("shuffled_by", [None, 1])
+@given(seed=st.integers(0, 1000))
+def test_the_shares_of_parts_of_groups_are_those_of_the_study_but_for_half_a_group_at_either_end(shuffled_by, seed):
+    groups = some_groups(seed)
+    parts = parts_of(split_groups(groups, generator(shuffled_by)))
+    half = np.bincount(groups).max() / 2
+    ends = np.cumsum([len(rows) for rows in parts])[:3]
+    assert np.abs(ends - np.array([0.4, 0.5, 0.9]) * len(groups)).max() <= half
+
+
+def test_groups_follow_each_other_in_the_order_of_the_file():
+    groups = some_groups(0)
+    parts = [groups[rows] for rows in parts_of(split_groups(groups))]
+    for earlier, later in pairwise(parts):
+        assert earlier.max() < later.min()
+
+
+@pytest.mark.parametrize("n", [10, 11, 100, 1234])
+@pytest.mark.parametrize("shuffled_by", [None, 1])
+def test_groups_of_one_row_are_split_as_rows_are(n, shuffled_by):
+    rng = generator(shuffled_by)
+    ours, rows = split_groups(np.arange(n), rng), split_dataset(n)
+    sizes = np.array([[len(part) for part in parts_of(splits)] for splits in (ours, rows)])
+    assert np.abs(np.diff(sizes, axis=0)).max() <= 1
+    if n % 10 == 0:
+        assert (sizes[0] == sizes[1]).all()
+
+
+def test_without_a_generator_groups_of_one_row_stay_in_the_order_of_the_file():
+    for ours, rows in zip(parts_of(split_groups(np.arange(100))), parts_of(split_dataset(100)), strict=True):
+        assert (ours == rows).all()
+
+
+def test_shuffling_permutes_groups_by_its_generator():
+    groups = some_groups(0)
+    first, same, other, in_order = (set(split_groups(groups, generator(seed)).train) for seed in (1, 1, 2, None))
+    assert first == same
+    assert len({frozenset(rows) for rows in (first, other, in_order)}) == 3
+
+
+def test_every_group_is_as_likely_in_the_training_part_when_they_are_shuffled():
+    drawn = [split_groups(np.arange(20), generator(seed)).train for seed in range(300)]
+    assert stats.chisquare(np.bincount(np.concatenate(drawn), minlength=20)).pvalue > 1e-3
+
+
+EMPTY_PARTS = {"training": [9, 1], "validation": [1, 98, 1], "fine-tuning": [1, 7, 2], "test": [4, 1, 5]}
+
+
+@pytest.mark.parametrize("part", EMPTY_PARTS)
+def test_groups_that_leave_a_part_empty_are_refused_with_its_name(part):
+    sizes = EMPTY_PARTS[part]
+    says = f"^--group-column: {len(sizes)} groups leave the {part} part empty; use more or smaller groups$"
+    with pytest.raises(InputError, match=says):
+        split_groups(np.repeat(np.arange(len(sizes)), sizes))
+
+
+def test_of_groups_that_are_shuffled_another_seed_may_do():
+    with pytest.raises(InputError, match=r"use more or smaller groups, or another seed$"):
+        split_groups(np.array([0, 1, 2]), generator(1))
 
 
 # --- warnings

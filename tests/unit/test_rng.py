@@ -22,7 +22,15 @@ def test_no_two_streams_and_no_two_seeds_share_numbers():
 
 def test_the_streams_keep_their_places():
     # A place is part of the seed: to move a stream changes every number. New ones may follow.
-    known = ("split", "initial weights", "training batches", "noise", "comparisons", "fine-tuning batches")
+    known = (
+        "split",
+        "initial weights",
+        "training batches",
+        "noise",
+        "comparisons",
+        "fine-tuning batches",
+        "calibration",
+    )
     assert RNG_STREAMS[: len(known)] == known
     assert rng_for(7, "comparisons").random() == np.random.default_rng([7, 4]).random()
 

@@ -1,3 +1,4 @@
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,8 +9,16 @@ from scipy import stats
 from noisy_feedback.config import NOISES, Config
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback import noise, simulate
+from noisy_feedback.feedback.comparisons import build_lists
 from noisy_feedback.feedback.noise import RatedReviews
-from noisy_feedback.feedback.simulate import corrupt_ratings, find_function, has_comparison, simulate_feedback
+from noisy_feedback.feedback.simulate import (
+    CALIBRATION_DRAWS,
+    corrupt_ratings,
+    draw_known_pairs,
+    find_function,
+    has_comparison,
+    simulate_feedback,
+)
 from noisy_feedback.rng import rng_for
 
 SCALE = np.arange(1, 6)
@@ -189,3 +198,107 @@ def test_the_same_seed_gives_the_same_feedback_and_another_seed_another():
 def test_ratings_that_allow_no_comparison_are_refused():
     with pytest.raises(InputError, match="no list of 2 different ratings can be made: only 1 occur"):
         feedback_of(rated(20, np.zeros(20, dtype=int)))
+
+
+# --- what is wrong
+
+
+def wrong_of(ratings, lists):
+    """Neighbours whose first has the lower true rating, list by list."""
+    return [
+        [np.nan if ratings[a] == ratings[b] else float(ratings[a] < ratings[b]) for a, b in pairwise(row)]
+        for row in lists.tolist()
+    ]
+
+
+@pytest.mark.parametrize("protocol", ["multiclass", "binary"])
+@pytest.mark.parametrize("kind", NOISES)
+@pytest.mark.parametrize("order", ["rating", "row"])
+def test_a_comparison_is_wrong_where_the_true_ratings_say_the_opposite(protocol, kind, order):
+    reviews = rated()
+    found = feedback_of(reviews, protocol=protocol, noise=kind, ratio=0.5, list_order=order)
+    assert np.array_equal(found.wrong, wrong_of(reviews.ratings, found.lists), equal_nan=True)
+
+
+def test_without_noise_nothing_is_wrong():
+    assert (feedback_of(k=3).wrong == 0).all()
+
+
+def test_reversed_lists_are_all_wrong():
+    assert (feedback_of(k=3, noise="reversed", ratio=1.0).wrong == 1).all()
+
+
+# --- lists per review
+
+
+@pytest.mark.parametrize("options", [{"k": 1}, {"k": 2}, {"protocol": "binary"}])
+@pytest.mark.parametrize("rounds", [2, 5])
+def test_lists_are_drawn_as_often_as_asked_for_and_a_review_is_in_at_most_so_many(options, rounds):
+    once, several = feedback_of(**options), feedback_of(lists_per_review=rounds, **options)
+    assert len(several.lists) == rounds * len(once.lists)
+    assert np.unique(several.lists, return_counts=True)[1].max() == rounds
+
+
+def test_a_review_is_in_a_list_once():
+    lists = np.sort(feedback_of(k=3, lists_per_review=4).lists, axis=1)
+    assert (np.diff(lists, axis=1) > 0).all()
+
+
+def test_the_first_round_is_what_one_round_alone_draws():
+    once, several = feedback_of(ratio=0.4), feedback_of(ratio=0.4, lists_per_review=3)
+    first = slice(len(once.lists))
+    assert (several.lists[first] == once.lists).all()
+    assert (several.ratings[first] == once.ratings).all()
+    assert several.lists[len(once.lists) :].tolist() != 2 * once.lists.tolist()
+
+
+def test_one_round_is_what_the_protocol_builds_from_its_stream():
+    reviews = rated()
+    expected = build_lists(reviews.ratings, 2, 5, rng_for(84, "comparisons"))
+    assert (feedback_of(reviews, k=2).lists == expected).all()
+
+
+def test_a_limit_holds_for_all_rounds_together():
+    some, everything = feedback_of(lists=150, lists_per_review=4), feedback_of(lists_per_review=4)
+    assert (some.lists == everything.lists[:150]).all()
+
+
+# --- pairs whose order is known
+
+
+def known_pairs(ratings, protocol="multiclass", scale=SCALE, **options):
+    return draw_known_pairs(Config(protocol, **options), np.asarray(ratings), scale, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("protocol", ["multiclass", "human"])
+def test_known_pairs_have_different_ratings_the_better_first(protocol):
+    ratings = rated().ratings
+    better, worse = ratings[known_pairs(ratings, protocol)].T
+    assert (better > worse).all()
+    assert {*zip(better.tolist(), worse.tolist(), strict=True)} == {(a, b) for a in range(5) for b in range(a)}
+
+
+def test_known_pairs_of_binary_are_three_stars_apart():
+    ratings, scale = rated().ratings, np.array([1, 2, 4, 5, 9])
+    better, worse = scale[ratings[known_pairs(ratings, "binary", scale)]].T
+    assert (better - worse == 3).all()
+
+
+@pytest.mark.parametrize(("k", "lists"), [(1, 20), (2, 10), (4, 8)])
+def test_as_many_known_pairs_are_drawn_as_the_protocol_has_neighbours(k, lists):
+    pairs = known_pairs(np.repeat(np.arange(5), 8), k=k)
+    assert k != 4 or len(pairs) == CALIBRATION_DRAWS * lists * k
+    assert len(pairs) % (CALIBRATION_DRAWS * k) == 0
+    assert np.unique(pairs, return_counts=True)[1].max() <= 2 * CALIBRATION_DRAWS
+
+
+@pytest.mark.parametrize(
+    "given", [{"ratings": [2, 2, 2]}, {"ratings": [0, 1, 2], "protocol": "binary"}, {"ratings": [0, 1], "k": 2}]
+)
+def test_where_nothing_can_be_compared_there_is_no_known_pair(given):
+    assert known_pairs(**given).shape == (0, 2)
+
+
+def test_known_pairs_depend_on_their_generator_alone():
+    ratings = rated().ratings
+    assert (known_pairs(ratings, seed=1, noise="adjacent", ratio=0.5, lists=3) == known_pairs(ratings, seed=2)).all()

@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +5,7 @@ import torch
 from scipy import stats
 
 from noisy_feedback.config import Config
+from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.evaluation import statistics
 from noisy_feedback.evaluation.metrics import METRICS
 from noisy_feedback.evaluation.statistics import (
@@ -16,6 +15,7 @@ from noisy_feedback.evaluation.statistics import (
     coverage_note,
     expanded_level,
     paired_t_test,
+    shown_metrics,
     summarise,
 )
 from noisy_feedback.experiment import fine_tune_model, train_model
@@ -32,7 +32,8 @@ def runs_with_effect(seeds=8, effect=-0.1, seed=0):
     for ratio, shift in ((0.0, 0.0), (0.5, effect)):
         error = rng.normal(0, 0.02, size=seeds)
         for number in range(seeds):
-            row = {"seed": number, "loss": "study", "kl_weight": 0.0, "noise": "uniform", "ratio": ratio}
+            row = {"seed": number, "labels": "all", "loss": "study", "kl_weight": 0.0, "noise": "uniform"}
+            row["ratio"] = ratio
             row["comparisons"] = 100 + number - int(40 * ratio)
             for stage in STAGES:
                 row |= {f"{stage}_{metric}": level[number] + shift + error[number] for metric in METRICS}
@@ -138,6 +139,24 @@ def test_a_metric_that_is_nowhere_defined_keeps_its_rows(summary):
     assert np.isnan(row_of(without, 0.5, metric="quadratic_weighted_kappa")["mean"])
 
 
+def test_where_nobody_compared_texts_preference_accuracy_has_no_rows(summary):
+    undefined = {f"{stage}_preference_accuracy": np.nan for stage in STAGES}
+    without = summarise(runs_with_effect().assign(**undefined))
+    pd.testing.assert_frame_equal(without, summary[summary["metric"] != "preference_accuracy"].reset_index(drop=True))
+
+
+def test_of_two_metrics_that_are_shown_the_first_is_that_of_the_comparisons_of_people_where_there_are_any(summary):
+    assert shown_metrics(summary) == ("preference_accuracy", "quadratic_weighted_kappa")
+    without = summary[summary["metric"] != "preference_accuracy"]
+    assert shown_metrics(without) == ("macro_f1", "quadratic_weighted_kappa")
+
+
+def test_labels_are_summarised_apart(summary):
+    both = summarise(pd.concat([runs_with_effect(), runs_with_effect(effect=0.2, seed=1).assign(labels="gold")]))
+    assert len(both) == 2 * len(summary)
+    pd.testing.assert_frame_equal(both[both["labels"] == "all"].reset_index(drop=True), summary)
+
+
 def test_stages_in_which_nothing_was_tested_have_no_rows():
     runs = runs_with_effect(seeds=3)
     runs[[name for name in runs if name.startswith(("best_", "last_"))]] = np.nan
@@ -156,17 +175,21 @@ def test_combinations_are_summarised_apart(summary):
 
 
 def test_a_combination_is_named_by_its_loss_and_by_what_varies():
-    table = pd.DataFrame({"loss": ["study", "hinge"], "kl_weight": [0.0, 0.1], "noise": ["uniform", "uniform"]})
+    table = pd.DataFrame({"loss": ["study", "hinge"], "kl_weight": [0.0, 0.1], "noise": "uniform", "labels": "all"})
     assert combination_names(table) == ["study, KL weight 0", "hinge, KL weight 0.1"]
     assert combination_names(table.assign(kl_weight=0.0)) == ["study", "hinge"]
     assert combination_names(table.assign(kl_weight=0.0, noise=["uniform", "adjacent"])) == [
         "study, uniform noise",
         "hinge, adjacent noise",
     ]
+    assert combination_names(table.assign(kl_weight=0.0, labels=["gold", "all"])) == [
+        "labels gold, study",
+        "labels all, hinge",
+    ]
 
 
 def test_weights_that_hardly_differ_have_names_of_their_own():
-    table = pd.DataFrame({"loss": "study", "kl_weight": [0.1, 0.1 + 1e-12], "noise": "uniform"})
+    table = pd.DataFrame({"loss": "study", "kl_weight": [0.1, 0.1 + 1e-12], "noise": "uniform", "labels": "all"})
     assert len(set(combination_names(table))) == 2
 
 
@@ -260,15 +283,13 @@ def test_a_note_on_coverage_is_for_few_seeds():
 def accuracies_where_nothing_can_be_learned(seed):
     """A seed's pairwise accuracies at two noise ratios, on reviews of its own whose embeddings are random."""
     rng = np.random.default_rng([seed, 99])
-    dataset = SimpleNamespace(
-        embeddings=torch.from_numpy(rng.normal(size=(120, 8))).float(),
-        ratings=rng.integers(5, size=120),
-        scale=np.arange(1, 6),
-        texts=[""] * 120,
-    )
+    embeddings = torch.from_numpy(rng.normal(size=(120, 8))).float()
+    dataset = Dataset(embeddings, rng.integers(5, size=120), np.arange(1, 6), [""] * 120, provenance=None)
     shared = {"epochs_t": 2, "epochs_f": 4, "lr_f": 1e-2, "batch_f": 32, "seed": seed}
     trained = train_model(Config("multiclass", **shared), dataset)
-    results = [fine_tune_model(Config("multiclass", ratio=ratio, **shared), dataset, trained)[0] for ratio in (0, 0.8)]
+    results = [
+        fine_tune_model(Config("multiclass", ratio=ratio, **shared), dataset, trained).result for ratio in (0, 0.8)
+    ]
     return [result.last.pairwise_accuracy for result in results]
 
 

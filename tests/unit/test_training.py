@@ -8,7 +8,7 @@ import torch
 from noisy_feedback.config import LOSSES, SELECT, Config
 from noisy_feedback.errors import InputError
 from noisy_feedback.evaluation import metrics
-from noisy_feedback.feedback.simulate import Feedback
+from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.learning import training
 from noisy_feedback.learning.losses import TRAINING_OBJECTIVES, Objective, cross_entropy
 from noisy_feedback.learning.model import RatingMLP, init_model, predict, state_dict
@@ -21,6 +21,7 @@ from noisy_feedback.learning.training import (
     TrainingTask,
     confusion_counts,
     fit,
+    ordered_share,
     run_epoch,
     select_rows,
     single_threaded,
@@ -64,7 +65,7 @@ def preference_task(loss="study", kl_weight=0.0, size=130, head="categorical", s
     """Lists of three reviews, best first; with a KL penalty, a reference that no model has given."""
     rng = np.random.default_rng(9)
     rows = np.stack([rng.choice(np.flatnonzero(RATINGS[:300] == c), size) for c in (3, 1, 0)], axis=1)
-    feedback = Feedback(rows, RATINGS[rows], 0, size)
+    feedback = Feedback(rows, RATINGS[rows], 0, size, wrong=np.zeros((size, 2)))
     config = Config("multiclass", k=2, loss=loss, kl_weight=kl_weight, head=head, flip_rate=0.2)
     reference = torch.from_numpy(np.log(rng.dirichlet(np.ones(CLASSES), size=(size, 3)))).float()
     return TrainingTask(
@@ -201,6 +202,26 @@ def test_a_tie_counts_half_in_preference_accuracy():
     assert stats.preference_accuracy == 0.5
 
 
+def test_ratings_that_nobody_claims_do_not_count_in_training_accuracy():
+    model, task = new_model(), preference_task("bradley-terry")
+    claimed = np.where(np.arange(3 * 130).reshape(130, 3) % 4 == 0, task.examples.ratings, -1)
+    task = replace(task, examples=replace(task.examples, ratings=claimed))
+    stats = fit(model, EMBEDDINGS, task, preference_config(learning_rate=0.0, epochs=1)).epochs[0]
+    predicted = predict(model, EMBEDDINGS).argmax(1).numpy()[task.examples.rows]
+    assert stats.training_accuracy == pytest.approx((predicted == claimed)[claimed >= 0].mean())
+
+
+@pytest.mark.parametrize("loss", [loss for loss in LOSSES if loss != "study"])
+def test_where_nobody_claims_a_rating_there_is_no_training_accuracy_and_learning_is_the_same(loss):
+    """Every loss but the study's learns from the order alone."""
+    task = preference_task(loss, kl_weight=0.5)
+    unrated = replace(task, examples=replace(task.examples, ratings=np.full((130, 3), -1)))
+    fitted = fit(new_model(), EMBEDDINGS, unrated, preference_config(epochs=2))
+    assert all(math.isnan(epoch.training_accuracy) for epoch in fitted.epochs)
+    rated = fit(new_model(), EMBEDDINGS, preference_task(loss, kl_weight=0.5), preference_config(epochs=2))
+    assert torch.equal(fitted.last.parameters, rated.last.parameters)
+
+
 def test_training_accuracy_is_measured_on_each_batch_before_its_update():
     task = training_task(n=64)  # one batch: that of the model that is given
     stats = fit(new_model(), EMBEDDINGS, task, training_config(epochs=1)).epochs[0]
@@ -240,6 +261,51 @@ def scores_of(name, task, epochs=8):
 def test_the_best_epoch_is_the_first_with_the_highest_score(select):
     fitted = fit(new_model(), EMBEDDINGS, preference_task(), preference_config(epochs=8, select=select))
     assert fitted.best_epoch == 1 + int(np.argmax(list(scores_of(select, preference_task))))
+
+
+ORDERED = np.array([(better, worse) for better in range(300, 340) for worse in range(340, 380)])
+UPSIDE_DOWN = ORDERED[RATINGS[ORDERED[:, 0]] < RATINGS[ORDERED[:, 1]]]  # people who prefer the lower rating
+
+
+def compared_task(comparisons=UPSIDE_DOWN):
+    return replace(training_task(), validation_comparisons=comparisons)
+
+
+def share_ordered(model, comparisons):
+    """Share of the comparisons whose first text has the higher expected class; a tie counts half."""
+    reward = predict(model, EMBEDDINGS).numpy() @ np.arange(CLASSES)
+    return np.mean([(reward[a] > reward[b]) + (reward[a] == reward[b]) / 2 for a, b in comparisons])
+
+
+def test_the_validation_preference_accuracy_is_that_of_the_model_after_the_epoch():
+    epochs = fit(new_model(), EMBEDDINGS, compared_task(), training_config(epochs=3)).epochs
+    for number, epoch in enumerate(epochs, start=1):
+        last = fit(new_model(), EMBEDDINGS, compared_task(), training_config(epochs=number)).last
+        assert epoch.validation_preference_accuracy == pytest.approx(share_ordered(last, UPSIDE_DOWN), abs=1e-9)
+
+
+def test_comparisons_choose_the_epoch_that_orders_right_and_not_the_one_that_predicts_ratings_right():
+    """The better the ratings are predicted, the worse the order of people who prefer the lower rating."""
+    config = training_config(epochs=6)
+    by_order = fit(new_model(), EMBEDDINGS, compared_task(), replace(config, select="preference_accuracy"))
+    by_rating = fit(new_model(), EMBEDDINGS, compared_task(), config)
+    shares = [epoch.validation_preference_accuracy for epoch in by_order.epochs]
+    assert by_order.best_epoch == 1 + int(np.argmax(shares))
+    assert share_ordered(by_order.best, UPSIDE_DOWN) == pytest.approx(max(shares), abs=1e-9)
+    assert by_rating.best_epoch > by_order.best_epoch
+
+
+def test_comparisons_that_do_not_choose_change_neither_the_choice_nor_the_model():
+    with_comparisons, without = (
+        fit(new_model(), EMBEDDINGS, task, training_config(epochs=6)) for task in (compared_task(), training_task())
+    )
+    assert with_comparisons.best_epoch == without.best_epoch
+    assert torch.equal(with_comparisons.last.parameters, without.last.parameters)
+
+
+def test_without_comparisons_there_is_no_validation_preference_accuracy():
+    epochs = fit(new_model(), EMBEDDINGS, training_task(), training_config()).epochs
+    assert all(math.isnan(epoch.validation_preference_accuracy) for epoch in epochs)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +354,7 @@ def test_the_same_generator_gives_the_same_bits_and_another_other_ones():
         fit(new_model(), EMBEDDINGS, preference_task(seed=seed), preference_config()) for seed in (1, 1, 2)
     )
     assert torch.equal(first.last.parameters, same.last.parameters)
-    assert first.epochs == same.epochs
+    assert repr(first.epochs) == repr(same.epochs)  # NaN differs from itself
     assert not torch.equal(first.last.parameters, other.last.parameters)
 
 
@@ -363,7 +429,8 @@ def test_an_epoch_never_waits_for_the_device():
         with torch.no_grad():
             learned = run_epoch(model, Adam(model, 0.01), embeddings, task, training_config())
             counts = confusion_counts(model, embeddings[300:], true, SCALE)
-        assert (learned.device.type, counts.device.type) == ("meta", "meta")
+            share = ordered_share(model, embeddings[:6])
+        assert {found.device.type for found in (learned, counts, share)} == {"meta"}
 
 
 def test_rows_that_follow_one_another_are_a_view():

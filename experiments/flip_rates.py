@@ -1,0 +1,79 @@
+"""How well does the audit estimate the flip rate and find wrong comparisons? Simulated noise, and judgements of people.
+
+    python experiments/flip_rates.py --data data/sst5.csv
+    python experiments/flip_rates.py --data data/arguments.csv --comparisons data/argument_comparisons.parquet
+
+Printed are, over seeds, the true and the estimated flip rate with the largest error of a seed, and the area under the
+ROC curve of p_wrong and of the plain margin. Nothing is fine-tuned: the audit comes before it.
+"""
+
+import sys
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from sweeps import make_parser, print_table, run_script
+from tqdm import tqdm
+
+from noisy_feedback.cli import int_at_least
+from noisy_feedback.config import PROTOCOLS, RATIOS, Config
+from noisy_feedback.experiment import audit, collect_feedback, train_model
+from noisy_feedback.feedback.audit import audit_scores
+from noisy_feedback.learning.training import single_threaded
+from noisy_feedback.output.comparisons import AuditedFeedback
+from noisy_feedback.prepare import prepare
+
+
+def cases_of(given: Namespace) -> dict[str, Config]:
+    """What is audited: k = 1 and 3 with every noise ratio; or the judgements of people, all and one of each pair."""
+    if given.comparisons is not None:
+        defaults = dict(PROTOCOLS["human"]["config.py"]) | {"path": given.data, "comparisons": given.comparisons}
+        config = Config(protocol="human", group_column="Topic", shuffle=True, **defaults)
+        return {labels: replace(config, labels=labels) for labels in ("all", "one", "flipped", "gold")}
+    config = Config(protocol="multiclass", path=given.data, shuffle=True, **PROTOCOLS["multiclass"]["config.py"])
+    return {
+        f"k = {k}, {noise}, {ratio:g}": replace(config, k=k, noise=noise, ratio=ratio)
+        for k in (1, 3)
+        for noise in ("uniform", "reversed", "adjacent")
+        for ratio in RATIOS
+    }
+
+
+def work(given: Namespace) -> None:
+    cases = cases_of(given)
+    dataset = prepare(list(cases.values())[:1])
+    found: dict[str, list[tuple[float, ...]]] = {name: [] for name in cases}
+    with single_threaded():
+        for seed in tqdm(range(1, given.seeds + 1), desc="audit", unit=" seeds"):
+            trained = {k: train_model(replace(next(iter(cases.values())), seed=seed, k=k), dataset) for k in (1, 3)}
+            for name, case in cases.items():
+                config = replace(case, seed=seed)
+                feedback = collect_feedback(config, dataset, trained[config.k])
+                audited = AuditedFeedback(feedback, audit(trained[config.k], feedback), trained[config.k].probabilities)
+                scores = audited.scores()
+                of_margin, _ = audit_scores(-audited.margins(audited.output_before), feedback.wrong.ravel())
+                values = (scores["flip_rate"], scores["estimated_flip_rate"], scores["auroc"], of_margin)
+                found[name].append(tuple(np.nan if value is None else value for value in values))
+    rows = []
+    for name, of_seeds in found.items():
+        table = pd.DataFrame(of_seeds, columns=["true", "estimated", "auroc", "margin"])
+        error = (table["estimated"] - table["true"]).abs().max()
+        numbers = (
+            table["true"].mean(),
+            table["estimated"].mean(),
+            error,
+            table["auroc"].mean(),
+            table["margin"].mean(),
+        )
+        rows.append([name, *("" if np.isnan(number) else f"{number:.3f}" for number in numbers)])
+    print_table(["feedback", "flip rate", "estimated", "largest error", "AUROC of p_wrong", "of the margin"], rows)
+
+
+if __name__ == "__main__":
+    parser = make_parser(__doc__)
+    parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="a file of reviews")
+    parser.add_argument("--comparisons", type=Path, metavar="FILE", help="judgements of them, with a column Topic")
+    parser.add_argument("--seeds", type=int_at_least(2), default=10, metavar="N", help="how many seeds, from 1 on")
+    sys.exit(run_script(parser, work))

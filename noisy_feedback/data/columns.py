@@ -1,0 +1,167 @@
+"""Columns of a .csv, .tsv, .jsonl or .parquet file, gzipped or not, exactly as they are in the file."""
+
+import gzip
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import pandas as pd
+
+from noisy_feedback.errors import InputError
+
+FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+SEPARATOR_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons"}
+LINE_BREAK = re.compile(r"\r\n|\r|\n")
+WHOLE_NUMBER = re.compile(r"\s*[+-]?[0-9]+(\.0*)?\s*")
+
+
+def read_content(file: Path) -> bytes:
+    """The bytes of a file. Errors: InputError where it cannot be read, or is empty."""
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: {error.strerror}") from None
+    if not content:
+        raise InputError(f"{file}: the file is empty")
+    return content
+
+
+def read_columns(
+    file: Path,
+    content: bytes,
+    wanted: Sequence[str],
+    optional: Sequence[str] = (),
+    hint: str = "--text-column, --rating-column and --group-column name others",
+    row: str = "review",
+) -> pd.DataFrame:
+    """The wanted columns, and the optional ones that there are, as they are in the file.
+
+    Text formats give texts, and no value is taken for a missing one. The index counts the rows of the file from 0.
+    Messages call a row `row` and end with `hint` where a column is missing. Errors: InputError for a file that cannot
+    be read, or has not each of the columns once.
+    """
+    suffixes = [suffix.lower() for suffix in file.suffixes]
+    zipped = suffixes[-1:] == [".gz"]
+    suffix = "".join(suffixes[:-1][-1:] if zipped else suffixes[-1:])
+    if suffix not in FORMATS:
+        raise InputError(f"{file}: unknown kind of file; one of {', '.join(FORMATS)}, or gzipped (.gz)")
+    try:
+        if zipped:
+            content = gzip.decompress(content)
+        check_format(file, suffix, content)
+        # As Python objects, at once: Arrow checks that texts are UTF-8 only when they are used.
+        frame = parse(suffix, io.BytesIO(content)).astype(object).reset_index(drop=True)
+    except InputError:
+        raise
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{file}: not UTF-8 text (byte {error.start}); convert it, for example with iconv -f latin1 -t utf-8"
+        ) from None
+    except Exception as error:  # a broken file makes the parsers raise many kinds; for the user they are one
+        raise InputError(f"{file}: unreadable or cut short as {suffix[1:]}: {reason(error, row)}") from None
+    if suffix == ".tsv":
+        check_quotes(file, frame, row)
+    columns = [*wanted, *(column for column in optional if column in frame.columns)]
+    for column in columns:
+        if list(frame.columns).count(column) != 1:
+            found = "no column" if column not in frame.columns else "more than one column"
+            raise InputError(
+                f"{file}: {found} {column!r}; it has {', '.join(map(repr, frame.columns[:20]))[:300]} ({hint})"
+            )
+    return frame[columns]
+
+
+def parse(suffix: str, file: IO[bytes]) -> pd.DataFrame:
+    """All columns of a file, by its format."""
+    if suffix == ".parquet":
+        return pd.read_parquet(file)
+    if suffix == ".jsonl":
+        return pd.read_json(file, lines=True, dtype=False, encoding="utf-8-sig")
+    frame = pd.read_csv(file, sep=SEPARATORS[suffix], header=None, dtype=str, keep_default_na=False, encoding="utf-8")
+    return frame.iloc[1:].set_axis(frame.iloc[0], axis=1)  # pandas would rename the second column of the same name
+
+
+def check_format(file: Path, suffix: str, content: bytes) -> None:
+    """Recognise text files that are of another format than their suffix says. Errors: InputError."""
+    if suffix == ".parquet":
+        return
+    start = content[:1000]
+    zeros = [start[::2].count(0), start[1::2].count(0)]  # one of the two bytes of a Latin letter in UTF-16
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or (min(zeros) == 0 and max(zeros) > len(start) // 3):
+        raise InputError(f"{file}: UTF-16, not UTF-8 text; convert it, for example with iconv -f utf-16 -t utf-8")
+    start = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if suffix == ".jsonl":
+        if start.startswith(b"["):
+            raise InputError(f"{file}: a JSON array, not one object per line; convert it, for example with jq -c '.[]'")
+        return
+    expected, header = SEPARATORS[suffix], LINE_BREAK.split(start.decode(errors="replace"))[0]
+    found = max(SEPARATOR_NAMES, key=header.count)
+    if header.count(found) and not header.count(expected):
+        way_out = f"rename it to {'.csv' if found == ',' else '.tsv'}" if found != ";" else "save it with commas"
+        raise InputError(
+            f"{file}: its columns are separated by {SEPARATOR_NAMES[found]}, and those of a {suffix} file by "
+            f"{SEPARATOR_NAMES[expected]}; {way_out}"
+        )
+
+
+def check_quotes(file: Path, frame: pd.DataFrame, row_name: str) -> None:
+    """Refuse a .tsv file in which a stray quote has joined rows to one. Errors: InputError naming the row.
+
+    A quote that opens a field is closed by the next quote, rows later if need be.
+    """
+    for place in range(frame.shape[1]):
+        for row, cell in enumerate(frame.iloc[:, place]):
+            if isinstance(cell, str) and "\t" in cell and LINE_BREAK.search(cell):
+                joined = rows_joined(frame.iloc[row].tolist(), place)
+                if joined > 1:
+                    raise InputError(
+                        f'{file}: a quote (") that opens in {row_name} {row + 1} joins {joined} rows to one; remove '
+                        "it, or save the file as .jsonl"
+                    )
+
+
+def rows_joined(row: list[Any], place: int) -> int:
+    """How many rows a quote has joined in the field at `place`; 1 where it is a field of several lines.
+
+    The field is taken for joined rows if each of its lines completes a row: as many columns, and a whole number
+    wherever the row itself has one.
+    """
+    first, *middle, last = LINE_BREAK.split(row[place])
+    rows = [
+        [*row[:place], *first.split("\t")],
+        *(line.split("\t") for line in middle if line),
+        [*last.split("\t"), *row[place + 1 :]],
+    ]
+    numbers = [column for column, cell in enumerate(row) if column != place and is_whole_number(cell)]
+    complete = all(len(cells) == len(row) and all(is_whole_number(cells[n]) for n in numbers) for cells in rows)
+    return len(rows) if complete else 1
+
+
+def is_whole_number(cell: Any) -> bool:
+    """Whether a cell of a text file reads as a rating."""
+    return isinstance(cell, str) and WHOLE_NUMBER.fullmatch(cell) is not None
+
+
+def reason(error: Exception, row_name: str) -> str:
+    """A parser's error, shortened, and in plain words for the quote that is never closed."""
+    unclosed = re.search(r"EOF inside string starting at row (\d+)", str(error))
+    return f'a quote (") that opens in {row_name} {unclosed[1]} is not closed' if unclosed else str(error)[:200]
+
+
+def has_no_text(value: Any) -> bool:
+    """Whether a cell is missing, or nothing but white space."""
+    return not value.strip() if isinstance(value, str) else bool(pd.api.types.is_scalar(value) and pd.isna(value))
+
+
+def check_texts(file: Path, column: pd.Series, row: str = "review") -> None:
+    """Refuse rows that are not text. Errors: InputError naming the first."""
+    for number, text in zip(column.index + 1, column, strict=True):
+        if not isinstance(text, str):
+            raise InputError(
+                f"{file}: {row} {number} is {repr(text)[:100]}; every {row} must be text (column {column.name!r})"
+            )
+        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+            raise InputError(f"{file}: {row} {number} holds half a character (a lone surrogate); correct or remove it")

@@ -1,0 +1,147 @@
+"""Feedback that people gave: their judgements -> comparisons.
+
+What is learned from is chosen by `labels`: `all` judgements; `one` of each pair, drawn at random; the `majority` of
+each pair; `gold`, the true order of each pair; or `flipped`, the true orders with as many pairs reversed at random as
+`one` has wrong.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+
+from noisy_feedback.config import Config
+from noisy_feedback.data.preferences import Judgements
+from noisy_feedback.data.reviews import Splits
+from noisy_feedback.errors import InputError
+from noisy_feedback.feedback.comparisons import Feedback
+from noisy_feedback.feedback.noise import reverse_lists
+from noisy_feedback.rng import rng_for
+
+LEFT_OUT = -1
+VALIDATION, FINE_TUNING, TEST = 1, 2, 3
+PARTS = {FINE_TUNING: "fine-tuning", VALIDATION: "validation", TEST: "test"}
+
+
+def part_of_judgements(judgements: Judgements, splits: Splits) -> np.ndarray:
+    """The part (J,) that both texts of a judgement are in; LEFT_OUT where they are in two parts, or in training.
+
+    Texts that are not among the reviews count as those of the fine-tuning part.
+    """
+    parts = (splits.train, splits.validation, splits.fine_tuning, splits.test)
+    part_of_text = np.full(sum(map(len, parts)) + len(judgements.texts), FINE_TUNING)
+    for part, rows in enumerate(parts):
+        part_of_text[rows] = part
+    chosen, rejected = part_of_text[judgements.chosen], part_of_text[judgements.rejected]
+    return np.where((chosen == rejected) & (chosen > 0), chosen, LEFT_OUT)
+
+
+def feedback(config: Config, judgements: Judgements, splits: Splits, ratings: np.ndarray) -> Feedback:
+    """The comparisons of the fine-tuning part that a run learns from, `config.ratio` of them reversed.
+
+    `ratings` (n,) are those of the reviews, which `--loss study` needs. Errors: InputError where there is none.
+    """
+    rng = rng_for(config.seed, "comparisons")
+    rows = np.flatnonzero(part_of_judgements(judgements, splits) == FINE_TUNING)
+    found = select_judgements(config.labels, judgements, rows, rng)
+    if config.lists is not None:
+        found = found.subset(rng.permutation(len(found.lists))[: config.lists])
+    found = reverse_some(found, config.ratio, rng_for(config.seed, "noise"))
+    return replace(found, ratings=np.append(ratings, np.full(len(judgements.texts), -1))[found.lists])
+
+
+def comparisons_to_score(judgements: Judgements, splits: Splits, part: int) -> np.ndarray:
+    """Comparisons (V, 2) of a part that predictions are scored against: the true order of a pair, the better first.
+
+    Where the truth of a pair is not known, each of its judgements. They are the same for all `labels`.
+    """
+    rows = np.flatnonzero(part_of_judgements(judgements, splits) == part)
+    known = rows[:0] if judgements.correct is None else rows[~np.isnan(judgements.correct[rows])]
+    judged = rows[~np.isin(judgements.pairs[rows], judgements.pairs[known])]
+    true = [true_orders(judgements, known, "gold").lists] if len(known) else []
+    return np.concatenate([*true, feedback_of(judgements, judged).lists])
+
+
+def select_judgements(labels: str, judgements: Judgements, rows: np.ndarray, rng: np.random.Generator) -> Feedback:
+    """Comparisons of the judgements `rows` (of one part), as `labels` says; they claim no rating.
+
+    Errors: InputError where there is no comparison, or `gold` and `flipped` are asked for and no truth is known.
+    """
+    if not len(rows):
+        raise InputError(
+            f"{judgements.name}: no comparison has both texts in the fine-tuning part; --group-column keeps the texts "
+            "of a topic together, --shuffle puts them in random order"
+        )
+    if labels == "all":
+        return feedback_of(judgements, rows)
+    if labels == "one":
+        return feedback_of(judgements, one_of_each_pair(judgements, rows, rng))
+    if labels == "majority":
+        return majority(judgements, rows)
+    gold = true_orders(judgements, rows, labels)
+    if labels == "gold":
+        return gold
+    wrong = int(np.nansum(feedback_of(judgements, one_of_each_pair(judgements, rows, rng)).wrong))
+    return reverse(gold, rng.permutation(len(gold.lists))[:wrong])
+
+
+def reverse_some(feedback: Feedback, ratio: float, rng: np.random.Generator) -> Feedback:
+    """A share `ratio` of the comparisons reversed, drawn at random, as `reversed` noise does with simulated ones."""
+    as_given = reverse_lists(feedback.lists, ratio, rng)
+    changed = np.flatnonzero((as_given != feedback.lists).any(axis=1))
+    return replace(reverse(feedback, changed), changed=len(changed))
+
+
+def feedback_of(judgements: Judgements, rows: np.ndarray) -> Feedback:
+    """The judgements `rows` as comparisons."""
+    correct = np.full(len(rows), np.nan) if judgements.correct is None else judgements.correct[rows]
+    return Feedback(
+        lists=np.stack([judgements.chosen[rows], judgements.rejected[rows]], axis=1),
+        ratings=np.full((len(rows), 2), -1),
+        changed=0,
+        total=len(rows),
+        wrong=1 - correct[:, None],
+        pairs=judgements.pairs[rows],
+        annotators=None if judgements.annotators is None else judgements.annotators[rows],
+    )
+
+
+def one_of_each_pair(judgements: Judgements, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """One of the judgements `rows` of each pair, drawn at random; in the order of the pairs."""
+    mixed = rng.permutation(rows)
+    return mixed[np.unique(judgements.pairs[mixed], return_index=True)[1]]
+
+
+def majority(judgements: Judgements, rows: np.ndarray) -> Feedback:
+    """The order that most judgements of a pair say; pairs with as many for either order are left out and counted.
+
+    Errors: InputError where every pair is such a tie.
+    """
+    _, first, own = np.unique(judgements.pairs[rows], return_index=True, return_inverse=True)
+    reference = rows[first]
+    agrees = judgements.chosen[rows] == judgements.chosen[reference][own]
+    votes = np.bincount(own, np.where(agrees, 1, -1))  # for the first judgement's order, minus those against it
+    if not votes.any():
+        raise InputError(f"{judgements.name}: every pair of the fine-tuning part is a tie; --labels majority has none")
+    decided = reference[votes != 0]
+    found = reverse(feedback_of(judgements, decided), np.flatnonzero(votes[votes != 0] < 0))
+    return replace(found, annotators=None, ties=int((votes == 0).sum()))
+
+
+def true_orders(judgements: Judgements, rows: np.ndarray, labels: str) -> Feedback:
+    """The true order of every pair whose truth is known. Errors: InputError where none is."""
+    known = rows if judgements.correct is None else rows[~np.isnan(judgements.correct[rows])]
+    if judgements.correct is None or not len(known):
+        raise InputError(
+            f"--labels {labels}: {judgements.name} does not say which judgements are right (column 'correct')"
+        )
+    first = known[np.unique(judgements.pairs[known], return_index=True)[1]]
+    found = reverse(feedback_of(judgements, first), np.flatnonzero(judgements.correct[first] == 0))
+    return replace(found, annotators=None)
+
+
+def reverse(feedback: Feedback, which: np.ndarray) -> Feedback:
+    """The same comparisons, with those at `which` reversed."""
+    lists, wrong = feedback.lists.copy(), feedback.wrong.copy()
+    lists[which] = lists[which, ::-1]
+    wrong[which] = 1 - wrong[which]
+    return replace(feedback, lists=lists, wrong=wrong)

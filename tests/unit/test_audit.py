@@ -1,0 +1,397 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from noisy_feedback.feedback import audit
+from noisy_feedback.feedback.audit import Annotators, audit_comparisons, audit_scores, fit_temperature
+
+UNSURE = 0.5
+
+
+def planted(seed, pairs=2000, per_pair=1, reliabilities=(0.8,), sure=True):
+    """Judgements of pairs, whose true orders follow their priors: arguments of `audit_comparisons`, and `wrong` (J,).
+
+    Pair g is of items 2g and 2g + 1. A prior that is not `sure` is 0.5.
+    """
+    rng = np.random.default_rng(seed)
+    pair = np.repeat(np.arange(pairs), per_pair)
+    prior = (rng.beta(0.5, 0.5, size=pairs) if sure else np.full(pairs, UNSURE))[pair]
+    first_is_better = (rng.random(pairs) < prior[::per_pair])[pair]
+    annotators = (len(reliabilities) * rng.random(len(pair)) ** 3).astype(int)  # some have many, some few
+    wrong = rng.random(len(pair)) >= np.array(reliabilities)[annotators]
+    chooses_first = first_is_better != wrong
+    p_better = np.where(chooses_first, prior, 1 - prior)
+    return p_better, 2 * pair + ~chooses_first, pair, annotators, wrong
+
+
+def rating_distributions(seed, n=4000, classes=5):
+    """Calibrated predicted distributions (n, C), and ratings (n,) drawn from them."""
+    rng = np.random.default_rng(seed)
+    probabilities = rng.dirichlet(np.full(classes, 0.4), size=n)
+    return probabilities, (rng.random((n, 1)) > probabilities.cumsum(axis=1)[:, :-1]).sum(axis=1)
+
+
+def known_pairs(ratings):
+    """Neighbours of different ratings, the better one first."""
+    first, second = np.arange(0, len(ratings), 2), np.arange(1, len(ratings), 2)
+    differ = ratings[first] != ratings[second]
+    swap = ratings[first] < ratings[second]
+    return np.where(swap, second, first)[differ], np.where(swap, first, second)[differ]
+
+
+# P(better)
+
+
+@settings(deadline=None)
+@given(classes=st.integers(2, 6), seed=st.integers(0, 2**32), temperature=st.floats(0.3, 10))
+def test_p_better_counts_all_pairs_of_different_ratings(classes, seed, temperature):
+    output = np.random.default_rng(seed).dirichlet(np.full(classes, 0.5), size=2)
+    tempered = output ** (1 / temperature)
+    tempered /= tempered.sum(axis=1, keepdims=True)
+    both = {(i, j): tempered[0, i] * tempered[1, j] for i, j in itertools.product(range(classes), repeat=2)}
+    higher = sum(p for (i, j), p in both.items() if i > j)
+    differ = sum(p for (i, j), p in both.items() if i != j)
+    found = audit.p_better(output, np.array([0]), np.array([1]), temperature)
+    assert found == pytest.approx(higher / differ)
+
+
+def test_p_better_of_the_opposite_order_is_the_rest():
+    output, _ = rating_distributions(0, n=20)
+    rows = np.arange(10)
+    there, back = audit.p_better(output, rows, rows + 10, 1.5), audit.p_better(output, rows + 10, rows, 1.5)
+    np.testing.assert_allclose(there + back, 1)
+
+
+def test_a_high_temperature_makes_both_orders_equally_probable():
+    output, _ = rating_distributions(0, n=20)
+    np.testing.assert_allclose(audit.p_better(output, np.arange(10), np.arange(10, 20), 1e6), 0.5, atol=1e-4)
+
+
+def test_a_low_temperature_leaves_the_order_of_the_most_probable_ratings():
+    output = np.array([[0.2, 0.3, 0.5], [0.4, 0.35, 0.25]])
+    assert audit.p_better(output, np.array([0, 1]), np.array([1, 0]), 1e-3) == pytest.approx([1, 0])
+
+
+def test_two_texts_surely_of_the_same_rating_have_no_order():
+    assert audit.p_better(np.eye(3)[[1, 1]], np.array([0]), np.array([1]), 1.0) == 0.5
+
+
+def test_p_better_of_a_scalar_head_is_the_logistic_of_the_margin():
+    output = np.array([[3.0], [1.0], [500.0]])
+    found = audit.p_better(output, np.array([0, 1, 1]), np.array([1, 0, 2]), 2.0)
+    np.testing.assert_allclose(found, [1 / (1 + np.exp(-1)), 1 / (1 + np.exp(1)), 0], atol=1e-12)
+
+
+@pytest.mark.parametrize("planted_temperature", [0.5, 1.0, 3.0])
+def test_the_temperature_is_found(planted_temperature):
+    calibrated, ratings = rating_distributions(0, n=20000)
+    output = calibrated**planted_temperature  # too sure where that is above 1
+    output /= output.sum(axis=1, keepdims=True)
+    assert fit_temperature(output, *known_pairs(ratings)) == pytest.approx(planted_temperature, rel=0.1)
+
+
+def test_the_temperature_of_a_scalar_head_is_found():
+    rng = np.random.default_rng(0)
+    output = rng.normal(size=(20000, 1)) * 3
+    a, b = np.arange(10000), np.arange(10000, 20000)
+    a_is_better = rng.random(10000) < 1 / (1 + np.exp(-(output[a, 0] - output[b, 0]) / 2.5))
+    better, worse = np.where(a_is_better, a, b), np.where(a_is_better, b, a)
+    assert fit_temperature(output, better, worse) == pytest.approx(2.5, rel=0.1)
+
+
+# One reliability for all
+
+
+@pytest.mark.parametrize("per_pair", [1, 3])
+@pytest.mark.parametrize("reliability", [0.99, 0.7, 0.2])
+def test_without_annotators_the_flip_rate_has_the_highest_likelihood(reliability, per_pair):
+    p_better, better, pair, _, _ = planted(0, 1000, per_pair, [reliability])
+    chooses_first = better % 2 == 0
+    prior = np.where(chooses_first, p_better, 1 - p_better)[::per_pair]
+    first = np.bincount(pair, chooses_first)
+    grid = np.linspace(0.0005, 0.9995, 1999)
+    likelihood = [
+        np.log(
+            prior * (1 - e) ** first * e ** (per_pair - first) + (1 - prior) * e**first * (1 - e) ** (per_pair - first)
+        ).sum()
+        for e in grid
+    ]
+    found = audit_comparisons(p_better, better, pair).flip_rate
+    assert found == pytest.approx(grid[np.argmax(likelihood)], abs=0.003)
+
+
+@pytest.mark.parametrize("flip_rate", [0, 0.1, 0.5, 0.8, 1])
+def test_the_flip_rate_is_found(flip_rate):
+    p_better, better, _, _, wrong = planted(0, 20000, 1, [1 - flip_rate])
+    assert audit_comparisons(p_better, better).flip_rate == pytest.approx(wrong.mean(), abs=0.01)
+
+
+def test_three_judgements_of_a_pair_show_the_flip_rate_to_a_model_that_knows_nothing():
+    p_better, better, pair, _, wrong = planted(0, 10000, 3, [0.75], sure=False)
+    assert audit_comparisons(p_better, better, pair).flip_rate == pytest.approx(wrong.mean(), abs=0.01)
+
+
+def test_without_any_information_judgements_are_as_reliable_as_usual():
+    found = audit_comparisons(np.full(100, 0.5), np.arange(100))
+    assert found.flip_rate == pytest.approx(1 - audit.USUAL_RELIABILITY, abs=1e-3)
+
+
+def test_the_posterior_of_a_single_judgement_is_bayes_rule():
+    p_better, better, _, _, _ = planted(0)
+    found = audit_comparisons(p_better, better)
+    e = found.flip_rate
+    expected = e * (1 - p_better) / (e * (1 - p_better) + (1 - e) * p_better)
+    np.testing.assert_allclose(found.p_wrong, expected, atol=1e-3)
+
+
+def test_the_posterior_of_three_judgements_is_bayes_rule():
+    p_better, better, pair, _, _ = planted(0, per_pair=3)
+    found = audit_comparisons(p_better, better, pair)
+    e = found.flip_rate
+    for judgement in range(0, 60, 3):
+        others = better[judgement + 1 : judgement + 3] == better[judgement]
+        if_right = p_better[judgement] * (1 - e) * np.where(others, 1 - e, e).prod()
+        if_wrong = (1 - p_better[judgement]) * e * np.where(others, e, 1 - e).prod()
+        assert found.p_wrong[judgement] == pytest.approx(if_wrong / (if_right + if_wrong), abs=2e-3)
+
+
+@pytest.mark.parametrize("per_pair", [1, 3])
+def test_reversing_every_judgement_reverses_the_flip_rate(per_pair):
+    p_better, better, pair, _, _ = planted(0, 5000, per_pair, [0.7])
+    given = audit_comparisons(p_better, better, pair)
+    swapped = audit_comparisons(1 - p_better, better ^ 1, pair)
+    assert swapped.flip_rate == pytest.approx(1 - given.flip_rate, abs=1e-3)
+    np.testing.assert_allclose(swapped.p_wrong, 1 - given.p_wrong, atol=2e-3)
+
+
+def test_calling_the_two_items_of_every_pair_by_each_others_name_changes_nothing():
+    p_better, better, pair, annotators, _ = planted(0, 500, 3, [0.9, 0.6])
+    given = audit_comparisons(p_better, better, pair, annotators)
+    renamed = audit_comparisons(p_better, better ^ 1, pair, annotators)
+    np.testing.assert_allclose(renamed.p_wrong, given.p_wrong, atol=1e-9)
+
+
+@settings(deadline=None, max_examples=10)
+@given(seed=st.integers(0, 2**32), by_name=st.booleans())
+def test_the_order_of_the_rows_does_not_matter(seed, by_name):
+    p_better, better, pair, annotators, _ = planted(0, 200, 3, [0.9, 0.6, 0.8])
+    names = annotators if by_name else None
+    order = np.random.default_rng(seed).permutation(len(better))
+    given = audit_comparisons(p_better, better, pair, names)
+    shuffled = audit_comparisons(p_better[order], better[order], pair[order], None if names is None else names[order])
+    np.testing.assert_allclose(shuffled.p_wrong, given.p_wrong[order], atol=1e-9)
+
+
+def uncalibrated(p, temperature):
+    return audit.sigmoid(audit.logit(p) / temperature)
+
+
+def test_a_model_that_is_not_sure_enough_hides_wrong_judgements():
+    p_better, better, _, _, wrong = planted(0, 20000)
+    unsure = audit_comparisons(uncalibrated(p_better.clip(1e-6, 1 - 1e-6), 3.0), better)
+    assert unsure.flip_rate < wrong.mean() - 0.05
+
+
+def test_a_model_that_is_too_sure_takes_its_mistakes_for_wrong_judgements():
+    p_better, better, _, _, wrong = planted(0, 20000)
+    too_sure = audit_comparisons(uncalibrated(p_better.clip(1e-6, 1 - 1e-6), 1 / 3), better)
+    assert too_sure.flip_rate > wrong.mean() + 0.02
+
+
+def test_a_calibrated_temperature_gives_the_flip_rate_of_reversed_comparisons():
+    calibrated, ratings = rating_distributions(0, n=40000)
+    output = calibrated**0.4  # a model that is not sure enough
+    output /= output.sum(axis=1, keepdims=True)
+    temperature = fit_temperature(output[:4000], *known_pairs(ratings[:4000]))
+    better, worse = known_pairs(ratings[4000:])
+    flipped = np.random.default_rng(1).random(len(better)) < 0.25
+    better, worse = np.where(flipped, worse, better), np.where(flipped, better, worse)
+    found = audit_comparisons(audit.p_better(output[4000:], better, worse, temperature), better)
+    assert found.flip_rate == pytest.approx(0.25, abs=0.02)
+
+
+# Annotators
+
+
+def test_reliabilities_are_found_from_orders_that_are_certain():
+    annotators = np.repeat([0, 1, 2], 1000)
+    right = np.concatenate([np.arange(1000) < count for count in (950, 800, 100)])
+    found = audit_comparisons(right.astype(float), np.arange(3000), None, annotators).annotators
+    np.testing.assert_allclose(found.reliability, [0.95, 0.8, 0.1], atol=0.005)
+    np.testing.assert_array_equal(found.judgements, 1000)
+
+
+def test_reliabilities_are_found_from_repeated_judgements_alone():
+    reliabilities = np.array([0.95, 0.9, 0.8, 0.8, 0.65, 0.1])  # the last takes one answer for the other
+    p_better, better, pair, annotators, wrong = planted(0, 10000, 3, reliabilities, sure=False)
+    found = audit_comparisons(p_better, better, pair, annotators)
+    np.testing.assert_allclose(found.annotators.reliability, reliabilities, atol=0.02)
+    assert found.flip_rate == pytest.approx(wrong.mean(), abs=0.01)
+
+
+def test_knowing_the_annotators_finds_more_wrong_judgements():
+    p_better, better, pair, annotators, wrong = planted(0, 2000, 3, [0.98, 0.8, 0.4])
+    precision = [
+        audit_scores(audit_comparisons(p_better, better, pair, names).p_wrong, wrong.astype(float))[1]
+        for names in (annotators, None)
+    ]
+    assert precision[0] > precision[1] + 0.05
+
+
+def test_annotators_with_few_judgements_are_near_the_mean():
+    annotators = np.concatenate([np.repeat(np.arange(40), 50), [40]])
+    right = np.concatenate([np.tile(np.arange(50) < 40, 20), np.tile(np.arange(50) < 45, 20), [False]])
+    found = audit_comparisons(right.astype(float), np.arange(len(right)), None, annotators).annotators
+    assert found.reliability[40] == pytest.approx(0.85, abs=0.05)
+
+
+def test_annotators_who_differ_are_shrunk_less():
+    def distance_between(shares):  # of two groups of annotators with these shares of 20 judgements right
+        right = np.concatenate([np.tile(np.arange(20) < 20 * share, 30) for share in shares])
+        annotators = np.repeat(np.arange(60), 20)
+        found = audit_comparisons(right.astype(float), np.arange(1200), None, annotators).annotators
+        return (found.reliability[-1] - found.reliability[0]) / (shares[1] - shares[0])
+
+    assert distance_between([0.8, 0.9]) < 0.5
+    assert distance_between([0.3, 0.9]) > 0.8
+
+
+def test_an_annotator_without_judgements_has_the_mean_reliability():
+    p_better, better, _, annotators, _ = planted(0, reliabilities=[0.8, 0.8])
+    found = audit_comparisons(p_better, better, None, annotators * 2).annotators
+    assert (found.judgements[1], found.reliability[1]) == (0, pytest.approx(found.reliability.mean(), abs=0.01))
+
+
+def test_the_prior_of_the_reliabilities_is_found():
+    found = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        annotators = rng.choice(2500, p=rng.dirichlet(np.full(2500, 0.7)), size=20000)  # some have many, some few
+        right = rng.random(20000) < rng.beta(8, 2, size=2500)[annotators]
+        mean, kappa = 0.9, 100.0
+        for _ in range(20):
+            mean, kappa = audit.beta_prior(np.where(right, np.inf, -np.inf), annotators, mean, kappa)
+        found.append((mean, kappa))
+    assert np.mean(found, axis=0) == pytest.approx([0.8, 10], rel=0.1)
+
+
+@pytest.mark.parametrize(("per_pair", "sure"), [(1, True), (3, True), (5, False)])
+def test_intervals_cover_the_reliability_in_95_percent(per_pair, sure):
+    covered = []
+    for seed in range(10):
+        reliabilities = np.random.default_rng([1, seed]).beta(8, 2, size=100)
+        p_better, better, pair, annotators, _ = planted(seed, 6000 // per_pair, per_pair, reliabilities, sure)
+        found = audit_comparisons(p_better, better, pair, annotators).annotators
+        covered.extend((found.low <= reliabilities) & (reliabilities <= found.high))
+    assert 0.92 < np.mean(covered) < 0.98  # 1,000 intervals: standard error 0.007
+
+
+def test_uncertain_orders_make_intervals_wider():
+    def width(log_odds):
+        others = np.where(np.arange(1000) % 10 < 8, log_odds, -log_odds)
+        low, high = audit.intervals(np.array([0.8, 0.8]), others, np.repeat([0, 1], 500), 0.8, 10.0)
+        return (high - low)[0]
+
+    assert width(1.0) > 1.3 * width(10.0)
+
+
+def test_a_single_annotator_has_the_interval_of_all_judgements():
+    right = np.arange(100) < 80
+    found = audit_comparisons(right.astype(float), np.arange(100), None, np.zeros(100, dtype=int)).annotators
+    standard_error = np.sqrt(0.8 * 0.2 / 100)
+    assert found.high[0] - found.low[0] == pytest.approx(2 * 1.96 * standard_error, rel=0.1)
+
+
+def test_a_few_right_judgements_make_nobody_infallible():
+    found = audit_comparisons(np.ones(12), np.arange(12), None, np.arange(12) % 3).annotators
+    assert (found.low < 0.98).all()
+
+
+def test_an_interval_holds_its_estimate():
+    found = audit_comparisons(np.ones(10000), np.arange(10000), None, np.arange(10000) // 2).annotators
+    assert ((found.low <= found.reliability) & (found.reliability <= found.high)).all()
+
+
+@pytest.mark.parametrize("p", [0.0, 1.0])
+@pytest.mark.parametrize("per_pair", [1, 40])
+def test_priors_of_0_and_1_give_finite_numbers(p, per_pair):
+    pair = np.repeat(np.arange(10), per_pair)
+    annotators = np.arange(len(pair)) % 3
+    found = audit_comparisons(np.full(len(pair), p), pair * 2, pair, annotators)
+    of_annotators: Annotators = found.annotators
+    numbers = [found.p_wrong, found.flip_rate, of_annotators.reliability, of_annotators.low, of_annotators.high]
+    assert all(np.isfinite(x).all() for x in numbers)
+
+
+@pytest.mark.parametrize("annotators", [None, np.zeros(1, dtype=int)])
+def test_a_single_judgement_can_be_audited(annotators):
+    found = audit_comparisons(np.array([0.7]), np.array([0]), None, annotators)
+    assert 0 < found.p_wrong[0] < 0.3
+
+
+def test_the_same_annotator_for_each_judgement_changes_nothing():
+    p_better, better, pair, annotators, _ = planted(0, 2000, 2)
+    named, unnamed = (audit_comparisons(p_better, better, pair, names) for names in (annotators, None))
+    np.testing.assert_allclose(named.p_wrong, unnamed.p_wrong, atol=2e-3)
+
+
+def test_em_has_converged(monkeypatch):
+    p_better, better, pair, annotators, _ = planted(0, 3000, 2, np.linspace(0.3, 1, 50), sure=False)
+    found = audit_comparisons(p_better, better, pair, annotators)
+    monkeypatch.setattr(audit, "TOLERANCE", 0)
+    monkeypatch.setattr(audit, "MAX_ITERATIONS", 3000)
+    longer = audit_comparisons(p_better, better, pair, annotators)
+    np.testing.assert_allclose(found.annotators.reliability, longer.annotators.reliability, atol=1e-3)
+
+
+def test_perfect_annotators_of_an_unsure_model_have_a_flip_rate_near_0():
+    rng = np.random.default_rng(0)
+    prior = rng.beta(20, 20, size=5000)
+    p_better = np.where(rng.random(5000) < prior, prior, 1 - prior)
+    assert audit_comparisons(p_better, np.arange(5000), None, rng.integers(200, size=5000)).flip_rate < 0.03
+
+
+def test_a_judgement_does_not_confirm_itself():
+    # Annotators with a single judgement show nothing of their own: as if nobody's name were known.
+    p_better, better, _, _, _ = planted(0, 5000)
+    named, unnamed = (audit_comparisons(p_better, better, None, names) for names in (np.arange(5000), None))
+    np.testing.assert_allclose(named.p_wrong, unnamed.p_wrong, atol=2e-3)
+
+
+# Scores
+
+
+@given(n=st.integers(2, 50), seed=st.integers(0, 2**32))
+def test_the_auroc_is_scikit_learns(n, seed):
+    rng = np.random.default_rng(seed)
+    wrong, p_wrong = rng.integers(2, size=n).astype(float), rng.integers(5, size=n) / 5
+    if 0 < wrong.sum() < n:
+        assert audit_scores(p_wrong, wrong)[0] == pytest.approx(roc_auc_score(wrong, p_wrong))
+
+
+def test_the_precision_is_of_as_many_as_are_wrong():
+    assert audit_scores(np.array([0.9, 0.8, 0.7, 0.1, 0.0]), np.array([1.0, 0, 1, 1, 0]))[1] == pytest.approx(2 / 3)
+
+
+def test_equal_probabilities_are_taken_in_random_order():
+    assert audit_scores(np.array([0.9, 0.5, 0.5, 0.5, 0.1]), np.array([1.0, 1, 0, 0, 0]))[1] == pytest.approx(2 / 3)
+
+
+def test_judgements_of_unknown_truth_do_not_count():
+    p_wrong, wrong = np.array([0.9, 0.6, 0.3, 0.2]), np.array([np.nan, 1, 0, np.nan])
+    assert audit_scores(p_wrong, wrong) == (1, 1)
+
+
+@pytest.mark.parametrize("wrong", [[0.0, 0.0], [np.nan, 0.0], [np.nan, np.nan]])
+def test_where_none_is_wrong_there_are_no_scores(wrong):
+    assert np.isnan(audit_scores(np.array([0.2, 0.4]), np.array(wrong))).all()
+
+
+def test_where_all_are_wrong_only_the_precision_is_defined():
+    auroc, precision = audit_scores(np.array([0.2, 0.4]), np.array([1.0, 1.0]))
+    assert np.isnan(auroc)
+    assert precision == 1

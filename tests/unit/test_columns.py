@@ -1,0 +1,265 @@
+"""Columns of any file are read exactly as they are, and what is no such file is refused in one line that says why."""
+
+import csv
+import gzip
+import io
+import json
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from noisy_feedback.data.columns import check_texts, has_no_text, read_columns, read_content
+from noisy_feedback.errors import InputError
+
+REVIEWS = [
+    ("NA", 1),
+    ("null", 2),
+    ("12", 3),
+    ('she said "lovely", twice', 4),
+    ("two\nlines", 5),
+    ("two lines\r\nof Windows", 5),
+    ("tab\there; semicolon", 4),
+    ("été, 漢字, 🛏", 4),
+    ("line\u2028separator", 5),
+    ("'single'", 1),
+    (" spaces around ", 2),
+    ("2020-01-01", 3),
+]
+TEXTS, STARS = (list(column) for column in zip(*REVIEWS, strict=True))
+
+
+def as_csv(reviews, delimiter=",", line_end="\n", columns=("Review", "Rating")):
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=delimiter, lineterminator=line_end, quoting=csv.QUOTE_ALL)
+    writer.writerows([columns, *reviews])
+    return text.getvalue().encode()
+
+
+def as_jsonl(reviews):
+    return "".join(json.dumps({"Review": text, "Rating": stars}) + "\n" for text, stars in reviews).encode()
+
+
+def as_parquet(reviews):
+    file = io.BytesIO()
+    pd.DataFrame(reviews, columns=["Review", "Rating"]).to_parquet(file)
+    return file.getvalue()
+
+
+def unquoted(rows, separator="\t"):
+    return "".join(f"{text}{separator}{stars}\n" for text, stars in [("Review", "Rating"), *rows]).encode()
+
+
+CONTENTS = {
+    ".csv": as_csv(REVIEWS),
+    ".tsv": as_csv(REVIEWS, delimiter="\t"),
+    ".jsonl": as_jsonl(REVIEWS),
+    ".parquet": as_parquet(REVIEWS),
+}
+CONTENTS |= {f"{suffix}.gz": gzip.compress(content) for suffix, content in CONTENTS.items()}
+
+
+def write(folder, content, name="hotels.csv"):
+    (folder / name).write_bytes(content)
+    return folder / name
+
+
+def read(folder, content, name="hotels.csv", wanted=("Review", "Rating"), **options):
+    file = write(folder, content, name)
+    return read_columns(file, read_content(file), wanted, **options)
+
+
+def texts_of(*given, **options):
+    return read(*given, **options)["Review"].tolist()
+
+
+def refused(folder, content, name="hotels.csv", **options):
+    """The message of the error, which names the file."""
+    with pytest.raises(InputError) as error:
+        read(folder, content, name, **options)
+    message = str(error.value)
+    assert message.startswith(f"{folder / name}: ")
+    assert "\n" not in message
+    return message
+
+
+# --- columns
+
+
+@pytest.mark.parametrize("suffix", CONTENTS)
+def test_every_format_gives_the_same_columns(tmp_path, suffix):
+    columns = read(tmp_path, CONTENTS[suffix], f"hotels{suffix}")
+    assert columns["Review"].tolist() == TEXTS
+    assert columns["Rating"].astype(int).tolist() == STARS
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
+def test_a_byte_order_mark_is_not_part_of_the_first_column(tmp_path, suffix):
+    assert texts_of(tmp_path, b"\xef\xbb\xbf" + CONTENTS[suffix], f"hotels{suffix}") == TEXTS
+
+
+def test_windows_line_ends_are_not_part_of_a_review(tmp_path):
+    assert texts_of(tmp_path, as_csv(REVIEWS, line_end="\r\n")) == TEXTS
+
+
+def test_any_column_can_be_read(tmp_path):
+    rows = [(text, stars, f"hotel {row % 3}") for row, (text, stars) in enumerate(REVIEWS)]
+    content = as_csv(rows, columns=("Review", "Rating", "Hotel"))
+    columns = read_columns(tmp_path / "hotels.csv", content, ["Hotel"])
+    assert columns["Hotel"].tolist() == [hotel for _, _, hotel in rows]
+
+
+def test_columns_that_may_be_missing_are_read_where_they_are(tmp_path):
+    content = as_csv([(*row, "x") for row in REVIEWS], columns=("Review", "Rating", "More"))
+    assert list(read(tmp_path, content, optional=("Else", "More"))) == ["Review", "Rating", "More"]
+
+
+def test_a_missing_column_is_named_with_those_that_there_are_and_a_hint(tmp_path):
+    message = refused(tmp_path, CONTENTS[".csv"], wanted=("Review", "Stars"), hint="a hint")
+    assert message.endswith("no column 'Stars'; it has 'Review', 'Rating' (a hint)")
+
+
+@pytest.mark.parametrize("options", [{}, {"wanted": ("Review",), "optional": ("Rating",)}])
+def test_a_column_that_a_file_has_twice_is_refused(tmp_path, options):
+    content = as_csv([(1, *row) for row in REVIEWS], columns=("Rating", "Review", "Rating"))
+    assert "more than one column 'Rating'" in refused(tmp_path, content, **options)
+
+
+def test_rows_are_counted_from_0_as_in_the_file(tmp_path):
+    assert read(tmp_path, CONTENTS[".csv"]).index.tolist() == list(range(len(REVIEWS)))
+
+
+@given(st.lists(st.text().filter(str.strip), min_size=1, max_size=10))
+def test_a_csv_file_gives_the_texts_that_were_written(tmp_path_factory, texts):
+    content = as_csv([(text, row % 5) for row, text in enumerate(texts)])
+    assert texts_of(tmp_path_factory.getbasetemp(), content) == texts
+
+
+# --- what is no text
+
+
+@pytest.mark.parametrize("value", [None, float("nan"), pd.NA, "", " \n\t"])
+def test_what_is_missing_or_blank_is_no_text(value):
+    assert has_no_text(value)
+
+
+@pytest.mark.parametrize("value", ["a", "0", 0, False, [], [None]])
+def test_what_is_there_is_not_missing(value):
+    assert not has_no_text(value)
+
+
+@pytest.mark.parametrize("value", [7, None, ["a"], b"a"])
+def test_what_is_not_text_is_refused_with_its_row_and_column(tmp_path, value):
+    column = pd.Series(["good", value], name="Review", dtype=object)
+    with pytest.raises(InputError, match=r"hotels: opinion 2 is .*; every opinion must be text \(column 'Review'\)"):
+        check_texts(tmp_path / "hotels", column, "opinion")
+
+
+def test_half_a_character_is_refused_with_its_row(tmp_path):
+    with pytest.raises(InputError, match=r"review 1 holds half a character \(a lone surrogate\)"):
+        check_texts(tmp_path / "hotels", pd.Series(["\ud83d"], name="Review", dtype=object))
+
+
+# --- files of another format
+
+
+def test_a_file_that_cannot_be_opened_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match=r"nowhere\.csv: No such file or directory"):
+        read_content(tmp_path / "nowhere.csv")
+
+
+def test_an_empty_file_is_refused(tmp_path):
+    assert refused(tmp_path, b"").endswith("the file is empty")
+
+
+@pytest.mark.parametrize("name", ["hotels.xlsx", "hotels", "hotels.gz", "hotels.csv.zip"])
+def test_an_unknown_kind_of_file_is_refused_with_those_that_are_known(tmp_path, name):
+    assert "one of .csv, .tsv, .jsonl, .parquet, or gzipped (.gz)" in refused(tmp_path, CONTENTS[".csv"], name)
+
+
+@pytest.mark.parametrize(
+    ("name", "separator", "hint"),
+    [
+        ("hotels.csv", ";", "separated by semicolons, and those of a .csv file by commas; save it with commas"),
+        ("hotels.csv", "\t", "separated by tabs, and those of a .csv file by commas; rename it to .tsv"),
+        ("hotels.tsv", ",", "separated by commas, and those of a .tsv file by tabs; rename it to .csv"),
+        ("hotels.csv.gz", ";", "separated by semicolons, and those of a .csv file by commas"),
+    ],
+)
+def test_another_separator_is_named(tmp_path, name, separator, hint):
+    content = unquoted([("good, but dear", 4)] * 20, separator)
+    assert hint in refused(tmp_path, gzip.compress(content) if name.endswith(".gz") else content, name)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
+def test_utf16_is_named_with_a_way_to_convert_it(tmp_path, suffix, encoding):
+    content = CONTENTS[suffix].decode().encode(encoding)
+    assert "UTF-16, not UTF-8 text; convert it" in refused(tmp_path, content, f"hotels{suffix}")
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+def test_a_json_array_is_named_with_a_way_to_convert_it(tmp_path, indent):
+    rows = [{"Review": text, "Rating": stars} for text, stars in REVIEWS]
+    message = refused(tmp_path, json.dumps(rows, indent=indent).encode(), "hotels.jsonl")
+    assert "a JSON array, not one object per line; convert it" in message
+
+
+def test_a_jsonl_file_without_objects_has_no_column(tmp_path):
+    assert "no column 'Review'" in refused(tmp_path, b"1\n2\n3\n", "hotels.jsonl")
+
+
+# --- quotes in .tsv
+
+
+def test_a_stray_quote_that_joins_rows_is_refused_with_its_row(tmp_path):
+    rows = [(f"review {row}", row % 5 + 1) for row in range(400)]
+    rows[100] = ('"great" is not the word', 3)
+    rows[154] = ('"good', 4)
+    rows[208] = ('"fine', 2)
+    message = refused(tmp_path, unquoted(rows), "hotels.tsv")
+    assert 'a quote (") that opens in review 155 joins 55 rows to one' in message
+
+
+def test_a_stray_quote_is_found_whatever_the_order_of_the_columns(tmp_path):
+    rows = [(row, row % 5 + 1, f"review {row}", "x") for row in range(40)]
+    rows[10] = (10, 4, '"good', "x")
+    rows[12] = (12, 3, '"bad', "x")
+    lines = ["\t".join(map(str, row)) for row in [("Number", "Rating", "Review", "Else"), *rows]]
+    assert "review 11 joins 3 rows" in refused(tmp_path, "\n".join(lines).encode(), "hotels.tsv")
+
+
+def test_a_stray_quote_that_is_closed_at_the_end_of_a_field_is_found(tmp_path):
+    rows = [('"good', 4), ("fine", 3), ('not so good"', 2), *REVIEWS[:3] * 4]
+    assert "review 1 joins 3 rows" in refused(tmp_path, unquoted(rows), "hotels.tsv")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
+def test_a_quote_that_is_never_closed_is_named_with_its_row(tmp_path, suffix):
+    rows = [("good", 4)] * 10 + [('"bad', 1)] + [("good", 5)] * 10
+    content = unquoted(rows, "\t" if suffix == ".tsv" else ",")
+    assert 'a quote (") that opens in review 11 is not closed' in refused(tmp_path, content, f"hotels{suffix}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "two\nlines",
+        "a tab\tand\nlines",
+        "lines\nand\ta tab",
+        "a\tb\nc\td",
+        "1\t2\n3",
+        'she said "good"\nand left',
+    ],
+)
+def test_a_quoted_field_of_several_lines_is_one_review(tmp_path, text):
+    rows = [*REVIEWS, (text, 3)]
+    content = as_csv([(1, *row, "x") for row in rows], "\t", columns=("Stay", "Review", "Rating", "Else"))
+    assert texts_of(tmp_path, content, "hotels.tsv") == [*TEXTS, text]
+
+
+def test_quotes_within_a_field_are_part_of_the_review(tmp_path):
+    texts = ['it was 5" wide', 'a "good" stay', 'the end"'] * 4
+    content = unquoted([(text, row % 2) for row, text in enumerate(texts)])
+    assert texts_of(tmp_path, content, "hotels.tsv") == texts
