@@ -7,6 +7,7 @@ many comparisons as there can be (`tests/unit/test_comparisons.py` checks these)
 flip rate that the audit finds (`tests/unit/test_audit.py`).
 """
 
+import os
 from collections import Counter
 from copy import deepcopy
 from dataclasses import asdict, astuple, replace
@@ -479,9 +480,14 @@ def both(case):
     return retold, SimpleNamespace(trained=trained, result=result, models=models, feedback=audited.feedback)
 
 
-@pytest.fixture(scope="module", autouse=True)
+def once_a_module(fixture_name, config):
+    """But for each test while mutmut notes which tests call which function: a cached result calls none."""
+    return "function" if os.environ.get("MUTANT_UNDER_TEST") == "stats" else "module"
+
+
+@pytest.fixture(scope=once_a_module, autouse=True)
 def compute_anew():
-    """Keep nothing from an earlier session of the same process: mutation testing has several."""
+    """Keep nothing from an earlier session of the same process: mutmut has several."""
     for function in (small_dataset, judged_dataset, both):
         function.cache_clear()
 
