@@ -110,10 +110,9 @@ def train_model(config: Config, dataset: Dataset, progress: Progress = lambda: N
     train_config = TrainConfig(config.lr_t, config.batch_t, config.epochs_t, dataset.scale, config.select)
     fitted = fit(model, dataset.embeddings, task, train_config, progress)
     probabilities = predict(fitted.best, dataset.embeddings).cpu().numpy()
-    pairs = splits.validation[
-        draw_known_pairs(config, dataset.ratings[splits.validation], dataset.scale, rng_for(config.seed, "calibration"))
-    ]
-    temperature = fit_temperature(probabilities, *pairs.T) if len(pairs) else 1.0
+    known = dataset.ratings[splits.validation]
+    pairs = draw_known_pairs(config, known, dataset.scale, rng_for(config.seed, "calibration"))
+    temperature = fit_temperature(probabilities[splits.validation], *pairs.T)
     return Trained(splits, fitted, probabilities, temperature, evaluate_on_test(fitted.best, dataset, splits))
 
 
