@@ -254,7 +254,7 @@ def one_line(status, lines):
 def test_a_file_that_cannot_grow_is_one_line_and_the_next_start_goes_on(place, undisturbed, script, thorough):
     expected, _ = undisturbed[script]
     sizes = sorted({len(content) for content in expected.values()})
-    points = [0, *(size - 1 for size in sizes)]
+    points = [size - 1 for size in sizes]  # not 0: libraries that write a few bytes when imported print warnings then
     chosen = random.Random(f"{script}{thorough}").sample(points, min(len(points), 3 * thorough))
     for size in chosen:
         assert "File too large" in one_line(*result(place, script, partial(children.limit_files, size)))
