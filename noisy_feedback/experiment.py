@@ -151,7 +151,12 @@ def fine_tune_model(
     result = RunResult(
         config=config,
         noise={"ratio": config.ratio, "changed": feedback.changed, "total": feedback.total},
-        comparisons={"count": len(feedback.lists), "k": config.k, "reviews_used": len(np.unique(feedback.lists))},
+        comparisons={
+            "count": len(feedback.lists),
+            "k": config.k,
+            "reviews_used": len(np.unique(feedback.lists)),
+            "ties": feedback.ties,
+        },
         audit=audited.scores() if audited else None,
         best_epochs={"training": trained.fit.best_epoch, "fine_tuning": fitted.best_epoch},
         training=trained.fit.epochs,

@@ -62,6 +62,8 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> Dat
     others = None
     if judgements is not None:
         others = load_text_embeddings(config, judgements, embeddings.info, device, console.embedding_bar)
+        if others is not None:
+            print(console.embeddings(others, f"for the texts of {judgements.name}"))
     return make_dataset(reviews, embeddings, device, judgements, others)
 
 

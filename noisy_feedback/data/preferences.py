@@ -70,7 +70,7 @@ def read_judgements(file: Path, reviews: Sequence[str]) -> Judgements:
     elif "wrong" in table:  # a file that --export has written
         correct = 1 - truth_of(file, table["wrong"])
     if correct is not None:
-        check_truth(file, better, pairs, correct)
+        correct = truth_of_pairs(file, better, pairs, correct)
     sha256 = hashlib.sha256(content).hexdigest()
     return Judgements(file.name, file.parent, sha256, list(others), better, worse, pairs, annotators, names, correct)
 
@@ -88,7 +88,7 @@ def texts_of(file: Path, table: pd.DataFrame, side: str) -> pd.Series:
         return texts
     prompts = table["prompt"].map(plain_text)
     check_texts(file, prompts, "comparison")
-    return prompts + "\n" + texts
+    return pd.Series([f"{prompt}\n{text}" if prompt else text for prompt, text in zip(prompts, texts, strict=True)])
 
 
 def plain_text(value: Any) -> Any:
@@ -96,7 +96,7 @@ def plain_text(value: Any) -> Any:
     if not isinstance(value, (list, np.ndarray)):
         return value
     try:
-        return "\n".join(message["content"] for message in value if message["role"])
+        return "\n".join(message["content"] for message in value if isinstance(message["role"], str))
     except (TypeError, KeyError):
         return value
 
@@ -155,16 +155,22 @@ def truth_of(file: Path, column: pd.Series) -> np.ndarray:
     return np.array(known, dtype=float)
 
 
-def check_truth(file: Path, better: np.ndarray, pairs: np.ndarray, correct: np.ndarray) -> None:
-    """Refuse judgements of one pair that cannot all be as `correct` says. Errors: InputError naming the second."""
+def truth_of_pairs(file: Path, better: np.ndarray, pairs: np.ndarray, correct: np.ndarray) -> np.ndarray:
+    """The truth (J,), also of judgements without one whose pair has a judgement with it.
+
+    Errors: InputError naming the second of two judgements of a pair that cannot both be as `correct` says.
+    """
     known = np.flatnonzero(~np.isnan(correct))
-    _, first, own = np.unique(pairs[known], return_index=True, return_inverse=True)
-    reference = known[first[own]]
-    agree = better[known] == better[reference]
-    contradicts = agree != (correct[known] == correct[reference])
+    reference = np.full(pairs.max() + 1, -1)
+    reference[pairs[known[::-1]]] = known[::-1]  # the first judgement of each pair whose truth is known
+    of_pair = reference[pairs]
+    agrees = better == better[of_pair]
+    truth = np.where(of_pair < 0, np.nan, np.where(agrees, correct[of_pair], 1 - correct[of_pair]))
+    contradicts = ~np.isnan(correct) & (truth != correct)
     if contradicts.any():
-        row = known[contradicts.argmax()]
+        row = int(contradicts.argmax())
         raise InputError(
-            f"{file}: 'correct' of comparison {row + 1} contradicts comparison {reference[contradicts.argmax()] + 1}, "
+            f"{file}: 'correct' of comparison {row + 1} contradicts comparison {of_pair[row] + 1}, "
             "which is of the same pair"
         )
+    return truth

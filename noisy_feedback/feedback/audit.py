@@ -84,7 +84,7 @@ def audit_comparisons(
     judgement prefers, `pairs` (J,) say which judgements are of the same two items (default: none are), `annotators`
     (J,) are codes from 0 (default: all judgements are equally reliable).
     """
-    prior = logit(p_better.clip(1e-9, 1 - 1e-9))
+    prior = logit(np.asarray(p_better, float).clip(1e-9, 1 - 1e-9))
     pairs = np.arange(len(better)) if pairs is None else pairs
     _, first, pair = np.unique(pairs, return_index=True, return_inverse=True)
     # A judgement speaks for (1) or against (-1) the item that the first judgement of its pair prefers.

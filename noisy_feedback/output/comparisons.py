@@ -111,6 +111,7 @@ def export_comparisons(file: Path, audited: AuditedFeedback, dataset: Dataset) -
         table["pair"] = feedback.pairs
     if feedback.annotators is not None:
         table["annotator"] = [names[code] for code in feedback.annotators]
+    table = table[table["chosen"] != table["rejected"]]  # two reviews with the same text: no preference
     with atomic_write(file) as temporary:
         if file.suffix == ".parquet":
             table.to_parquet(temporary, index=False)
@@ -124,5 +125,5 @@ def check_export(file: Path) -> None:
     if file.suffix not in EXPORT_FORMATS:
         raise InputError(f"--export {file}: ends with neither {' nor '.join(EXPORT_FORMATS)}; choose one of them")
     if not file.parent.is_dir() or file.is_dir():
-        raise InputError(f"--export {file}: there is no folder {file.parent}, or it is a folder; choose another file")
+        raise InputError(f"--export {file}: there is no folder {file.parent}, or {file} is one; choose another file")
     check_writable(file.parent, "--export")

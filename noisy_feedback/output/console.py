@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from noisy_feedback.config import Config
+from noisy_feedback.config import COMBINATION, Config
 from noisy_feedback.data.embeddings import Embeddings
 from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.reviews import SAMPLE_FILE, Reviews, Splits
@@ -56,11 +56,23 @@ def judgements(found: Judgements, part: np.ndarray) -> str:
     """How many comparisons people made, by whom, and in which parts (J,) of the split they are."""
     by = f" by {len(found.annotator_names):,} annotators" if found.annotators is not None else ""
     in_part = [f"{(part == number).sum():,} {name}" for number, name in people.PARTS.items()]
-    return (
+    lines = [
+        f"warning    no comparison in the {name} part: {effect}"
+        for number, name, effect in (
+            (people.VALIDATION, "validation", "ratings choose the best epoch"),
+            (people.TEST, "test", "there is no preference accuracy"),
+        )
+        if not (part == number).any()
+    ]
+    if found.texts:
+        count = f"{len(found.texts):,} texts of the comparisons are in no review, word for word"
+        lines.insert(0, f"           {count}: they count as fine-tuning")
+    head = (
         f"judgements {len(found.chosen):,} of {found.pairs.max() + 1:,} pairs{by} from {found.name}"
         f"\n           {', '.join(in_part)}; {(part == people.LEFT_OUT).sum():,} left out: texts in two parts, or in "
         "training"
     )
+    return "\n".join([head, *lines])
 
 
 def embeddings(found: Embeddings, how: str) -> str:
@@ -91,11 +103,14 @@ def audit(found: AuditedFeedback) -> str:
     """What the audit estimates, and how right it is where the truth is known."""
     scores = found.scores()
     rate, auroc, precision = scores["flip_rate"], scores["auroc"], scores["precision"]
-    lines = [f"audit      {scores['estimated_flip_rate']:.3f} of the comparisons are wrong, as estimated"]
+    lines = [f"audit      {scores['estimated_flip_rate']:.1%} of the comparisons are wrong (estimate)"]
     if rate is not None:
-        lines[0] += f"; {rate:.3f} are"
+        lines[0] += f"; in truth {rate:.1%}"
     if auroc is not None and precision is not None:
-        lines.append(f"           p_wrong finds them: AUROC {auroc:.3f}; of as many as are wrong {precision:.3f} are")
+        wrong = int(np.nansum(found.feedback.wrong))
+        lines.append(
+            f"           of the {wrong:,} most suspected {precision:.1%} are wrong; AUROC of p_wrong {auroc:.3f}"
+        )
     return "\n".join(lines)
 
 
@@ -185,7 +200,8 @@ def few_comparisons(results: Sequence[RunResult]) -> list[str]:
 
 def unequal_comparisons(summary: "pd.DataFrame", results: Sequence[RunResult]) -> list[str]:
     """A warning where noise ratios have different numbers of comparisons, and the option that makes them equal."""
-    counts = summary["comparisons"]
+    by_combination = [group["comparisons"] for _, group in summary.groupby(list(COMBINATION))]
+    counts = max(by_combination, key=lambda counts: counts.max() - counts.min())
     if not counts.max() or 1 - counts.min() / counts.max() <= UNEQUAL_COMPARISONS:
         return []
     least = min(result.comparisons["count"] for result in results)  # of a seed; the tables show means over seeds

@@ -259,34 +259,39 @@ def draw_change(summary: "pd.DataFrame") -> list[Figure]:
     return figures
 
 
-def draw_audit(runs: "pd.DataFrame") -> Figure:
+def draw_audit(runs: "pd.DataFrame") -> list[Figure]:
     """How well the audit finds wrong comparisons: estimated against true flip rate, and AUROC against the noise ratio.
 
-    A dot is one run; lines are means over seeds. `runs` has the columns of runs.csv.
+    A dot is the feedback of one seed, a line the mean over seeds; one line for each kind of labels and noise, whatever
+    the loss: that comes after the audit. Pages of seven. `runs` has the columns of runs.csv.
     """
-    combinations = split_combinations(runs)
+    runs = runs.drop_duplicates(["seed", "labels", "noise", "ratio"])
+    kinds = [(", ".join(map(str, kind)), rows) for kind, rows in runs.groupby(["labels", "noise"], sort=False)]
     ratios = sorted(set(runs["ratio"]))
+    highest = np.nanmax(runs[["flip_rate", "estimated_flip_rate"]].to_numpy())
+    figures = []
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(COLUMN, 4.2), layout="constrained")
-        rates, scores = figure.subplots(2, 1)
-        highest = np.nanmax(runs[["flip_rate", "estimated_flip_rate"]].to_numpy())
-        rates.plot([0, highest], [0, highest], color=GREY, linewidth=0.8, linestyle=":", label="right estimate")
-        for number, (name, rows) in enumerate(combinations):
-            style = line_style(number % LINES_A_PAGE)
-            rates.plot(rows["flip_rate"], rows["estimated_flip_rate"], **style | DOTS, label=name)
-            means = rows.groupby("ratio")["auroc"].mean()
-            shift = dodge(number, len(combinations), ratios)
-            scores.plot(rows["ratio"] + shift, rows["auroc"], **style | DOTS)
-            scores.plot(means.index + shift, means, markersize=3.5, **style)
-        scores.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
-        rates.set(xlabel="true flip rate", ylabel="estimated flip rate")
-        scores.set(xlabel="noise ratio", ylabel="AUROC of p_wrong")
-        set_ratios(scores, ratios)
-        handles = [Line2D([], [], markersize=3.5, **line_style(n % LINES_A_PAGE)) for n in range(len(combinations))]
-        if len(combinations) > 1:
-            add_legend(figure, handles, [name for name, _ in combinations], fontsize=6)
-        add_notes(figure, ["small dots: runs; dotted: a right estimate, and chance"])
-        return figure
+        for page in pages(kinds, LINES_A_PAGE):
+            figure = Figure(figsize=(COLUMN, 4.2), layout="constrained")
+            rates, scores = figure.subplots(2, 1)
+            rates.plot([0, highest], [0, highest], color=GREY, linewidth=0.8, linestyle=":")
+            for number, (_, rows) in enumerate(page):
+                style = line_style(number)
+                rates.plot(rows["flip_rate"], rows["estimated_flip_rate"], **style | DOTS)
+                means = rows.groupby("ratio")["auroc"].mean()
+                shift = dodge(number, len(page), ratios)
+                scores.plot(rows["ratio"] + shift, rows["auroc"], **style | DOTS)
+                scores.plot(means.index + shift, means, markersize=3.5, **style)
+            scores.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
+            rates.set(xlabel="true flip rate", ylabel="estimated flip rate")
+            scores.set(xlabel="noise ratio", ylabel="AUROC of p_wrong")
+            set_ratios(scores, ratios)
+            if len(kinds) > 1:
+                handles = [Line2D([], [], markersize=3.5, **line_style(number)) for number in range(len(page))]
+                add_legend(figure, handles, [name for name, _ in page], fontsize=6)
+            add_notes(figure, ["small dots: single seeds; dotted: a right estimate, and chance"])
+            figures.append(figure)
+    return figures
 
 
 def draw_heat_map(axes: Axes, change: np.ndarray, limit: float) -> None:

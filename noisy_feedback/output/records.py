@@ -35,7 +35,7 @@ class RunResult:
 
     config: Config
     noise: dict[str, Any]  # ratio, changed, total
-    comparisons: dict[str, Any]  # count, k, reviews_used
+    comparisons: dict[str, Any]  # count, k, reviews_used, ties
     audit: dict[str, Any] | None  # estimated_flip_rate, flip_rate, auroc, precision
     best_epochs: dict[str, int]  # training, fine_tuning
     training: list[EpochStats]
@@ -174,6 +174,7 @@ def runs_rows(results: Sequence[RunResult]) -> list[dict[str, Any]]:
             "ratings": result.noise["total"],
             "comparisons": result.comparisons["count"],
             "reviews_used": result.comparisons["reviews_used"],
+            "ties": result.comparisons["ties"],
             **{name: (result.audit or {}).get(name) for name in AUDIT_COLUMNS},
         }
         for stage, metrics in {"majority": result.majority, **result.stages()}.items():

@@ -39,7 +39,7 @@ def write(folder: SweepFolder, results: Sequence[RunResult]) -> tuple[pd.DataFra
         if len(set(combination_names(runs))) > 1:
             drawn["change"] = figures.draw_change(summary)
     if runs["flip_rate"].notna().any():
-        drawn["audit"] = [figures.draw_audit(runs)]
+        drawn["audit"] = figures.draw_audit(runs)
     files = []
     for name, pages in drawn.items():
         for number, figure in enumerate(pages, start=1):

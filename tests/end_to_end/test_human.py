@@ -104,9 +104,9 @@ def test_the_screen_says_what_people_judged_what_is_learned_from_and_what_the_au
     assert "  1,800 fine-tuning, 300 validation, 300 test; 0 left out" in screen
     assert "noise      0 of 1,800 comparisons reversed (ratio 0, reversed)\n" in screen
     assert "feedback   1,800 comparisons that people made (all), from 730 reviews\n" in screen
-    estimate = f"audit      {audit['estimated_flip_rate']:.3f} of the comparisons are wrong, as estimated; "
-    assert f"{estimate}{audit['flip_rate']:.3f} are\n" in screen
-    assert f"AUROC {audit['auroc']:.3f}; of as many as are wrong {audit['precision']:.3f} are\n" in screen
+    estimate = f"audit      {audit['estimated_flip_rate']:.1%} of the comparisons are wrong (estimate); "
+    assert f"{estimate}in truth {audit['flip_rate']:.1%}\n" in screen
+    assert f"most suspected {audit['precision']:.1%} are wrong; AUROC of p_wrong {audit['auroc']:.3f}\n" in screen
 
 
 def test_everything_below_the_data_fits_80_columns(run):

@@ -237,7 +237,5 @@ def test_another_format_is_refused(tmp_path, name):
 def test_a_place_without_a_folder_or_a_folder_itself_is_refused(tmp_path, place):
     (tmp_path / "folder.jsonl").mkdir()
     (tmp_path / "file").touch()
-    with pytest.raises(
-        InputError, match=r"^--export .*: there is no folder .*, or it is a folder; choose another file$"
-    ):
+    with pytest.raises(InputError, match=r"^--export .*: there is no folder .*, or .* is one; choose another file$"):
         check_export(tmp_path / place)

@@ -131,8 +131,20 @@ def test_judgements_are_counted_by_pair_annotator_and_part():
 
 
 def test_judgements_by_nobody_name_no_annotators():
-    first, _ = console.judgements(judged([0, 1]), np.array([2, 2])).splitlines()
+    first, *_ = console.judgements(judged([0, 1]), np.array([2, 2])).splitlines()
     assert first == "judgements 2 of 2 pairs from judged.csv"
+
+
+def test_a_part_without_comparisons_is_warned_of():
+    warnings = console.judgements(judged([0, 1]), np.array([2, 1])).splitlines()[2:]
+    assert warnings == ["warning    no comparison in the test part: there is no preference accuracy"]
+    assert console.judgements(judged([0, 1, 2]), np.array([2, 1, 3])).count("warning") == 0
+
+
+def test_texts_that_are_in_no_review_are_counted():
+    found = replace(judged([0, 1, 2]), texts=["a text", "another"])
+    third = console.judgements(found, np.array([2, 1, 3])).splitlines()[2]
+    assert third.endswith("2 texts of the comparisons are in no review, word for word: they count as fine-tuning")
 
 
 def test_comparisons_of_people_are_described_by_their_labels():
@@ -154,19 +166,19 @@ def audited(wrong, p_wrong=(0.125, 0.75, 0.5, 0.25)):
 
 def test_the_audit_says_what_it_estimates_what_is_true_and_how_well_it_finds_it():
     assert console.audit(audited([0, 1, 0, 0])).splitlines() == [
-        "audit      0.062 of the comparisons are wrong, as estimated; 0.250 are",
-        "           p_wrong finds them: AUROC 1.000; of as many as are wrong 1.000 are",
+        "audit      6.2% of the comparisons are wrong (estimate); in truth 25.0%",
+        "           of the 1 most suspected 100.0% are wrong; AUROC of p_wrong 1.000",
     ]
 
 
 def test_where_nothing_is_wrong_the_audit_has_nothing_to_find():
     (line,) = console.audit(audited([0, 0, 0, 0])).splitlines()
-    assert line == "audit      0.062 of the comparisons are wrong, as estimated; 0.000 are"
+    assert line == "audit      6.2% of the comparisons are wrong (estimate); in truth 0.0%"
 
 
 def test_where_the_truth_is_not_known_the_audit_says_its_estimate_alone():
     (line,) = console.audit(audited([math.nan] * 4)).splitlines()
-    assert line == "audit      0.062 of the comparisons are wrong, as estimated"
+    assert line == "audit      6.2% of the comparisons are wrong (estimate)"
 
 
 def test_the_tables_of_a_run_hold_the_preference_accuracy_where_people_compared():
@@ -347,3 +359,13 @@ def test_the_numbers_of_a_table_are_right_aligned():
 def test_a_sweep_with_too_few_comparisons_in_a_run_says_so(least, warned):
     text = tables_of(results_of(comparisons=lambda seed, ratio: least if seed == 2 else 80))
     assert (f"a run has only {least} comparisons" in " ".join(text.split())) == warned
+
+
+def test_other_labels_are_no_other_noise_ratio():
+    summary = pd.DataFrame(
+        {
+            **{"labels": ["all", "one"], "loss": "hinge", "kl_weight": 1.0, "noise": "reversed"},
+            **{"ratio": 0.0, "comparisons": [5000.0, 1000.0]},
+        }
+    )
+    assert console.unequal_comparisons(summary, []) == []

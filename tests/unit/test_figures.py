@@ -256,12 +256,14 @@ def audited_runs(seeds=2, combinations=2, ratios=5):
 
 @pytest.mark.parametrize(("seeds", "combinations", "ratios"), GRIDS)
 def test_the_figure_of_the_audit_is_legible_for_any_grid(seeds, combinations, ratios):
-    check_layout(figures.draw_audit(audited_runs(seeds, combinations, ratios)))
+    for figure in figures.draw_audit(audited_runs(seeds, combinations, ratios)):
+        check_layout(figure)
 
 
 def test_a_dot_of_the_audit_is_a_run_and_a_line_the_mean_of_seeds():
     runs = audited_runs(seeds=3, combinations=1, ratios=2)
-    rates, scores = figures.draw_audit(runs).axes
+    (figure,) = figures.draw_audit(runs)
+    rates, scores = figure.axes
     diagonal, dots = rates.lines
     assert dots.get_xydata().tolist() == runs[["flip_rate", "estimated_flip_rate"]].to_numpy().tolist()
     assert (diagonal.get_xdata() == diagonal.get_ydata()).all()
@@ -273,7 +275,7 @@ def test_a_dot_of_the_audit_is_a_run_and_a_line_the_mean_of_seeds():
 def test_the_figure_of_the_audit_leaves_out_what_is_not_known():
     runs = audited_runs(combinations=1)
     runs.loc[runs["ratio"] == 0.0, ["flip_rate", "auroc"]] = np.nan
-    figure = figures.draw_audit(runs)
+    (figure,) = figures.draw_audit(runs)
     check_layout(figure)
     assert np.isnan(figure.axes[1].lines[1].get_ydata()).tolist() == [True, False, False, False, False]
 

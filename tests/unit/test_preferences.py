@@ -254,7 +254,7 @@ def test_judgements_of_a_pair_that_cannot_all_be_as_said_are_refused_with_both_r
 
 def test_judgements_of_a_pair_agree_where_their_truth_is_that_of_the_order(read):
     rows = judged([GOOD, BAD, GOOD, BAD], [BAD, GOOD, BAD, GOOD], correct=[None, False, True, None])
-    assert np.array_equal(read(rows).correct, [np.nan, 0, 1, np.nan], equal_nan=True)
+    assert read(rows).correct.tolist() == [1, 0, 1, 0]
 
 
 # --- what is refused
@@ -306,3 +306,17 @@ def test_wrong_of_an_exported_file_is_the_opposite_of_correct(tmp_path):
     file = tmp_path / "exported.csv"
     file.write_text("chosen,rejected,wrong\na,b,True\na,c,False\nb,c,\n")
     np.testing.assert_array_equal(read_judgements(file, []).correct, [0, 1, np.nan])
+
+
+def test_the_truth_of_one_judgement_is_that_of_its_pair(tmp_path):
+    file = tmp_path / "judged.csv"
+    file.write_text("chosen,rejected,correct\na,b,\nb,a,True\na,b,\nc,d,\n")
+    np.testing.assert_array_equal(read_judgements(file, []).correct, [0, 1, 0, np.nan])
+
+
+def test_an_empty_prompt_adds_nothing(tmp_path):
+    file = tmp_path / "judged.csv"
+    file.write_text("prompt,chosen,rejected\n,a,b\nq,a,b\n")
+    judgements = read_judgements(file, ["a", "b"])
+    assert judgements.chosen.tolist() == [0, 2]
+    assert judgements.texts == ["q\na", "q\nb"]

@@ -46,7 +46,7 @@ def result_of(config, score=0.6, comparisons=80, compared=False):
     return RunResult(
         config=config,
         noise={"ratio": config.ratio, "changed": 8, "total": 40},
-        comparisons={"count": comparisons, "k": config.k, "reviews_used": comparisons * (config.k + 1)},
+        comparisons={"count": comparisons, "k": config.k, "reviews_used": comparisons * (config.k + 1), "ties": 3},
         audit=AUDIT if config.epochs_f else None,
         best_epochs={"training": 2, "fine_tuning": 1},
         training=training,
@@ -484,7 +484,7 @@ def test_a_row_of_runs_csv_holds_every_metric_of_every_stage(config):
     (row,) = records.runs_rows([result_of(config, compared=True)])
     assert {axis: row[axis] for axis in SWEEP_AXES} == {axis: getattr(config, axis) for axis in SWEEP_AXES}
     assert row["ratings_changed"] == 8
-    assert (row["ratings"], row["comparisons"], row["reviews_used"]) == (40, 80, 240)
+    assert (row["ratings"], row["comparisons"], row["reviews_used"], row["ties"]) == (40, 80, 240, 3)
     assert [row[name] for name in AUDIT] == [0.125, 0.25, 0.75, None]
     assert (row["best_training_epoch"], row["best_fine_tuning_epoch"]) == (2, 1)
     for stage, value in {"before": 0.6, "best": 0.7, "last": 0.5}.items():
