@@ -97,6 +97,14 @@ def test_it_writes_what_any_run_writes_and_the_annotators(run):
     assert only_folder(run[0]).name.startswith("sample_hotel_reviews_human_bradley-terry_kl1_")
 
 
+def test_judgements_of_a_pair_share_its_order_and_margins_are_of_both_models(run):
+    table = table_of(run[0])
+    first = table.groupby("pair")["better"].transform("first")
+    p_first_wrong = table["p_wrong"].where(table["better"] == first, 1 - table["p_wrong"])
+    assert p_first_wrong.groupby(table["pair"]).agg(np.ptp).max() < 1e-9
+    assert table["margin_after"].notna().all() and (table["margin_after"] != table["margin_before"]).any()
+
+
 def test_the_screen_says_what_people_judged_what_is_learned_from_and_what_the_audit_finds(run):
     output, screen = run
     audit = record_of(output)["audit"]
