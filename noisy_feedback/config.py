@@ -102,12 +102,10 @@ class Config:
         for name, least in LEAST.items():
             values = getattr(self, name)
             for value in values if isinstance(values, tuple) else (values,):
-                optional = (value is None and name in ("flip_rate", "lists")) or (name, value) == (
-                    "flip_rate",
-                    ESTIMATED,
-                )
                 kinds = (int,) if isinstance(least, int) else (int, float)
-                if not optional and (type(value) not in kinds or not least <= value < MOST.get(name, math.inf)):
+                if value in NO_NUMBERS.get(name, ()):
+                    continue
+                if type(value) not in kinds or not least <= value < MOST.get(name, math.inf):
                     raise ValueError(
                         f"{name}: {value!r} is not {'a whole' if kinds == (int,) else 'a'} number in range"
                     )
@@ -188,6 +186,7 @@ LEAST: Mapping[str, float] = {
     "flip_rate": 0.0,
     "kl_weight": 0.0,
 }
+NO_NUMBERS: Mapping[str, Sequence[Any]] = {"lists": (None,), "flip_rate": (None, ESTIMATED)}  # what they may be instead
 MAX_SEED = 2**32  # from there on, two seeds can give the same random numbers
 MOST = {"seed": MAX_SEED, "ratio": 1.0 + 1e-12, "flip_rate": 1.0 + 1e-12}
 

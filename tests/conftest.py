@@ -15,6 +15,8 @@ import pandas as pd
 import pytest
 import torch
 
+from noisy_feedback import reproduce
+
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is imported: so before any test is
 
 torch.set_num_threads(1)  # a second thread makes small tensors slower, much so on a busy machine
@@ -96,6 +98,17 @@ def run_script(script, arguments, status=0):
     ):
         runpy.run_path(str(path), run_name="__main__")
     assert ended.value.code == status, out.getvalue()
+    return out.getvalue()
+
+
+def reproduced(folder, *more, status=0):
+    """Call `python -m noisy_feedback.reproduce` in this process; returns what it prints."""
+    out = io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", ["reproduce", str(folder), *map(str, more)]),
+        contextlib.redirect_stdout(out),
+    ):
+        assert reproduce.main() == status, out.getvalue()
     return out.getvalue()
 
 

@@ -202,9 +202,9 @@ def score_and_information(others: np.ndarray, reliability: np.ndarray | float) -
     `others` (J,) are the log-odds that it is right without its own evidence; the likelihood is, with
     pi = sigmoid(others), r pi + (1 - r)(1 - pi).
     """
-    slope = np.tanh(others / 2)  # 2 pi - 1
-    likelihood = np.clip(0.5 + (reliability - 0.5) * slope, *RELIABILITIES)
-    return slope / likelihood, slope**2 / (likelihood * (1 - likelihood))
+    derivative = np.tanh(others / 2)  # 2 pi - 1
+    likelihood = np.clip(0.5 + (reliability - 0.5) * derivative, *RELIABILITIES)
+    return derivative / likelihood, derivative**2 / (likelihood * (1 - likelihood))
 
 
 def maximise(function: Callable[[float], float], low: float, high: float) -> float:

@@ -1,12 +1,8 @@
 """`human`: learning from comparisons that people made, here those of the bundled sample, as a user starts it."""
 
-import contextlib
-import io
 import json
 import os
 import shutil
-import sys
-from unittest import mock
 
 import matplotlib.image
 import numpy as np
@@ -15,11 +11,11 @@ import pytest
 import torch
 from make_sample import PLANTED_RELIABILITIES
 
-from noisy_feedback import reproduce, sweep
+from noisy_feedback import sweep
 from noisy_feedback.config import LABELS, SWEEP_AXES
 from noisy_feedback.data.reviews import SAMPLE_FILE
 from noisy_feedback.output.records import without_nan
-from tests.conftest import ROOT, only_folder, output_of, run_script, start_script
+from tests.conftest import ROOT, only_folder, output_of, reproduced, run_script, start_script
 
 MAIN, CONFIG = "human/main.py", "human/config.py"
 COMPARISONS = "sample_comparisons.csv"
@@ -254,17 +250,6 @@ def test_labels_without_annotators_write_no_annotators(sample, tmp_path):
 
 
 # --- the same again
-
-
-def reproduced(folder, *more, status=0):
-    """Call `python -m noisy_feedback.reproduce` in this process; returns what it prints."""
-    out = io.StringIO()
-    with (
-        mock.patch.object(sys, "argv", ["reproduce", str(folder), *map(str, more)]),
-        contextlib.redirect_stdout(out),
-    ):
-        assert reproduce.main() == status, out.getvalue()
-    return out.getvalue()
 
 
 @pytest.mark.usefixtures("_empty_figures")

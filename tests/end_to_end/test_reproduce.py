@@ -1,10 +1,7 @@
 """`python -m noisy_feedback.reproduce FOLDER`: a result is the same to the last bit, and what differs is reported."""
 
-import contextlib
-import io
 import json
 import shutil
-import sys
 from unittest import mock
 
 import numpy as np
@@ -14,7 +11,7 @@ from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from noisy_feedback import reproduce, sweep
-from tests.conftest import only_folder, options, run_script, write_overlapping
+from tests.conftest import only_folder, options, reproduced, run_script, write_overlapping
 
 MAIN, CONFIG = "multiclass/main.py", "multiclass/config.py"
 FILES = {"main.py": reproduce.COMPARED["run.json"], "config.py": reproduce.COMPARED["sweep.json"]}
@@ -62,17 +59,6 @@ def copy(results, tmp_path):
 @pytest.fixture
 def sweep_copy(results, tmp_path):
     return shutil.copytree(results["sweep"], tmp_path / "copy")
-
-
-def reproduced(folder, *more, status=0):
-    """Call the program in this process; returns what it prints."""
-    out = io.StringIO()
-    with (
-        mock.patch.object(sys, "argv", ["reproduce", str(folder), *map(str, more)]),
-        contextlib.redirect_stdout(out),
-    ):
-        assert reproduce.main() == status, out.getvalue()
-    return out.getvalue()
 
 
 def line_of(screen, name):
