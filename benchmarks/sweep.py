@@ -122,8 +122,7 @@ def runs_of(file: Path, seeds: Sequence[int] = SEEDS) -> list[Config]:
     """The runs of the published sweep."""
     defaults = PROTOCOLS["multiclass"]["config.py"]
     config = Config(protocol="multiclass", path=file, pc=True, k=3, **defaults)
-    axes = {"seed": seeds, "loss": [config.loss], "kl_weight": [0.0], "noise": [config.noise], "ratio": RATIOS}
-    return grid(config, axes)
+    return grid(config, {"seed": seeds, "ratio": RATIOS})
 
 
 def load(runs: Sequence[Config]) -> Dataset:

@@ -201,7 +201,10 @@ class Sweep:
 
 
 def grid(config: Config, axes: Mapping[str, Sequence[Any]]) -> list[Config]:
-    """Every combination of the axes' values, sorted: files do not depend on the order of the arguments."""
-    values = (set(axes[axis]) for axis in SWEEP_AXES)
+    """Every combination of the axes' values, sorted: files do not depend on the order of the arguments.
+
+    An axis that is not named keeps the value of `config`.
+    """
+    values = (set(axes.get(axis, [getattr(config, axis)])) for axis in SWEEP_AXES)
     runs = [replace(config, **dict(zip(SWEEP_AXES, chosen, strict=True))) for chosen in product(*values)]
     return sorted(runs, key=Config.sort_key)

@@ -206,6 +206,11 @@ def test_a_grid_is_sorted_along_the_axes_labels_losses_and_noises_as_they_are_li
     assert runs == sorted(runs, key=key)
 
 
+def test_an_axis_that_is_not_named_keeps_its_value():
+    runs = grid(CONFIG, {"seed": (5, 6)})
+    assert runs == [replace(CONFIG, seed=5), replace(CONFIG, seed=6)]
+
+
 def test_a_grid_does_not_depend_on_the_order_of_the_values_or_their_repetition():
     rng = random.Random(0)
     for _ in range(5):
