@@ -73,12 +73,14 @@ def run(config: Config, embeddings_sha256: str | None = None) -> Path:
             trained = train_model(config, dataset, progress)
         with console.epoch_bar("fine-tuning", config.epochs_f) as progress:
             tuned = fine_tune_model(config, dataset, trained, progress, print_line=console.print_above_bar)
-    result = tuned.result
+    result, feedback = tuned.result, tuned.feedback
+    if feedback is not None:
+        feedback = replace(feedback, output_after=predict(tuned.models["last"], dataset.embeddings).cpu().numpy())
     names = dataset.judgements.annotator_names if dataset.judgements else []
-    folder = save_run(result, tuned.models, dataset.provenance, tuned.feedback, names)
+    folder = save_run(result, tuned.models, dataset.provenance, feedback, names)
     draw(result, folder)
-    if config.export is not None and tuned.feedback is not None:
-        export_comparisons(config.export, tuned.feedback, dataset)
+    if config.export is not None and feedback is not None:
+        export_comparisons(config.export, feedback, dataset)
     print(console.run_tables(result, dataset.scale))
     print(f"results    {folder}")
     return folder
@@ -147,7 +149,6 @@ def fine_tune_model(
         select = config.select if compared is None else "preference_accuracy"
         train_config = TrainConfig(config.lr_f, config.batch_f, config.epochs_f, dataset.scale, select)
         fitted = fit(trained.fit.best, dataset.embeddings, task, train_config, progress)
-        audited = replace(audited, output_after=predict(fitted.last, dataset.embeddings).cpu().numpy())
     result = RunResult(
         config=config,
         noise={"ratio": config.ratio, "changed": feedback.changed, "total": feedback.total},
