@@ -132,7 +132,8 @@ def reproduce(
     try:
         runs = [replace(run, path=reviews, comparisons=judgements, output=temporary) for run in record.runs()]
         repeated = repeat(record, runs, dask)
-        differences = {name: difference(record.folder / name, repeated / name) for name in COMPARED[record.file]}
+        pairs = [(record.folder / name, repeated / name) for name in COMPARED[record.file]]
+        differences = {old.name: difference(old, new) for old, new in pairs if old.is_file() or new.is_file()}
         versions = changed_versions(record, repeated)
     except BaseException:
         remove(temporary, is_new)
@@ -216,9 +217,7 @@ def repeat(record: Record, runs: list[Config], dask: str | None) -> Path:
 def difference(old: Path, new: Path) -> str:
     """What differs between two files: how many values, and the largest difference; empty where nothing does."""
     if not old.is_file() or not new.is_file():
-        return (
-            "" if old.is_file() == new.is_file() else f"is missing from the {'old' if new.is_file() else 'new'} results"
-        )
+        return f"is missing from the {'old' if new.is_file() else 'new'} results"
     if old.read_bytes() == new.read_bytes():
         return ""
     try:
