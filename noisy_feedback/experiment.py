@@ -7,31 +7,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
-from noisy_feedback.data.reviews import Splits
+from noisy_feedback.data.reviews import Splits, class_priors
 from noisy_feedback.evaluation.metrics import Metrics, evaluate, expected_class, majority_baseline
 from noisy_feedback.feedback import people
 from noisy_feedback.feedback.audit import Audit, audit_comparisons, fit_temperature, p_better
-from noisy_feedback.feedback.comparisons import Feedback
+from noisy_feedback.feedback.comparisons import Feedback, no_feedback
 from noisy_feedback.feedback.noise import RatedReviews
 from noisy_feedback.feedback.simulate import draw_known_pairs, simulate_feedback
 from noisy_feedback.files import atomic_write, check_writable
+from noisy_feedback.learning.examples import compared_reviews, comparisons_to_score, single_reviews, validation_reviews
 from noisy_feedback.learning.losses import TRAINING_OBJECTIVES
 from noisy_feedback.learning.model import RatingMLP, init_model, predict
 from noisy_feedback.learning.objective import fine_tuning_objective
-from noisy_feedback.learning.training import (
-    Examples,
-    FitResult,
-    TrainConfig,
-    TrainingTask,
-    fit,
-    select_rows,
-    single_threaded,
-)
+from noisy_feedback.learning.training import FitResult, TrainConfig, TrainingTask, fit, select_rows, single_threaded
 from noisy_feedback.output import console
 from noisy_feedback.output.comparisons import AuditedFeedback, export_comparisons
 from noisy_feedback.output.records import RunResult, check_run_name, save_run
@@ -104,7 +95,7 @@ def train_model(config: Config, dataset: Dataset, progress: Progress = lambda: N
     model = init_model(widths, rng_for(config.seed, "initial weights"), dataset.embeddings.device)
     task = TrainingTask(
         examples=single_reviews(dataset, splits.train),
-        validation=validation_examples(config, dataset, splits),
+        validation=validation_reviews(config, dataset, splits),
         objective=TRAINING_OBJECTIVES[config.head],
         rng=rng_for(config.seed, "training batches"),
         validation_comparisons=comparisons_to_score(dataset, splits, people.VALIDATION),
@@ -128,21 +119,18 @@ def fine_tune_model(
     """Fine-tune a trained model on feedback about the fine-tuning part; the result, and the models by stage."""
     splits, audited = trained.splits, None
     fitted = FitResult(trained.fit.best, trained.fit.best, 0, [])
-    feedback = no_feedback(config, splits)
+    feedback = no_feedback(config.k, len(splits.fine_tuning))
     if config.epochs_f:
         feedback = collect_feedback(config, dataset, trained)
         print_line(console.feedback(config, feedback))
         audited = AuditedFeedback(feedback, audit(trained, feedback), trained.probabilities)
         print_line(console.audit(audited))
         compared = comparisons_to_score(dataset, splits, people.VALIDATION)
+        priors = class_priors(dataset.ratings[splits.train], len(dataset.scale))
         task = TrainingTask(
-            examples=Examples(
-                rows=feedback.lists,
-                ratings=feedback.ratings,
-                reference=reference(trained, feedback).to(dataset.embeddings.device) if config.kl_weight else None,
-            ),
-            validation=validation_examples(config, dataset, splits),
-            objective=fine_tuning_objective(config, feedback, class_priors(dataset, splits), audited.audit.flip_rate),
+            examples=compared_reviews(config, feedback, trained.probabilities, dataset.embeddings.device),
+            validation=validation_reviews(config, dataset, splits),
+            objective=fine_tuning_objective(config, feedback, priors, audited.audit.flip_rate),
             rng=rng_for(config.seed, "fine-tuning batches"),
             validation_comparisons=compared,
         )
@@ -195,49 +183,11 @@ def reviews_to_compare(dataset: Dataset, trained: Trained) -> RatedReviews:
     )
 
 
-def no_feedback(config: Config, splits: Splits) -> Feedback:
-    """What `--epochs-f 0` learns from."""
-    lists = np.empty((0, config.k + 1), dtype=np.int64)
-    return Feedback(lists, lists, 0, len(splits.fine_tuning), np.empty((0, config.k)))
-
-
 def audit(trained: Trained, feedback: Feedback) -> Audit:
     """Which comparisons are wrong, as the trained model and the annotators together say: the truth is not used."""
     better, worse = feedback.neighbours()
     prior = p_better(trained.probabilities, better, worse, trained.temperature)
     return audit_comparisons(prior, better, feedback.pairs, feedback.annotators)
-
-
-def reference(trained: Trained, feedback: Feedback) -> Tensor:
-    """Log-probabilities (L, k+1, C) of the compared reviews' ratings, from the model before fine-tuning."""
-    probabilities = trained.probabilities[feedback.lists].clip(min=np.finfo(np.float32).tiny)  # log 0 times 0 is NaN
-    return torch.from_numpy(np.log(probabilities)).float()
-
-
-def single_reviews(dataset: Dataset, rows: np.ndarray) -> Examples:
-    """Reviews with their true ratings, as lists of one."""
-    return Examples(rows[:, None], dataset.ratings[rows][:, None])
-
-
-def validation_examples(config: Config, dataset: Dataset, splits: Splits) -> Examples:
-    """What chooses the best epoch: the validation part; as published, scored against the first training ratings."""
-    examples = single_reviews(dataset, splits.validation)
-    if config.validation_ratings == "own":
-        return examples
-    return replace(examples, ratings=dataset.ratings[splits.train[: len(splits.validation)]][:, None])
-
-
-def class_priors(dataset: Dataset, splits: Splits) -> np.ndarray:
-    """Shares (C,) of the ratings of the training part."""
-    return np.bincount(dataset.ratings[splits.train], minlength=len(dataset.scale)) / len(splits.train)
-
-
-def comparisons_to_score(dataset: Dataset, splits: Splits, part: int) -> np.ndarray | None:
-    """Comparisons (V, 2) of people in a part, the better text first; None where there are none."""
-    if dataset.judgements is None:
-        return None
-    found = people.comparisons_to_score(dataset.judgements, splits, part)
-    return found if len(found) else None
 
 
 def evaluate_on_test(model: RatingMLP, dataset: Dataset, splits: Splits) -> Metrics:

@@ -16,7 +16,7 @@ from noisy_feedback.data.dataset import (
     split_of,
 )
 from noisy_feedback.data.preferences import Judgements, read_judgements
-from noisy_feedback.data.reviews import Reviews, find_reviews, read_reviews, warn_about
+from noisy_feedback.data.reviews import Reviews, class_priors, find_reviews, read_reviews, warn_about
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback import noise, people
 from noisy_feedback.feedback.noise import RatedReviews
@@ -132,7 +132,7 @@ def check_simulated_feedback(runs: Sequence[Config], reviews: Reviews) -> None:
             if not has_comparison(config, noisy, reviews.scale):
                 build_comparisons(config, noisy, reviews.scale, rng_for(config.seed, "comparisons"))  # says why
             if flip_rate_parameters(config.loss) and config.flip_rate != ESTIMATED:
-                priors = np.bincount(reviews.ratings[splits.train], minlength=len(reviews.scale)) / len(splits.train)
+                priors = class_priors(reviews.ratings[splits.train], len(reviews.scale))
                 fine_tuning_objective(config, simulate_feedback(config, rated, reviews.scale), priors)
 
 

@@ -180,6 +180,11 @@ def whole_numbers(file: Path, column: pd.Series) -> np.ndarray:
 # --- splitting
 
 
+def class_priors(ratings: np.ndarray, classes: int) -> np.ndarray:
+    """Shares (C,) of the classes among ratings (n,)."""
+    return np.bincount(ratings, minlength=classes) / len(ratings)
+
+
 def split_dataset(n: int) -> Splits:
     """Contiguous parts in file order: 40 % training, 10 % validation, 40 % fine-tuning, the rest test."""
     rows = np.arange(n)

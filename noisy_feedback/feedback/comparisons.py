@@ -44,6 +44,12 @@ class Feedback:
         )
 
 
+def no_feedback(k: int, total: int) -> Feedback:
+    """No list of k + 1 of `total` reviews: what a run without fine-tuning has."""
+    lists = np.empty((0, k + 1), dtype=np.int64)
+    return Feedback(lists, lists, 0, total, np.empty((0, k)))
+
+
 def wrong_order(ratings: np.ndarray) -> np.ndarray:
     """Which neighbours (L, k) of lists with these true ratings (L, k+1) are in the wrong order; NaN where they tie."""
     better, worse = ratings[:, :-1], ratings[:, 1:]

@@ -15,23 +15,11 @@ from torch.optim.adam import adam
 
 from noisy_feedback.errors import InputError
 from noisy_feedback.evaluation import metrics
+from noisy_feedback.learning.examples import Examples
 from noisy_feedback.learning.losses import Objective, margins
 from noisy_feedback.learning.model import RatingMLP, backward, forward, is_scalar, predict_class
 
 WEIGHT_DECAY = 5e-4  # the study's, in both phases
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Lists of g reviews; in training and validation, lists of one.
-
-    `rows` (n, g) are rows of the embeddings, `ratings` (n, g) their classes, `reference` (n, g, C) the
-    log-probabilities of the model before fine-tuning, where the objective has a KL penalty.
-    """
-
-    rows: np.ndarray
-    ratings: np.ndarray
-    reference: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from noisy_feedback.data.embeddings import Embeddings, EmbeddingsInfo, embed
 from noisy_feedback.data.encoder import find_encoder
 from noisy_feedback.data.reviews import Reviews
 from noisy_feedback.experiment import fine_tune_model, train_model
-from noisy_feedback.learning import model, training
+from noisy_feedback.learning import examples, model, training
 from noisy_feedback.learning.training import single_threaded
 from tests.conftest import options, run_script
 
@@ -211,8 +211,8 @@ def test_a_reference_that_is_not_moved_is_noticed(gpu, monkeypatch):
         def to(self, device):
             return self.tensor
 
-    reference = experiment.reference
-    monkeypatch.setattr(experiment, "reference", lambda *given: Stays(reference(*given)))
+    log_probabilities = examples.log_probabilities
+    monkeypatch.setattr(examples, "log_probabilities", lambda given: Stays(log_probabilities(given)))
     with pytest.raises(RuntimeError, match="expected all tensors to be on the same device"):
         learn(config(kl_weight=0.5), "meta")
 

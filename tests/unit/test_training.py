@@ -10,13 +10,13 @@ from noisy_feedback.errors import InputError
 from noisy_feedback.evaluation import metrics
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.learning import training
+from noisy_feedback.learning.examples import Examples
 from noisy_feedback.learning.losses import TRAINING_OBJECTIVES, Objective, cross_entropy
 from noisy_feedback.learning.model import RatingMLP, init_model, predict, state_dict
 from noisy_feedback.learning.objective import fine_tuning_objective
 from noisy_feedback.learning.training import (
     WEIGHT_DECAY,
     Adam,
-    Examples,
     TrainConfig,
     TrainingTask,
     confusion_counts,

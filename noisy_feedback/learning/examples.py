@@ -1,0 +1,59 @@
+"""What a model learns from and what it is scored on: rows of the embeddings, with ratings or in pairs."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from noisy_feedback.config import Config
+from noisy_feedback.data.dataset import Dataset
+from noisy_feedback.data.reviews import Splits
+from noisy_feedback.feedback import people
+from noisy_feedback.feedback.comparisons import Feedback
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Lists of g reviews; in training and validation, lists of one.
+
+    `rows` (n, g) are rows of the embeddings, `ratings` (n, g) their classes, `reference` (n, g, C) the
+    log-probabilities of the model before fine-tuning, where the objective has a KL penalty.
+    """
+
+    rows: np.ndarray
+    ratings: np.ndarray
+    reference: Tensor | None = None
+
+
+def single_reviews(dataset: Dataset, rows: np.ndarray) -> Examples:
+    """Reviews with their true ratings, as lists of one."""
+    return Examples(rows[:, None], dataset.ratings[rows][:, None])
+
+
+def validation_reviews(config: Config, dataset: Dataset, splits: Splits) -> Examples:
+    """What chooses the best epoch: the validation part; as published, scored against the first training ratings."""
+    examples = single_reviews(dataset, splits.validation)
+    if config.validation_ratings == "own":
+        return examples
+    return replace(examples, ratings=dataset.ratings[splits.train[: len(splits.validation)]][:, None])
+
+
+def compared_reviews(config: Config, feedback: Feedback, probabilities: np.ndarray, device: torch.device) -> Examples:
+    """The comparisons; with a KL penalty also what the model before fine-tuning says, `probabilities` (n, C) of all."""
+    if not config.kl_weight:
+        return Examples(feedback.lists, feedback.ratings)
+    return Examples(feedback.lists, feedback.ratings, log_probabilities(probabilities[feedback.lists]).to(device))
+
+
+def log_probabilities(probabilities: np.ndarray) -> Tensor:
+    """Logarithms in single precision, finite where a probability is 0: log 0 times 0 would be NaN."""
+    return torch.from_numpy(np.log(probabilities.clip(min=np.finfo(np.float32).tiny))).float()
+
+
+def comparisons_to_score(dataset: Dataset, splits: Splits, part: int) -> np.ndarray | None:
+    """Comparisons (V, 2) of people in a part, the better text first; None where there are none."""
+    if dataset.judgements is None:
+        return None
+    found = people.comparisons_to_score(dataset.judgements, splits, part)
+    return found if len(found) else None
