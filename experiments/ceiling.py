@@ -1,30 +1,67 @@
-"""How much can feedback add to a frozen encoder at all? Train on the fine-tuning part's true ratings too, and see.
+"""How much could feedback add to a frozen encoder, and how much of that does it add? What does it take to win half?
 
-    python experiments/ceiling.py --data sst5.csv
+    python experiments/ceiling.py --data sst5.csv tripadvisor_hotel_reviews.csv arguments.csv --output ceiling
 
-Prints the paired change of test macro F1 and kappa against training on the training part alone, over seeds.
+The ceiling is a rating model that is trained on the TRUE ratings of the training and the fine-tuning part together:
+they say more than any comparison of them. Printed are the paired changes of test metrics against the model that
+fine-tuning starts from: of the ceiling, and of pairs (k = 1) under several settings, after the last epoch. The share of
+the ceiling is given where the ceiling's own interval lies above 0.
+
+remedies.py writes the two halves of a data set. On the first ones settings can be tried, and judged on the others:
+
+    python experiments/ceiling.py --data remedies/*/choice.csv --first 101 --seeds 8 --output ceiling
+    python experiments/ceiling.py --data remedies/*/judgement.csv arguments.csv --output ceiling
 """
 
 import sys
 from argparse import Namespace
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sweeps import METRICS, change_and_p, make_parser, run_script
+from sweeps import (
+    LOW_NOISE,
+    change,
+    data_name,
+    harmed,
+    last_epoch,
+    make_parser,
+    print_table,
+    run_script,
+    run_sweep,
+    seed_options,
+)
+from sweeps import METRICS as TABLE_METRICS
 
 from noisy_feedback.cli import int_at_least
 from noisy_feedback.config import PROTOCOLS, Config
 from noisy_feedback.data.dataset import Dataset
-from noisy_feedback.evaluation.metrics import Metrics
+from noisy_feedback.evaluation.metrics import Metrics, majority_baseline
 from noisy_feedback.evaluation.statistics import paired_t_test
-from noisy_feedback.experiment import Trained, evaluate_on_test, single_reviews, train_model, validation_examples
+from noisy_feedback.experiment import Trained, evaluate_on_test, train_model
+from noisy_feedback.learning.examples import single_reviews, validation_reviews
 from noisy_feedback.learning.losses import TRAINING_OBJECTIVES
 from noisy_feedback.learning.model import init_model
 from noisy_feedback.learning.training import TrainConfig, TrainingTask, fit, single_threaded
 from noisy_feedback.prepare import prepare
 from noisy_feedback.rng import rng_for
+
+METRICS = {**TABLE_METRICS, "pairwise_accuracy": "pairwise accuracy"}
+RATIOS = (0.0, 0.2, 0.4, 0.8)
+SETTINGS: dict[str, dict[str, str]] = {
+    "30 epochs, batches of 512, one list per review": {},
+    "KL weight 0.1": {"--kl-weight": "0.1"},
+    "KL weight 1": {"--kl-weight": "1"},
+    "learning rate 0.003": {"--lr-f": "0.003"},
+    "100 epochs": {"--epochs-f": "100"},
+    "batches of 64": {"--batch-f": "64"},
+    "3 lists per review": {"--lists-per-review": "3"},  # as many pairs as all pairs of lists of four
+    "20 lists per review": {"--lists-per-review": "20"},
+    "20 lists per review, KL weight 0.1": {"--lists-per-review": "20", "--kl-weight": "0.1"},
+    "20 lists per review, KL weight 1": {"--lists-per-review": "20", "--kl-weight": "1"},
+}
 
 
 def train_on_both(config: Config, dataset: Dataset, trained: Trained) -> Metrics:
@@ -33,7 +70,7 @@ def train_on_both(config: Config, dataset: Dataset, trained: Trained) -> Metrics
     widths = (dataset.embeddings.shape[1], *config.hidden, len(dataset.scale))
     task = TrainingTask(
         examples=single_reviews(dataset, np.concatenate([splits.train, splits.fine_tuning])),
-        validation=validation_examples(config, dataset, splits),
+        validation=validation_reviews(config, dataset, splits),
         objective=TRAINING_OBJECTIVES[config.head],
         rng=rng_for(config.seed, "training batches"),
     )
@@ -42,25 +79,111 @@ def train_on_both(config: Config, dataset: Dataset, trained: Trained) -> Metrics
     return evaluate_on_test(fitted.best, dataset, splits)
 
 
-def work(given: Namespace) -> None:
+def ceiling(file: Path, seeds: range) -> dict[str, pd.Series]:
+    """Per metric the mean before, and the paired change from there to the ceiling."""
     defaults = PROTOCOLS["multiclass"]["config.py"]
-    config = Config(protocol="multiclass", path=given.data, shuffle=True, **defaults)
-    runs = [replace(config, seed=seed) for seed in range(1, given.seeds + 1)]
+    config = Config(protocol="multiclass", path=file, shuffle=True, group_column=group_column(file), **defaults)
+    runs = [replace(config, seed=seed) for seed in seeds]
     dataset = prepare(runs)
-    before, after = [], []
+    before, after, most_frequent = [], [], []
     with single_threaded():
         for run in runs:
             trained = train_model(run, dataset)
             before.append(trained.before)
             after.append(train_on_both(run, dataset, trained))
-    for metric, name in METRICS.items():
-        values, reference = (np.array([getattr(found, metric) for found in stage]) for stage in (after, before))
-        row = pd.Series(paired_t_test("change", values, reference))
-        print(f"{name}: {reference.mean():.3f} -> {values.mean():.3f}, change {change_and_p(row, 'change')}")
+            train, test = (dataset.ratings[part] for part in (trained.splits.train, trained.splits.test))
+            most_frequent.append(majority_baseline(train, test, dataset.scale))
+    found = {}
+    for metric in METRICS:
+        values, reference, constant = (
+            np.array([getattr(scores, metric) for scores in stage]) for stage in (after, before, most_frequent)
+        )
+        means = {"before": reference.mean(), "most_frequent": constant.mean() - reference.mean()}
+        found[metric] = pd.Series(means | paired_t_test("vs_before", values, reference))
+    return found
+
+
+def settings(file: Path, given: Namespace) -> pd.DataFrame:
+    """The last epoch's rows of the summaries of all settings on one data set, with the setting's name."""
+    groups = group_column(file)
+    found = []
+    for setting in given.settings or SETTINGS:
+        options = {"--loss": given.loss, "--kl-weight": given.kl_weight} | SETTINGS[setting]
+        folder = run_sweep(
+            file,
+            given.output / file.parent.name / file.stem,
+            *("--shuffle", *chain.from_iterable(options.items()), *seed_options(given.seeds, given.first)),
+            *(("--group-column", groups) if groups else ()),
+            *("--ratio", *map(str, RATIOS)),
+        )
+        cells = pd.concat([last_epoch(folder, metric) for metric in METRICS])
+        own = (cells["loss"] == given.loss) & (cells["kl_weight"] == float(options["--kl-weight"]))
+        found.append(cells[own].assign(setting=setting))
+    return pd.concat(found)
+
+
+def group_column(file: Path) -> str | None:
+    """Topics are not split: the arguments' column Topic, where a file has one."""
+    return "Topic" if "Topic" in pd.read_csv(file, nrows=0) else None
+
+
+def print_metric(metric: str, most: dict[str, dict[str, pd.Series]], found: dict[str, pd.DataFrame]) -> None:
+    """One table of a metric: the baselines, the ceiling and every setting, on every data set."""
+    ceilings = {data: rows[metric] for data, rows in most.items()}
+    nothing = [""] * (len(RATIOS) - 1)
+    rows = [
+        [name, *chain.from_iterable([shown(row), *nothing] for row in ceilings.values())]
+        for name, shown in {
+            "most frequent rating": lambda row: f"{row['most_frequent']:+.3f}",
+            "no fine-tuning": lambda row: f"0 (from {row['before']:.3f})",
+            "trained on the true ratings": lambda row: change(row, "vs_before"),
+        }.items()
+    ]
+    for setting in dict.fromkeys(next(iter(found.values()))["setting"]):
+        values = []
+        for data, cells in found.items():
+            own = cells[(cells["setting"] == setting) & (cells["metric"] == metric)]
+            values += [short(row, ceilings[data]) for _, row in own.iterrows()]
+        rows.append([str(setting), *values])
+    print(f"\n{METRICS[metric]}: change by fine-tuning; * = its 95 % interval leaves out 0; (share of the ceiling)")
+    print_table(["setting", *(f"{data}, noise {ratio:g}" for data in found for ratio in RATIOS)], rows)
+
+
+def short(row: pd.Series, most: pd.Series) -> str:
+    """A change, a star where it is significant, and its share of the ceiling where that is certainly above 0."""
+    star = "*" if row["vs_before_ci_low"] > 0 or row["vs_before_ci_high"] < 0 else ""
+    share = f" ({row['vs_before'] / most['vs_before']:.0%})" if most["vs_before_ci_low"] > 0 else ""
+    return f"{row['vs_before']:+.3f}{star}{share}"
+
+
+def work(given: Namespace) -> None:
+    seeds = range(given.first, given.first + given.seeds)
+    most = {data_name(file): ceiling(file, seeds) for file in given.data}
+    found = {data_name(file): settings(file, given) for file in given.data}
+    print(f"--loss {given.loss} --kl-weight {given.kl_weight}, k = 1, {given.seeds} seeds")
+    for metric in METRICS:
+        print_metric(metric, most, found)
+    print("\nall data sets: mean change of kappa; in how many cells of macro F1 and kappa a setting is harmful")
+    lowest = min(scores[metric]["most_frequent"] for scores in most.values() for metric in TABLE_METRICS)
+    constant = np.mean([scores["quadratic_weighted_kappa"]["most_frequent"] for scores in most.values()])
+    rows = [["most frequent rating", *2 * [f"{constant:+.4f}"], f"{lowest:+.4f}", "all"]]
+    rows += [["no fine-tuning", "0", "0", "0", "none"]]
+    for setting, own in pd.concat(found.values()).groupby("setting", sort=False):
+        own = own[own["metric"].isin(TABLE_METRICS)]
+        kappa = own[own["metric"] == "quadratic_weighted_kappa"]
+        means = [kappa[kappa["ratio"] <= highest]["vs_before"].mean() for highest in (0.0, LOW_NOISE)]
+        numbers = [f"{value:+.4f}" for value in (*means, own["vs_before"].min())]
+        rows.append([str(setting), *numbers, f"{harmed(own).sum()} of {len(own)}"])
+    print_table(["setting", "noise 0", f"noise 0 to {LOW_NOISE}", "lowest", "harmed"], rows)
 
 
 if __name__ == "__main__":
     parser = make_parser(__doc__)
-    parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="a file of reviews")
-    parser.add_argument("--seeds", type=int_at_least(2), default=20, metavar="N", help="how many seeds, from 1 on")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="FILE", help="files of reviews")
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="for the sweeps")
+    parser.add_argument("--loss", default="symmetric-sigmoid", metavar="NAME", help="preference loss")
+    parser.add_argument("--kl-weight", default="0.3", metavar="WEIGHT", help="weight of the KL penalty")
+    parser.add_argument("--settings", nargs="+", choices=SETTINGS, metavar="NAME", help="only these settings")
+    parser.add_argument("--seeds", type=int_at_least(2), default=20, metavar="N", help="how many seeds")
+    parser.add_argument("--first", type=int_at_least(0), default=1, metavar="N", help="the first seed")
     sys.exit(run_script(parser, work))

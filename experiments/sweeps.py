@@ -16,6 +16,8 @@ from noisy_feedback.errors import run_with_error_messages
 from noisy_feedback.files import atomic_write
 
 ROOT = Path(__file__).parents[1]
+LEVEL = 0.05
+LOW_NOISE = 0.4  # gains are counted up to here
 METRICS = {"macro_f1": "macro F1", "quadratic_weighted_kappa": "kappa"}  # that the tables show
 
 
@@ -34,6 +36,11 @@ def run_script(parser: OneLineParser, work: Callable[[Namespace], None]) -> int:
 def read(file: Path) -> Reviews:
     """The reviews of a file with the study's columns. Errors: InputError."""
     return read_reviews(file, "Review", "Rating")
+
+
+def data_name(file: Path) -> str:
+    """The name of a data set: that of its file, or of the folder that `remedies.py` writes the halves of a file to."""
+    return file.parent.name if file.stem in ("choice", "judgement") else file.stem
 
 
 def write_selection(reviews: Reviews, rows: np.ndarray, file: Path) -> None:
@@ -72,6 +79,11 @@ def last_epoch(folder: Path, metric: str) -> pd.DataFrame:
     """The rows of a sweep's summary.csv about one test metric after the last epoch, in the order of the ratios."""
     summary = pd.read_csv(folder / "summary.csv")
     return summary[(summary["stage"] == "last") & (summary["metric"] == metric)].sort_values("ratio")
+
+
+def harmed(cells: pd.DataFrame) -> pd.Series:
+    """Which cells of one candidate are harmful: negative, and significant although there are so many of them."""
+    return (cells["vs_before"] < 0) & (cells["vs_before_p"] < LEVEL / len(cells))
 
 
 def change(row: pd.Series, name: str) -> str:
