@@ -24,7 +24,9 @@ import pandas as pd
 from sweeps import (
     LOW_NOISE,
     change,
+    check_files,
     data_name,
+    group_column,
     harmed,
     last_epoch,
     make_parser,
@@ -41,6 +43,7 @@ from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.evaluation.metrics import Metrics, majority_baseline
 from noisy_feedback.evaluation.statistics import paired_t_test
 from noisy_feedback.experiment import Trained, evaluate_on_test, train_model
+from noisy_feedback.files import check_writable
 from noisy_feedback.learning.examples import single_reviews, validation_reviews
 from noisy_feedback.learning.losses import TRAINING_OBJECTIVES
 from noisy_feedback.learning.model import init_model
@@ -122,11 +125,6 @@ def settings(file: Path, given: Namespace) -> pd.DataFrame:
     return pd.concat(found)
 
 
-def group_column(file: Path) -> str | None:
-    """Topics are not split: the arguments' column Topic, where a file has one."""
-    return "Topic" if "Topic" in pd.read_csv(file, nrows=0) else None
-
-
 def print_metric(metric: str, most: dict[str, dict[str, pd.Series]], found: dict[str, pd.DataFrame]) -> None:
     """One table of a metric: the baselines, the ceiling and every setting, on every data set."""
     ceilings = {data: rows[metric] for data, rows in most.items()}
@@ -157,6 +155,8 @@ def short(row: pd.Series, most: pd.Series) -> str:
 
 
 def work(given: Namespace) -> None:
+    check_files(given.data)
+    check_writable(given.output)
     seeds = range(given.first, given.first + given.seeds)
     most = {data_name(file): ceiling(file, seeds) for file in given.data}
     found = {data_name(file): settings(file, given) for file in given.data}

@@ -33,7 +33,9 @@ from sweeps import (
     LOW_NOISE,
     METRICS,
     change,
+    check_files,
     data_name,
+    group_column,
     harmed,
     last_epoch,
     make_parser,
@@ -46,8 +48,9 @@ from sweeps import (
 )
 
 from noisy_feedback.config import RATIOS
+from noisy_feedback.errors import InputError
 from noisy_feedback.evaluation.statistics import paired_t_test
-from noisy_feedback.files import atomic_write
+from noisy_feedback.files import atomic_write, check_writable
 from noisy_feedback.output import figures
 
 LOSSES = ("bradley-terry", "label-smoothing", "symmetric-sigmoid", "holder-dpo", "re-po")
@@ -90,7 +93,7 @@ def sweep(
     Runs of the same options are kept together, so the rows that were not asked for are left out.
     """
     protocol, k = STUDIES[study]
-    groups = ("--group-column", "Topic") if "Topic" in pd.read_csv(data, nrows=0) else ()
+    groups = ("--group-column", column) if (column := group_column(data)) else ()
     ratios = [str(ratio) for ratio in RATIOS]
     for some, of_ratios in (
         (set(losses) - {NEEDS_INFORMATION}, ratios),
@@ -265,6 +268,13 @@ def print_cells(title: str, cells: pd.DataFrame) -> None:
 
 
 def work(given: Namespace) -> None:
+    check_files([*given.data, *given.unseen])
+    check_writable(given.output)
+    check_writable(given.figure.parent, "--figure")
+    if given.chosen and (given.chosen[0] not in LOSSES or given.chosen[1] not in KL_WEIGHTS):
+        raise InputError(
+            f"--chosen {' '.join(given.chosen)}: one of {', '.join(LOSSES)} and one of {', '.join(KL_WEIGHTS)}"
+        )
     folders = [split_in_halves(file, given.output) for file in given.data]
     loss, kl_weight = given.chosen or choose(folders)
     files = [*(folder / "judgement.csv" for folder in folders), *given.unseen]
@@ -327,12 +337,12 @@ def known_less(files: Sequence[Path], output: Path, loss: str) -> dict[str, pd.D
         found |= {f"k = 3, KL weight {w}, {setting}": of(cells, kl_weight=w) for w in MORE_KL_WEIGHTS}
     flip_rates: dict[str, tuple[str, ...]] = {"known": (), "estimated": ("--flip-rate", "estimated")}
     for how, flip_rate in flip_rates.items():
-        cells = judge(files, output, NEED_FLIP_RATE, MORE_KL_WEIGHTS[1:3], *flip_rate, **few)
-        for name in NEED_FLIP_RATE:
-            found |= {
-                f"k = 3, KL weight {w}, {name}, {how} flip rate": of(cells, loss=name, kl_weight=w)
-                for w in MORE_KL_WEIGHTS[1:3]
-            }
+        cells = judge(files, output, NEED_FLIP_RATE, KL_WEIGHTS[:2], *flip_rate, **few)
+        found |= {
+            f"k = 3, KL weight {w}, {name}, {how} flip rate": of(cells, loss=name, kl_weight=w)
+            for name in NEED_FLIP_RATE
+            for w in KL_WEIGHTS[:2]
+        }
     return found
 
 

@@ -4,15 +4,16 @@ import os
 import subprocess
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from noisy_feedback.cli import OneLineParser
+from noisy_feedback.data.columns import read_columns, read_content
 from noisy_feedback.data.reviews import Reviews, read_reviews
-from noisy_feedback.errors import run_with_error_messages
+from noisy_feedback.errors import InputError, run_with_error_messages
 from noisy_feedback.files import atomic_write
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +42,21 @@ def read(file: Path) -> Reviews:
 def data_name(file: Path) -> str:
     """The name of a data set: that of its file, or of the folder that `remedies.py` writes the halves of a file to."""
     return file.parent.name if file.stem in ("choice", "judgement") else file.stem
+
+
+def group_column(file: Path) -> str | None:
+    """Topics are not split: the arguments' column Topic, where a file has one. Errors: InputError."""
+    columns = read_columns(file, read_content(file), ["Review", "Rating"], ["Topic"])
+    return "Topic" if "Topic" in columns else None
+
+
+def check_files(files: Sequence[Path]) -> None:
+    """Read every file before the long work. Errors: InputError, also where two data sets have the same name."""
+    for file in files:
+        read(file)
+    names = [data_name(file) for file in files]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise InputError(f"{', '.join(sorted(twice))}: given twice; results are kept by the name of the data set")
 
 
 def write_selection(reviews: Reviews, rows: np.ndarray, file: Path) -> None:
