@@ -1,13 +1,17 @@
-"""Everything a user can set, with its default. Imports nothing heavy: `--help` and errors in arguments come at once."""
+"""Everything a user can set: each option is one field of Config, which makes its argument and its check.
 
-import math
+Imports nothing heavy: `--help` and errors in arguments come at once.
+"""
+
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-LOSSES = (  # functions of learning/losses.py, with - for _
+from noisy_feedback.options import COUNT, EPOCHS, POSITIVE, SHARE, SWITCH, Numbers, Option, option
+
+LOSSES = (  # keys of LOSS_FUNCTIONS in learning/losses.py
     "study",
     "bradley-terry",
     "plackett-luce",
@@ -19,7 +23,7 @@ LOSSES = (  # functions of learning/losses.py, with - for _
     "holder-dpo",
     "re-po",
 )
-NOISES = (  # functions of feedback/noise.py, with - for _; the last two are the published code's
+NOISES = (  # keys of RATING_NOISE in feedback/noise.py, and reversed lists; the last two are the published code's
     "uniform",
     "adjacent",
     "reversed",
@@ -27,100 +31,18 @@ NOISES = (  # functions of feedback/noise.py, with - for _; the last two are the
     "redrawn",
     "redrawn-off-scale",
 )
-LABELS = ("all", "one", "majority", "gold", "flipped")  # judgements to learn from: feedback/people.py
-HEADS = ("categorical", "scalar")
-POOLINGS = ("model", "cls", "mean")
-SELECT = ("accuracy", "macro_f1", "kappa")
-DEPARTURES = ("labels", "noise", "order")  # of the published code from its own description
+LABELS = ("all", "one", "majority", "gold", "flipped")  # judgements to learn from: feedback/human.py
 ESTIMATED = "estimated"  # a flip rate: that of the audit
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 SEEDS = (84, 42, 21, 2, 1)  # of the study's sweep; main.py takes the first
 RATIOS = (0.0, 0.2, 0.4, 0.6, 0.8)  # of the study's sweep
 
 # The fields of Config that a sweep takes several values of; columns of its tables. The order is that of the runs.
-# But for the seed, only what changes feedback or fine-tuning: each seed is trained once.
+# But for the seed, which comes first, only what changes feedback or fine-tuning: each seed is trained once.
 SWEEP_AXES = ("seed", "labels", "loss", "kl_weight", "noise", "ratio")
-COMBINATION = tuple(axis for axis in SWEEP_AXES if axis not in ("seed", "ratio"))
+SETTING_AXES = tuple(axis for axis in SWEEP_AXES if axis not in ("seed", "ratio"))
 
-
-@dataclass(frozen=True)
-class Config:
-    """One run. The defaults are the study's, but for the encoder (the study: bert-base-uncased, pooling cls)."""
-
-    protocol: str  # a key of PROTOCOLS: how comparisons are made
-    # data
-    path: Path = Path("../data/")  # a file of reviews, or a folder that holds one
-    text_column: str = "Review"
-    rating_column: str = "Rating"
-    group_column: str | None = None  # rows with the same value stay in one part of the split
-    comparisons: Path | None = None  # a file of comparisons that people made: the protocol `human`
-    shuffle: bool = False  # permute the rows before they are split
-    drop_empty: bool = False  # drop rows without text
-    drop_duplicates: bool = False  # keep the first of equal texts
-    # embeddings
-    model_name: str = DEFAULT_ENCODER
-    pooling: str = "model"
-    pc: bool = False  # use pre-calculated embeddings, never embed
-    use_cuda: bool = False
-    # training
-    seed: int = SEEDS[0]
-    head: str = "categorical"
-    hidden: tuple[int, ...] = (64, 32)  # widths of the hidden layers
-    epochs_t: int = 100
-    lr_t: float = 0.01
-    batch_t: int = 64
-    # feedback
-    labels: str = "all"  # which judgements of people
-    noise: str = "uniform"
-    ratio: float = 0.0
-    k: int = 1  # comparisons per list of k + 1 reviews
-    lists: int | None = None  # at most so many comparisons, drawn at random; None: as many as can be made
-    lists_per_review: int = 1  # how often lists are drawn from all reviews
-    list_order: str = "rating"  # "row": the published code's
-    # fine-tuning
-    loss: str = "study"
-    kl_weight: float = 0.0
-    flip_rate: float | str | None = None  # None: what noise and ratio imply; ESTIMATED: what the audit finds
-    epochs_f: int = 20
-    lr_f: float = 1e-3
-    batch_f: int = 512
-    # evaluation
-    select: str = "accuracy"  # the validation score that chooses the best epoch
-    validation_ratings: str = "own"  # "misaligned": the published code's, of other reviews
-    output: Path = Path("results/")
-    name: str | None = None  # of the results folder; None: made from the configuration
-    export: Path | None = None  # where a run writes its comparisons as a preference data set
-
-    def __post_init__(self) -> None:
-        """Refuse values that no option could have given. Errors: ValueError, naming the field."""
-        for name, least in LEAST.items():
-            if isinstance(least, float) and type(getattr(self, name)) is int:
-                object.__setattr__(self, name, float(getattr(self, name)))  # 1 and 1.0 are one configuration
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"{name}: {getattr(self, name)!r} is none of {', '.join(map(str, allowed))}")
-        for name, least in LEAST.items():
-            values = getattr(self, name)
-            for value in values if isinstance(values, tuple) else (values,):
-                kinds = (int,) if isinstance(least, int) else (int, float)
-                if value in NO_NUMBERS.get(name, ()):
-                    continue
-                if type(value) not in kinds or not least <= value < MOST.get(name, math.inf):
-                    raise ValueError(
-                        f"{name}: {value!r} is not {'a whole' if kinds == (int,) else 'a'} number in range"
-                    )
-
-    def sort_key(self) -> tuple[Any, ...]:
-        """Runs of a sweep in the order of their axes."""
-        orders = {"labels": LABELS, "loss": LOSSES, "noise": NOISES}
-        values = ((axis, getattr(self, axis)) for axis in SWEEP_AXES)
-        return tuple(orders[axis].index(value) if axis in orders else value for axis, value in values)
-
-
-# What changes no number: where data, embeddings and results lie, and on what they are computed (kept as provenance).
-NOT_IN_RECORD = ("path", "comparisons", "pc", "use_cuda", "output", "name", "export")
-
-# Comparisons that people made are noisy as they are: the flip rate is estimated, and more noise reverses comparisons.
+# Human comparisons are noisy as they are: the flip rate is estimated, and more noise reverses comparisons.
 HUMAN: Mapping[str, Any] = {
     "path": Path("../data/sample_hotel_reviews.csv"),
     "comparisons": Path("../data/sample_comparisons.csv"),
@@ -133,62 +55,195 @@ HUMAN: Mapping[str, Any] = {
 }
 # The defaults of each protocol's two scripts, where they differ from those of Config.
 PROTOCOLS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    "multiclass": {
-        "main.py": {},
-        "config.py": {"epochs_t": 30, "epochs_f": 30},
-    },
-    "binary": {
-        "main.py": {"lr_f": 1e-4, "batch_f": 64},
-        "config.py": {"epochs_t": 30, "epochs_f": 30},
-    },
+    "multiclass": {"main.py": {}, "config.py": {"epochs_t": 30, "epochs_f": 30}},
+    "binary": {"main.py": {"lr_f": 1e-4, "batch_f": 64}, "config.py": {"epochs_t": 30, "epochs_f": 30}},
     "human": {"main.py": HUMAN, "config.py": HUMAN},
 }
+# What config.py sweeps over where nothing is named.
+AXES: Mapping[str, Mapping[str, Sequence[Any]]] = {
+    "multiclass": {"seed": SEEDS, "ratio": RATIOS},
+    "binary": {"seed": SEEDS, "ratio": RATIOS},
+    "human": {"seed": SEEDS},
+}
+SIMULATED = ("multiclass", "binary")
 
 
-def published_choices(protocol: str, departures: Sequence[str]) -> dict[str, str]:
-    """`--as-published`: the fields of Config that repeat the published code's departures from its description."""
-    choices = {
-        "labels": ("validation_ratings", "misaligned"),
-        "noise": ("noise", "redrawn-off-scale" if protocol == "binary" else "redrawn"),
-        "order": ("list_order", "row"),
+@dataclass(frozen=True)
+class Config:
+    """One run. The defaults are the study's, but for the encoder (the study: bert-base-uncased, pooling cls)."""
+
+    # How comparisons are made.
+    protocol: str = field(metadata={"option": Option(values=tuple(PROTOCOLS))})
+    use_cuda: bool = option(False, "compute on the GPU if there is one", values=SWITCH, study=True, recorded=False)
+    # --- data
+    path: Path = option(
+        Path("../data/"),
+        "file of reviews, or folder that holds one",
+        values=Path,
+        metavar="PATH",
+        study=True,
+        recorded=False,
+    )
+    comparisons: Path | None = option(
+        None, "file of human comparisons", values=Path, metavar="FILE", study=True, protocols=("human",), recorded=False
+    )
+    text_column: str = option("Review", "column that holds the texts", metavar="NAME")
+    rating_column: str = option("Rating", "column that holds the ratings", metavar="NAME")
+    group_column: str | None = option(
+        None, "column of groups: rows of a group stay in one part of the split", metavar="NAME"
+    )
+    shuffle: bool = option(
+        False, "permute rows, or groups, before the split (by the seed): for sorted files", values=SWITCH
+    )
+    drop_empty: bool = option(False, "drop rows without text", values=SWITCH)
+    drop_duplicates: bool = option(False, "keep only the first of reviews with the same text", values=SWITCH)
+    # --- embeddings
+    model_name: str = option(DEFAULT_ENCODER, "encoder: hub name or folder", metavar="NAME", study=True)
+    pooling: str = option(
+        "model",
+        "how token vectors become one: as the encoder says, the [CLS] vector, or their mean",
+        values=("model", "cls", "mean"),
+    )
+    pc: bool = option(
+        False,
+        "use pre-calculated embeddings, stored or in embeddings.pt; never embed",
+        values=SWITCH,
+        study=True,
+        recorded=False,
+    )
+    # --- training
+    seed: int = option(
+        SEEDS[0],
+        "seed of all random numbers",
+        values=Numbers(int, 0, 2**32 - 1),  # beyond it, two seeds can give the same random numbers
+        metavar="N",
+    )
+    head: str = option(
+        "categorical",
+        "the model's output: a distribution over ratings, or one number (squared error in training)",
+        values=("categorical", "scalar"),
+    )
+    hidden: tuple[int, ...] = option((64, 32), "widths of the rating model's hidden layers", values=COUNT, metavar="N")
+    epochs_t: int = option(100, "training epochs", values=EPOCHS, metavar="N", study=True)
+    lr_t: float = option(0.01, "training learning rate", values=POSITIVE, metavar="RATE")
+    batch_t: int = option(64, "reviews per training batch", values=COUNT, metavar="N")
+    select: str = option(
+        "accuracy",
+        "validation score that chooses the best epoch (in `human` that of training; in fine-tuning the preference "
+        "accuracy does)",
+        values=("accuracy", "macro_f1", "kappa"),
+    )
+    validation_ratings: str = option("own", values=("own", "misaligned"))  # misaligned: the published code's
+    # --- feedback
+    labels: str = option(
+        "all",
+        "judgements to learn from: all, one of each pair at random, the majority, the true orders (gold), or these "
+        "with as many reversed at random as one has wrong (flipped)",
+        values=LABELS,
+        study=True,
+        protocols=("human",),
+    )
+    noise: str = option("uniform", "kind of noise", values=NOISES, metavar="NAME", protocols=SIMULATED)
+    ratio: float = option(
+        0.0,
+        "share of fine-tuning ratings made noisy, or of comparisons reversed (`human`, --noise reversed)",
+        values=SHARE,
+        metavar="RATIO",
+        study=True,
+    )
+    k: int = option(
+        1,
+        "comparisons per list of k+1 reviews, best first",
+        values=COUNT,
+        metavar="K",
+        study=True,
+        protocols=("multiclass",),
+    )
+    lists: int | None = option(
+        None, "at most N comparisons, drawn at random", values=COUNT, also=(None,), unset="all", metavar="N"
+    )
+    lists_per_review: int = option(
+        1,
+        "how often lists are drawn from all reviews; a review is in up to N lists",
+        values=COUNT,
+        metavar="N",
+        protocols=SIMULATED,
+    )
+    list_order: str = option("rating", values=("rating", "row"))  # row: the published code's
+    # --- fine-tuning
+    loss: str = option(
+        "study", "preference loss (of a scalar head bradley-terry, where none is named)", values=LOSSES, metavar="NAME"
+    )
+    kl_weight: float = option(
+        0.0,
+        "weight of the KL divergence from the model before fine-tuning",
+        values=Numbers(float, 0),
+        metavar="WEIGHT",
+    )
+    flip_rate: float | str | None = option(
+        None,
+        "share of wrong comparisons that --loss label-smoothing and robust suppose; 'estimated': what the audit finds",
+        values=SHARE,
+        also=(None, ESTIMATED),
+        unset="what --noise and --ratio imply",
+        metavar="SHARE",
+    )
+    epochs_f: int = option(20, "fine-tuning epochs", values=EPOCHS, metavar="N", study=True)
+    lr_f: float = option(1e-3, "fine-tuning learning rate", values=POSITIVE, metavar="RATE")
+    batch_f: int = option(512, "comparisons per batch", values=COUNT, metavar="N")
+    # --- results
+    output: Path = option(
+        Path("results/"), "results are saved in a folder inside it", values=Path, metavar="FOLDER", recorded=False
+    )
+    name: str | None = option(
+        None, "name of the results folder", unset="made from the options", metavar="NAME", recorded=False
+    )
+    export: Path | None = option(
+        None,
+        "write the comparisons as a preference data set (.jsonl, .parquet)",
+        values=Path,
+        metavar="FILE",
+        script="main.py",
+        recorded=False,
+    )
+
+    def __post_init__(self) -> None:
+        """Refuse values that no option could have given, and those that do not go together. Errors: ValueError."""
+        for name, declared in OPTIONS.items():
+            value = getattr(self, name)
+            if isinstance(declared.values, Numbers) and declared.values.kind is float and type(value) is int:
+                object.__setattr__(self, name, float(value))  # 1 and 1.0 are one configuration
+            for part in value if isinstance(value, tuple) else (value,):
+                if problem := declared.problem(part):
+                    raise ValueError(f"{name}: {problem}")
+        if problem := combination_problem(self):
+            raise ValueError(problem)
+
+    def sort_key(self) -> tuple[Any, ...]:
+        """Runs of a sweep in the order of their axes, names in the order of their declaration."""
+        ordered = ((OPTIONS[axis].values, getattr(self, axis)) for axis in SWEEP_AXES)
+        return tuple(values.index(value) if isinstance(values, tuple) else value for values, value in ordered)
+
+
+OPTIONS: Mapping[str, Option] = {field.name: field.metadata["option"] for field in fields(Config)}
+RECORDED = tuple(name for name, declared in OPTIONS.items() if declared.recorded)
+
+
+def combination_problem(config: Config) -> str:
+    """Why options do not go together; empty where they do."""
+    needs_distribution = {
+        f"--loss {config.loss}": config.loss == "study",
+        f"--kl-weight {config.kl_weight:g}": config.kl_weight > 0,
+        f"--noise {config.noise}": config.noise == "least-confident",
     }
-    return dict(choices[departure] for departure in departures)
-
-
-# What the fields of Config may be: one of several values, or a number from a least value on (an int: whole numbers).
-CHOICES: Mapping[str, Sequence[Any]] = {
-    "protocol": tuple(PROTOCOLS),
-    "labels": LABELS,
-    "pooling": POOLINGS,
-    "head": HEADS,
-    "noise": NOISES,
-    "loss": LOSSES,
-    "select": SELECT,
-    "list_order": ("rating", "row"),
-    "validation_ratings": ("own", "misaligned"),
-    "shuffle": (False, True),
-    "drop_empty": (False, True),
-    "drop_duplicates": (False, True),
-}
-LEAST: Mapping[str, float] = {
-    "seed": 0,
-    "k": 1,
-    "lists": 1,
-    "lists_per_review": 1,
-    "hidden": 1,
-    "epochs_t": 0,
-    "epochs_f": 0,
-    "batch_t": 1,
-    "batch_f": 1,
-    "lr_t": 0.0,
-    "lr_f": 0.0,
-    "ratio": 0.0,
-    "flip_rate": 0.0,
-    "kl_weight": 0.0,
-}
-NO_NUMBERS: Mapping[str, Sequence[Any]] = {"lists": (None,), "flip_rate": (None, ESTIMATED)}  # what they may be instead
-MAX_SEED = 2**32  # from there on, two seeds can give the same random numbers
-MOST = {"seed": MAX_SEED, "ratio": 1.0 + 1e-12, "flip_rate": 1.0 + 1e-12}
+    for flag, given in needs_distribution.items():
+        if given and config.head == "scalar":
+            return f"{flag} needs a distribution over ratings; give another one, or --head categorical"
+    if config.loss == "robust" and isinstance(config.flip_rate, float) and config.flip_rate >= 0.5:
+        return f"--flip-rate {config.flip_rate:g}: --loss robust needs one below 0.5"
+    if config.name is not None and (Path(config.name).name != config.name or config.name in ("", "..")):
+        return f"--name {config.name}: a name without slashes; --output chooses the folder around it"
+    return ""
 
 
 @dataclass(frozen=True)
