@@ -14,8 +14,9 @@ import torch
 from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.errors import InputError
+from noisy_feedback.evaluation.results import RunResult
 from noisy_feedback.experiment import fine_tune_model, train_model
-from noisy_feedback.output.records import RunResult, versions
+from noisy_feedback.output.records import versions
 
 LOCAL = "local"  # --dask local: a cluster of this machine's cores
 TRIES = 5  # of a seed whose worker was lost
@@ -114,4 +115,4 @@ def run_seed(
     vectors = torch.from_numpy(np.array(embeddings)).clone()
     dataset = replace(dataset, embeddings=vectors.to("cpu" if wanted == "cpu" else "cuda"))
     trained = train_model(runs[0], dataset)
-    return [fine_tune_model(run, dataset, trained)[0] for run in runs]
+    return [fine_tune_model(run, dataset, trained).result for run in runs]

@@ -18,7 +18,7 @@ from noisy_feedback.data.embeddings import (
 )
 from noisy_feedback.data.encoder import find_encoder
 from noisy_feedback.data.preferences import Judgements
-from noisy_feedback.data.reviews import Reviews, Splits, shuffle_splits, split_dataset, split_groups
+from noisy_feedback.data.reviews import Reviews, Splits, class_priors, shuffle_splits, split_dataset, split_groups
 from noisy_feedback.errors import InputError
 from noisy_feedback.rng import rng_for
 
@@ -72,6 +72,10 @@ class Dataset:
     def split(self, config: Config) -> Splits:
         """The four parts of the reviews for one run."""
         return split_of(config, len(self.ratings), self.groups)
+
+    def class_priors(self, rows: np.ndarray) -> np.ndarray:
+        """Shares (C,) of the classes among the ratings of these reviews."""
+        return class_priors(self.ratings[rows], len(self.scale))
 
 
 def split_of(config: Config, n: int, groups: np.ndarray | None = None) -> Splits:

@@ -7,52 +7,47 @@ and more seeds do not help. Intervals of paired differences (to noise ratio 0, t
 there, since both runs of a pair share the data.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats takes a second to import
 
-from noisy_feedback.config import COMBINATION
+from noisy_feedback.config import SETTING_AXES
 from noisy_feedback.evaluation.metrics import METRICS
 
 CONFIDENCE = 0.95
-RESAMPLES = 9999
 ROUNDING = 1e-12  # values that differ by less are equal but for the order of sums
 STAGES = ("before", "best", "last")
 
-# How often the 95 % bootstrap interval of so few seeds covers the mean of a normal population; 0.94 to 0.95 from ten
-# on. Of two or three seeds the interval is their range. The tests simulate these.
-COVERAGE = {2: 0.50, 3: 0.75, 4: 0.87, 5: 0.91}
-ENOUGH_SEEDS = 5  # from here on the screen and the figures print no warning
-
 
 def summarise(runs: pd.DataFrame) -> pd.DataFrame:
-    """One row per combination, ratio, stage and metric: mean, standard deviation and 95 % interval over seeds.
+    """One row per setting, ratio, stage and metric: mean, standard deviation and 95 % interval over seeds.
 
-    `runs` has one row per run: seed, the columns of COMBINATION, ratio, comparisons, and {stage}_{metric} for every
-    stage and metric; it need not be a full grid. `vs_noise0` is the mean difference to ratio 0 of the same
-    combination, over the seeds that both have; `vs_before` that to the same run before fine-tuning. Both have the
-    interval and p-value of a paired t-test. NaN where there are too few seeds, nothing to compare with, or nothing
-    that differs. Source of the bootstrap intervals: Efron and Tibshirani 1993, chapter 14 (BCa), through scipy.stats,
-    at the level that `expanded_level` gives.
+    `runs` has one row per run: seed, the columns of SETTING_AXES, ratio, comparisons, and {stage}_{metric} for every
+    stage and metric; it need not be a full grid. `vs_noise0` is the mean difference to ratio 0 of the same setting,
+    over the seeds that both have; `vs_before` that to the same run before fine-tuning. All intervals are t intervals,
+    and p-values those of paired t-tests. NaN where there are too few seeds, nothing to compare with, or nothing that
+    differs.
     """
     rows = []
-    for combination, of_combination in runs.groupby(list(COMBINATION), sort=False):
-        by_ratio = {ratio: group.set_index("seed") for ratio, group in of_combination.groupby("ratio")}
-        nothing = of_combination.iloc[:0].set_index("seed")
+    for setting, of_setting in runs.groupby(list(SETTING_AXES), sort=False):
+        by_ratio = {ratio: group.set_index("seed") for ratio, group in of_setting.groupby("ratio")}
+        nothing = of_setting.iloc[:0].set_index("seed")
         noise0 = by_ratio.get(0, nothing)
         matched = {ratio: match_seeds(group, noise0 if ratio else nothing) for ratio, group in by_ratio.items()}
         for stage in STAGES:
-            if of_combination[f"{stage}_accuracy"].isna().all():  # nothing was fine-tuned
+            if of_setting[f"{stage}_accuracy"].isna().all():  # nothing was fine-tuned
                 continue
             for metric in METRICS:
                 column = f"{stage}_{metric}"
-                if metric == "preference_accuracy" and of_combination[column].isna().all():  # no comparisons of people
+                if metric == "preference_accuracy" and of_setting[column].isna().all():  # no human comparisons
                     continue
                 for ratio, group in by_ratio.items():
                     tuned = nothing if stage == "before" else group
                     values, at_noise0 = (side[column].to_numpy() for side in matched[ratio])
                     rows.append(
-                        dict(zip(COMBINATION, combination, strict=True))
+                        dict(zip(SETTING_AXES, setting, strict=True))
                         | {"ratio": ratio, "comparisons": group["comparisons"].mean()}
                         | {"stage": stage, "metric": metric}
                         | mean_and_interval(group[column].to_numpy())
@@ -69,42 +64,18 @@ def match_seeds(runs: pd.DataFrame, reference: pd.DataFrame) -> tuple[pd.DataFra
 
 
 def mean_and_interval(values: np.ndarray) -> dict[str, float]:
-    """Number, mean, standard deviation and 95 % bootstrap interval of the mean of values (seeds,)."""
-    low, high = bootstrap_interval(values)
+    """Number, mean, standard deviation and 95 % t interval of the mean of values (seeds,)."""
+    low, high = t_interval(values)
     sd = float(values.std(ddof=1)) if len(values) > 1 else float("nan")
     return {"seeds": len(values), "mean": float(values.mean()), "sd": sd, "ci_low": low, "ci_high": high}
 
 
-def bootstrap_interval(values: np.ndarray) -> tuple[float, float]:
-    """95 % BCa bootstrap interval of the mean of values (seeds,), expanded. NaN for fewer than two values.
-
-    The same values give the same interval. With ten or more it covers the mean of a normal population in 94 to
-    95 % of cases; with fewer, see COVERAGE: the interval can be no wider than the range of the values.
-    """
+def t_interval(values: np.ndarray) -> tuple[float, float]:
+    """95 % t interval of the mean of values (n,): exact where they are normal. NaN for fewer than two values."""
     if len(values) < 2 or np.isnan(values).any():
         return float("nan"), float("nan")
-    if np.ptp(values) < ROUNDING:
-        return float(values[0]), float(values[0])
-    interval = stats.bootstrap(
-        (values,),
-        np.mean,
-        confidence_level=expanded_level(len(values)),
-        n_resamples=RESAMPLES,
-        method="BCa",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return float(interval.low), float(interval.high)
-
-
-def expanded_level(n: int) -> float:
-    """The level at which a bootstrap interval of n values is about as wide as the t interval at CONFIDENCE.
-
-    At CONFIDENCE itself it is too narrow, by sqrt((n - 1) / n) and by the normal in place of the t quantile: of five
-    values it covers in 84 % of cases. Source: Hesterberg 2015, What teachers should know about the bootstrap, The
-    American Statistician 69(4) (the expanded percentile interval).
-    """
-    quantile = np.sqrt(n / (n - 1)) * stats.t.ppf((1 + CONFIDENCE) / 2, n - 1)
-    return min(1 - 2 * stats.norm.sf(quantile), 1 - 1 / RESAMPLES)
+    half = stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean() - half), float(values.mean() + half)
 
 
 def paired_t_test(name: str, values: np.ndarray, reference: np.ndarray) -> dict[str, float]:
@@ -118,28 +89,15 @@ def paired_t_test(name: str, values: np.ndarray, reference: np.ndarray) -> dict[
     difference = values - reference
     if len(values) < 2 or np.isnan(difference).any() or np.ptp(difference) < ROUNDING:
         return empty | {name: float(difference.mean())}
-    test = stats.ttest_rel(values, reference)
-    interval = test.confidence_interval(CONFIDENCE)
-    return {
-        name: float(difference.mean()),
-        f"{name}_ci_low": float(interval.low),
-        f"{name}_ci_high": float(interval.high),
-        f"{name}_p": float(test.pvalue),
-    }
+    low, high = t_interval(difference)
+    t = difference.mean() / (difference.std(ddof=1) / np.sqrt(len(difference)))
+    p = 2 * stdtr(len(difference) - 1, -abs(t))
+    return {name: float(difference.mean()), f"{name}_ci_low": low, f"{name}_ci_high": high, f"{name}_p": float(p)}
 
 
-def coverage_note(seeds: int) -> str | None:
-    """What to know about the intervals of so few seeds, in one line; None from ENOUGH_SEEDS on."""
-    if seeds >= ENOUGH_SEEDS:
-        return None
-    if seeds < 2:
-        return "one seed has no 95 % interval"
-    return f"95 % intervals of {seeds} seeds cover the mean in {100 * COVERAGE[seeds]:.0f} % of cases"
-
-
-def combination_names(table: pd.DataFrame) -> list[str]:
-    """For each row what sets its combination apart: the loss, and what else varies in the table."""
-    varied = [axis for axis in COMBINATION if axis == "loss" or table[axis].nunique() > 1]
+def setting_names(table: pd.DataFrame, axes: Sequence[str] = SETTING_AXES) -> list[str]:
+    """For each row what sets its setting apart: the loss, and what else of `axes` varies in the table."""
+    varied = [axis for axis in axes if axis == "loss" or table[axis].nunique() > 1]
     words = {"loss": "{}", "kl_weight": "KL weight {}", "noise": "{} noise", "labels": "labels {}"}
     patterns = [words.get(axis, axis.replace("_", " ") + " {}") for axis in varied]
     return [

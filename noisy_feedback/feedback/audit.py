@@ -14,7 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from noisy_feedback.config import Config
 from noisy_feedback.evaluation.metrics import pairwise_accuracy
+from noisy_feedback.feedback.comparisons import Feedback
+from noisy_feedback.feedback.protocols import known_pairs
 
 TEMPERATURES = (0.05, 100.0)
 USUAL_RELIABILITY = 0.9  # where RE-PO starts. It counts as one judgement, and decides where there is no information
@@ -42,7 +45,7 @@ class Audit:
     """What is known about J judgements without the truth."""
 
     p_wrong: np.ndarray  # (J,) posterior probability that a judgement is wrong
-    flip_rate: float  # estimated share of wrong judgements
+    estimated_flip_rate: float  # share of wrong judgements
     annotators: Annotators | None
 
 
@@ -73,6 +76,20 @@ def fit_temperature(output: np.ndarray, better: np.ndarray, worse: np.ndarray) -
         return float(np.log(p_better(output, better, worse, np.exp(log_temperature)).clip(1e-12)).mean())
 
     return float(np.exp(maximise(log_likelihood, *np.log(TEMPERATURES))))
+
+
+def calibrate(config: Config, output: np.ndarray, ratings: np.ndarray, scale: np.ndarray) -> float:
+    """The temperature for a model's output (n, C or 1) on reviews with known ratings (n,): those of validation."""
+    return fit_temperature(output, *known_pairs(config, ratings, scale).T)
+
+
+def audit_feedback(feedback: Feedback, output: np.ndarray, temperature: float) -> Audit:
+    """Which comparisons are wrong, as the model before fine-tuning and the annotators together say, without the truth.
+
+    `output` (n, C or 1) is the model's of all texts.
+    """
+    better, worse = feedback.adjacent_pairs()
+    return audit_comparisons(p_better(output, better, worse, temperature), better, feedback.pairs, feedback.annotators)
 
 
 def audit_comparisons(

@@ -12,9 +12,9 @@ class Feedback:
     """The comparisons of one run, as its annotators give them.
 
     `lists` (L, k+1) are numbers of texts, best first; `ratings` (L, k+1) the classes that the annotators claim, or -1.
-    `changed` of `total` ratings are noisy; with `reversed` noise, as many lists are reversed. `wrong` (L, k) says of
-    neighbours in a list whether their order is wrong: 1, 0, or NaN where there is no right order, or none is known.
-    Of judgements that people made, `pairs` (L,) numbers the pairs of texts and `annotators` (L,) who judged them; of
+    `changed` of `total` ratings are noisy; with `reversed` noise, as many lists are reversed. `flipped` (L, k) says of
+    adjacent items in a list whether their order is wrong: 1, 0, or NaN where there is no right order, or none is known.
+    Of human judgements `pairs` (L,) numbers the pairs of texts and `annotators` (L,) who judged them; of
     `ties` pairs there is no comparison, since as many judgements say one order as the other.
     """
 
@@ -22,13 +22,13 @@ class Feedback:
     ratings: np.ndarray
     changed: int
     total: int
-    wrong: np.ndarray
+    flipped: np.ndarray
     pairs: np.ndarray | None = None
     annotators: np.ndarray | None = None
     ties: int = 0
 
-    def neighbours(self) -> tuple[np.ndarray, np.ndarray]:
-        """The better and the worse text (L * k,) of every two neighbours in a list, as the annotators say."""
+    def adjacent_pairs(self) -> tuple[np.ndarray, np.ndarray]:
+        """The better and the worse text (L * k,) of every two adjacent items in a list, as the annotators say."""
         return self.lists[:, :-1].ravel(), self.lists[:, 1:].ravel()
 
     def subset(self, which: np.ndarray) -> "Feedback":
@@ -38,20 +38,14 @@ class Feedback:
             lists=self.lists[which],
             ratings=self.ratings[which],
             total=len(which),
-            wrong=self.wrong[which],
+            flipped=self.flipped[which],
             pairs=None if self.pairs is None else self.pairs[which],
             annotators=None if self.annotators is None else self.annotators[which],
         )
 
 
-def no_feedback(k: int, total: int) -> Feedback:
-    """No list of k + 1 of `total` reviews: what a run without fine-tuning has."""
-    lists = np.empty((0, k + 1), dtype=np.int64)
-    return Feedback(lists, lists, 0, total, np.empty((0, k)))
-
-
 def wrong_order(ratings: np.ndarray) -> np.ndarray:
-    """Which neighbours (L, k) of lists with these true ratings (L, k+1) are in the wrong order; NaN where they tie."""
+    """Which adjacent items (L, k) of lists with these true ratings (L, k+1) are in wrong order; NaN where they tie."""
     better, worse = ratings[:, :-1], ratings[:, 1:]
     return np.where(better == worse, np.nan, better < worse)
 

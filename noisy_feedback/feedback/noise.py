@@ -1,7 +1,7 @@
 """Noise in ratings and in comparisons.
 
-To add a kind, write a function here with the signature of `uniform`, add its name to NOISES in config.py, and, where
-P(noisy rating | true rating) is known, its transition matrix to TRANSITION_MATRICES below.
+To add a kind, write a function with the signature of `uniform`, and add it to RATING_NOISE below, with its transition
+matrix P(noisy rating | true rating) where that is known, and to NOISES in config.py.
 
 Every kind leaves its input unchanged, changes exactly round(ratio * n) of n and draws the same random numbers whatever
 the ratio: a larger ratio changes what a smaller one changes, in the same way, and more. The published code's two kinds,
@@ -9,10 +9,15 @@ the ratio: a larger ratio changes what a smaller one changes, in the same way, a
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from torch import Tensor
+
+from noisy_feedback.config import Config
+from noisy_feedback.errors import InputError
+from noisy_feedback.rng import rng_for
 
 
 @dataclass(frozen=True)
@@ -83,40 +88,33 @@ def reverse_lists(lists: np.ndarray, ratio: float, rng: np.random.Generator) -> 
 
 def uniform_matrix(ratio: float, classes: int) -> np.ndarray:
     """P(noisy | true) of `uniform` noise, (C, C), true rating down."""
-    return mix(ratio, 1 - np.eye(classes))
+    return transition_matrix(ratio, 1 - np.eye(classes))
 
 
 def adjacent_matrix(ratio: float, classes: int) -> np.ndarray:
     """P(noisy | true) of `adjacent` noise, (C, C), true rating down."""
-    return mix(ratio, np.eye(classes, k=1) + np.eye(classes, k=-1))
+    return transition_matrix(ratio, np.eye(classes, k=1) + np.eye(classes, k=-1))
 
 
 def redrawn_matrix(ratio: float, classes: int) -> np.ndarray:
     """P(noisy | true) of `redrawn` noise, (C, C), true rating down."""
-    return mix(ratio, np.ones((classes, classes)))
+    return transition_matrix(ratio, np.ones((classes, classes)))
 
 
-# least-confident counts as uniform: which reviews it changes depends on the texts, which ratings alone do not show.
-TRANSITION_MATRICES: dict[str, Callable[[float, int], np.ndarray]] = {
-    "uniform": uniform_matrix,
-    "adjacent": adjacent_matrix,
-    "least-confident": uniform_matrix,
-    "redrawn": redrawn_matrix,
-}
-
-
-def flip_rates(matrix: np.ndarray, class_priors: np.ndarray, neighbours: np.ndarray) -> tuple[float, float]:
+def expected_flip_rates(
+    matrix: np.ndarray, class_priors: np.ndarray, adjacent_pairs: np.ndarray
+) -> tuple[float, float]:
     """How often a comparison made from noisy ratings is wrong: (P(reversed | true ratings differ), P(wrong)).
 
     In the second, a pair of equal true ratings is wrong half the time. `matrix` (C, C) is P(noisy | true), true down;
-    `class_priors` (C,) are the shares of the true ratings; `neighbours` (P, 2) are the noisy ratings of the compared
+    `class_priors` (C,) are the shares of the true ratings; `adjacent_pairs` (P, 2) are the noisy ratings of the compared
     reviews, better first. By Bayes' rule, review by review. NaN where all true ratings are equal.
     """
     joint = class_priors[:, None] * matrix  # (true, noisy)
     total = joint.sum(axis=0)
     # A noisy rating that has no probability: take it as true.
     posterior = np.where(total > 0, joint / np.where(total > 0, total, 1), np.eye(len(class_priors)))
-    better, worse = posterior[:, neighbours[:, 0]], posterior[:, neighbours[:, 1]]  # (C, P)
+    better, worse = posterior[:, adjacent_pairs[:, 0]], posterior[:, adjacent_pairs[:, 1]]  # (C, P)
     p_worse_is_higher = worse[::-1].cumsum(axis=0)[::-1] - worse  # than class c
     p_reversed = float((better * p_worse_is_higher).sum(axis=0).mean())
     p_equal = float((better * worse).sum(axis=0).mean())
@@ -124,7 +122,7 @@ def flip_rates(matrix: np.ndarray, class_priors: np.ndarray, neighbours: np.ndar
     return given_different, p_reversed + p_equal / 2
 
 
-def mix(ratio: float, changes: np.ndarray) -> np.ndarray:
+def transition_matrix(ratio: float, changes: np.ndarray) -> np.ndarray:
     """With probability `ratio` a change in proportion to the rows of `changes` (C, C), else none."""
     return (1 - ratio) * np.eye(len(changes)) + ratio * changes / changes.sum(axis=1, keepdims=True)
 
@@ -140,3 +138,39 @@ def shift(reviews: RatedReviews, order: np.ndarray, ratio: float, shifts: np.nda
     noisy = reviews.ratings.copy()
     noisy[chosen] = (noisy[chosen] + shifts[chosen]) % reviews.classes
     return noisy
+
+
+class RatingNoise(NamedTuple):
+    """A kind of noise in ratings, and P(noisy | true) by ratio and number of classes, where ratings alone say it."""
+
+    add: Callable[[RatedReviews, float, np.random.Generator], np.ndarray]
+    matrix: Callable[[float, int], np.ndarray] | None = None
+
+
+RATING_NOISE = {  # by the names in NOISES; `reversed` is noise in comparisons, reverse_lists
+    "uniform": RatingNoise(uniform, uniform_matrix),
+    "adjacent": RatingNoise(adjacent, adjacent_matrix),
+    # Counts as uniform: which reviews it changes depends on the texts, which ratings alone do not show.
+    "least-confident": RatingNoise(least_confident, uniform_matrix),
+    "redrawn": RatingNoise(redrawn, redrawn_matrix),
+    "redrawn-off-scale": RatingNoise(redrawn_off_scale),
+}
+
+
+def make_noisy(config: Config, reviews: RatedReviews) -> np.ndarray:
+    """The noisy ratings (n,) of a run; -1 for a rating off the scale. With `reversed` noise they are the true ones.
+
+    Errors: InputError where a kind of noise fails or returns no ratings.
+    """
+    if config.noise == "reversed":
+        return reviews.ratings
+    function = RATING_NOISE[config.noise].add
+    where = f"--noise {config.noise}: the function {function.__name__} in noisy_feedback/feedback/noise.py"
+    try:
+        noisy = function(replace(reviews, ratings=reviews.ratings.copy()), config.ratio, rng_for(config.seed, "noise"))
+    except Exception as error:  # a user's own function can fail in any way; it is reported in one line
+        raise InputError(f"{where} fails: {error!r}") from None
+    valid = isinstance(noisy, np.ndarray) and noisy.shape == reviews.ratings.shape and noisy.dtype.kind in "iu"
+    if not valid or noisy.min() < -1 or noisy.max() >= reviews.classes:
+        raise InputError(f"{where} must return an array of {len(reviews.ratings)} classes, 0 to {reviews.classes - 1}")
+    return noisy.astype(np.int64)  # what torch takes as an index

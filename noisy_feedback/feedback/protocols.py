@@ -1,89 +1,74 @@
-"""How a protocol makes comparisons from ratings: small classes with the same methods."""
-
-from dataclasses import dataclass
-from typing import Protocol
+"""How each protocol makes comparisons from ratings. To add one, write a function and add it to BUILDERS."""
 
 import numpy as np
 
 from noisy_feedback.config import Config
-from noisy_feedback.feedback import comparisons
+from noisy_feedback.errors import InputError
+from noisy_feedback.feedback import noise
+from noisy_feedback.feedback.comparisons import Feedback, build_lists, build_pairs, wrong_order
+from noisy_feedback.rng import rng_for
+
+GAP = 3  # stars between the reviews of a selective pair: 1 against 4, 2 against 5
+CALIBRATION_DRAWS = 10  # each uses every review once at most
 
 
-class ComparisonProtocol(Protocol):
-    """What every protocol provides. `ratings` (n,) are classes 0..C-1, `scale` (C,) their stars."""
+def different_ratings(config: Config, ratings: np.ndarray, scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """`multiclass`: lists (L, k+1) of reviews whose ratings are all different, best first, in random order.
 
-    def build(self, ratings: np.ndarray, scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Lists (L, k+1) of positions in `ratings`, best first. Errors: InputError where there is none."""
-
-    def is_possible(self, ratings: np.ndarray, scale: np.ndarray) -> bool:
-        """Can one comparison at least be made? Much faster than `build`."""
-
-    def describe(self) -> str:
-        """The kind of comparison, for the screen."""
-
-    def file_name_part(self) -> str:
-        """What it adds to the name of a results folder."""
+    `ratings` (n,) are classes 0..C-1, `scale` (C,) their stars. Errors: InputError where there is none.
+    """
+    return build_lists(ratings, config.k, len(scale), rng)
 
 
-@dataclass(frozen=True)
-class DifferentRatings:
-    """`multiclass`: lists of k + 1 reviews whose ratings are all different."""
-
-    k: int
-
-    def build(self, ratings: np.ndarray, scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return comparisons.build_lists(ratings, self.k, len(scale), rng)
-
-    def is_possible(self, ratings: np.ndarray, scale: np.ndarray) -> bool:
-        counts = np.bincount(ratings, minlength=len(scale))
-        return self.k < len(scale) and comparisons.max_lists(counts, self.k + 1) > 0
-
-    def describe(self) -> str:
-        return f"lists of {self.k + 1} different ratings"
-
-    def file_name_part(self) -> str:
-        return f"multiclass_k{self.k}"
+def selective_pairs(config: Config, ratings: np.ndarray, scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """`binary`, the study's *selective* pairs (L, 2): ratings exactly GAP stars apart. As `different_ratings`."""
+    return build_pairs(scale[ratings], scale, GAP, rng)
 
 
-@dataclass(frozen=True)
-class StarGap:
-    """`binary`, the study's *selective* pairs: ratings exactly `gap` stars apart, so 1 against 4 and 2 against 5."""
-
-    gap: int = 3
-
-    def build(self, ratings: np.ndarray, scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        return comparisons.build_pairs(scale[ratings], scale, self.gap, rng)
-
-    def is_possible(self, ratings: np.ndarray, scale: np.ndarray) -> bool:
-        stars = np.unique(scale[ratings])
-        return bool(np.isin(stars + self.gap, stars).any())
-
-    def describe(self) -> str:
-        return f"pairs {self.gap} stars apart"
-
-    def file_name_part(self) -> str:
-        return "binary"
+# By protocol. People made the comparisons of `human`; pairs of different ratings calibrate its audit.
+BUILDERS = {"multiclass": different_ratings, "binary": selective_pairs, "human": different_ratings}
 
 
-@dataclass(frozen=True)
-class Judged(DifferentRatings):
-    """`human`: pairs that people judged (feedback/people.py). Where ratings are known, pairs of different ones."""
+def compare(config: Config, noisy: np.ndarray, ratings: np.ndarray, rows: np.ndarray, scale: np.ndarray) -> Feedback:
+    """The comparisons that follow from the noisy ratings (m,) of the reviews `rows` (m,); their lists hold rows.
 
-    k: int = 1
-    labels: str = "all"
+    `ratings` (n,) are the true ones of all reviews. With `reversed` noise, `ratio` of the lists are reversed. Errors:
+    InputError where no comparison is possible.
+    """
+    lists = build_comparisons(config, noisy, scale, rng_for(config.seed, "comparisons"))
+    claimed = noisy[lists]  # the annotator who reverses a list claims that its worst review is the best
+    changed, total = int((noisy != ratings[rows]).sum()), len(noisy)
+    if config.noise == "reversed":
+        as_given = noise.reverse_lists(lists, config.ratio, rng_for(config.seed, "noise"))
+        changed, total = int((as_given != lists).any(axis=1).sum()), len(lists)
+        lists = as_given
+    return Feedback(rows[lists], claimed, changed, total, wrong_order(ratings[rows[lists]]))
 
-    def describe(self) -> str:
-        return f"comparisons that people made ({self.labels})"
 
-    def file_name_part(self) -> str:
-        return "human"
+def build_comparisons(config: Config, ratings: np.ndarray, scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Lists (L, k+1) of positions, best rating first; at most `config.lists` of them, drawn at random.
+
+    With `lists_per_review` above 1 they are drawn as often anew, so that a review is in up to so many lists; those
+    that are kept are then of all rounds.
+    """
+    on_scale = np.flatnonzero(ratings >= 0)
+    build = BUILDERS[config.protocol]
+    lists = [on_scale[build(config, ratings[on_scale], scale, rng)] for _ in range(config.lists_per_review)]
+    found = np.concatenate(lists)
+    if len(lists) > 1:  # the lists of one round are in random order, but all rounds together are not
+        found = found[np.sort(rng.permutation(len(found))[: config.lists])]
+    found = found[: config.lists]
+    return np.sort(found, axis=1) if config.list_order == "row" else found
 
 
-def protocol_of(config: Config) -> ComparisonProtocol:
-    """The protocol that a configuration names."""
-    protocols: dict[str, ComparisonProtocol] = {
-        "multiclass": DifferentRatings(config.k),
-        "binary": StarGap(),
-        "human": Judged(labels=config.labels),
-    }
-    return protocols[config.protocol]
+def known_pairs(config: Config, ratings: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Pairs (P, 2) of positions, the better first, that the protocol compares where these ratings (n,) are the truth.
+
+    Drawn CALIBRATION_DRAWS times; none where no comparison is possible.
+    """
+    rng, build = rng_for(config.seed, "calibration"), BUILDERS[config.protocol]
+    try:
+        lists = np.concatenate([build(config, ratings, scale, rng) for _ in range(CALIBRATION_DRAWS)])
+    except InputError:
+        return np.empty((0, 2), dtype=np.int64)
+    return np.stack([lists[:, :-1].ravel(), lists[:, 1:].ravel()], axis=1)

@@ -9,7 +9,6 @@ from torch import Tensor
 from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.reviews import Splits
-from noisy_feedback.feedback import people
 from noisy_feedback.feedback.comparisons import Feedback
 
 
@@ -49,11 +48,3 @@ def compared_reviews(config: Config, feedback: Feedback, probabilities: np.ndarr
 def log_probabilities(probabilities: np.ndarray) -> Tensor:
     """Logarithms in single precision, finite where a probability is 0: log 0 times 0 would be NaN."""
     return torch.from_numpy(np.log(probabilities.clip(min=np.finfo(np.float32).tiny))).float()
-
-
-def comparisons_to_score(dataset: Dataset, splits: Splits, part: int) -> np.ndarray | None:
-    """Comparisons (V, 2) of people in a part, the better text first; None where there are none."""
-    if dataset.judgements is None:
-        return None
-    found = people.comparisons_to_score(dataset.judgements, splits, part)
-    return found if len(found) else None

@@ -1,66 +1,25 @@
-"""Loss functions. To add one, write a function here and add its name to LOSSES in config.py.
+"""Preference losses. To add one, write a function, and add it to LOSS_FUNCTIONS below and to LOSSES in config.py.
 
 A preference loss takes `logits` (B, k+1, C) of B lists, best review first, and their `ratings` (B, k+1), classes
 0..C-1 as the annotator gave them; it returns one loss per list (B,). All but the study's depend on the margins
-between neighbours in the list, z_i = r(x_i) - r(x_{i+1}), where the reward r is the expected rating sum_c c p_c,
+between adjacent items of the list, z_i = r(x_i) - r(x_{i+1}), where the reward r is the expected rating sum_c c p_c,
 or with a scalar head (C = 1) its output. An argument `flip_rate` receives the share of reversed comparisons.
 """
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (its usual name)
 from torch import Tensor
 
-from noisy_feedback.errors import InputError
 from noisy_feedback.learning.model import is_scalar
 
-# logits (B, g, C), ratings (B, g), reference (B, g, C) or None -> one value per list (B,), or a gradient (B, g, C)
-Function = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 DR_DPO_TEMPERATURE = 1.0
 HOLDER_GAMMA = 2.0  # the paper's default
 RE_PO_START = 0.9  # the paper's
 RE_PO_ROUNDS = 20
 RE_PO_RANGE = (0.5, 0.999)  # below a half, the reversed order would be learned
-
-
-@dataclass(frozen=True)
-class Objective:
-    """What a phase minimises: the value per list (B,), and the gradient in the logits of what a step descends."""
-
-    value: Function
-    gradient: Function
-
-
-def cross_entropy(logits: Tensor, ratings: Tensor, _: Tensor | None = None) -> Tensor:
-    """-log p(rating), summed over the reviews of a list; in training a list is one review."""
-    return -torch.log_softmax(logits, dim=-1).gather(-1, ratings.unsqueeze(-1)).squeeze(-1).sum(-1)
-
-
-def cross_entropy_grad(logits: Tensor, ratings: Tensor, _: Tensor | None = None) -> Tensor:
-    """The gradient of the batch's mean cross_entropy: probabilities, minus 1 at the rating, over B."""
-    grad = torch.softmax(logits, dim=-1)
-    grad.scatter_add_(-1, ratings.unsqueeze(-1), grad.new_full((), -1.0).expand(*ratings.shape, 1))
-    return grad.div_(len(logits))
-
-
-def squared_error(output: Tensor, ratings: Tensor, _: Tensor | None = None) -> Tensor:
-    """(output - rating)^2 of a scalar head's output (B, g, 1), summed over the reviews of a list."""
-    return (output.squeeze(-1) - ratings).square().sum(-1)
-
-
-def squared_error_grad(output: Tensor, ratings: Tensor, _: Tensor | None = None) -> Tensor:
-    """The gradient of the batch's mean squared_error: 2 (output - rating) / B."""
-    return 2 * (output - ratings.unsqueeze(-1)) / len(output)
-
-
-TRAINING_OBJECTIVES = {  # by head; means over the batch, with closed-form gradients
-    "categorical": Objective(cross_entropy, cross_entropy_grad),
-    "scalar": Objective(squared_error, squared_error_grad),
-}
 
 
 def study(logits: Tensor, ratings: Tensor) -> Tensor:
@@ -183,55 +142,25 @@ def margins(logits: Tensor) -> Tensor:
     return r[:, :-1] - r[:, 1:]
 
 
-def kl_to_reference(logits: Tensor, reference: Tensor) -> Tensor:
-    """KL(before || now) between the rating distributions, summed over a list's reviews, (B,).
+class Loss(NamedTuple):
+    """A preference loss, and its parameter that receives the share of wrong comparisons, where it has one.
 
-    `reference` (B, k+1, C) are the log-probabilities of the model before fine-tuning.
+    `flip_rate`: among pairs of different true ratings; `smoothing`: a pair of equal true ratings is wrong half the time.
     """
-    now = torch.log_softmax(logits, dim=-1)
-    return (reference.exp() * (reference - now)).sum(dim=(-1, -2))
+
+    function: Callable[..., Tensor]
+    parameter: str = ""
 
 
-def preference_objective(
-    name: str, loss: Callable[[Tensor, Tensor], Tensor], kl_weight: float, k: int = 1, outputs: int = 3
-) -> Objective:
-    """A preference loss plus `kl_weight` times the divergence from the model before fine-tuning.
-
-    A step descends the sum over the batch; the gradient is autograd's. Errors: InputError, naming the function,
-    where the loss, on lists of k + 1 reviews and a model with so many outputs, fails or returns something else than
-    one number per list that depends on the logits.
-    """
-    check_loss(name, loss, k, outputs)
-
-    def value(logits: Tensor, ratings: Tensor, reference: Tensor | None) -> Tensor:
-        per_list = loss(logits, ratings)
-        return per_list if reference is None else per_list + kl_weight * kl_to_reference(logits, reference)
-
-    return Objective(value, partial(preference_grad, value))
-
-
-def preference_grad(value: Function, logits: Tensor, ratings: Tensor, reference: Tensor | None) -> Tensor:
-    """The gradient of the summed values in the logits (B, k+1, C), by autograd."""
-    logits = logits.detach().requires_grad_()
-    with torch.enable_grad():
-        return torch.autograd.grad(value(logits, ratings, reference).sum(), logits)[0]
-
-
-def check_loss(name: str, loss: Callable[[Tensor, Tensor], Tensor], k: int = 1, outputs: int = 3) -> None:
-    """Try a loss on three lists of k + 1 reviews. Errors: InputError in one line that says what was expected."""
-    shape = (3, k + 1, outputs)
-    logits = torch.linspace(-1, 1, math.prod(shape)).view(shape).requires_grad_()
-    ratings = torch.arange(k, -1, -1).clamp(max=max(outputs - 1, 1)).expand(3, -1)  # best first
-    where = f"--loss {name}: the function {name.replace('-', '_')} in noisy_feedback/learning/losses.py"
-    try:
-        with torch.enable_grad():
-            found = loss(logits, ratings)
-    except Exception as error:  # a user's own function can fail in any way; it is reported in one line
-        raise InputError(f"{where} fails on logits {shape} and ratings {shape[:2]}: {error!r}") from None
-    if not isinstance(found, Tensor) or found.shape != (3,) or found.is_complex():
-        kind = f"shape {tuple(found.shape)}, {found.dtype}" if isinstance(found, Tensor) else type(found).__name__
-        raise InputError(f"{where} must return one number per list, a tensor of shape (B,), not {kind}")
-    with torch.enable_grad():
-        total = found.sum()  # where a gradient is given for each output, autograd imports sympy, which takes a second
-    if not found.requires_grad or torch.autograd.grad(total, logits, allow_unused=True)[0] is None:
-        raise InputError(f"{where} returns values without a gradient; compute them from the logits, with torch")
+LOSS_FUNCTIONS = {  # by the names in LOSSES
+    "study": Loss(study),
+    "bradley-terry": Loss(bradley_terry),
+    "plackett-luce": Loss(plackett_luce),
+    "hinge": Loss(hinge),
+    "label-smoothing": Loss(label_smoothing, "smoothing"),
+    "robust": Loss(robust, "flip_rate"),
+    "symmetric-sigmoid": Loss(symmetric_sigmoid),
+    "dr-dpo": Loss(dr_dpo),
+    "holder-dpo": Loss(holder_dpo),
+    "re-po": Loss(re_po),
+}

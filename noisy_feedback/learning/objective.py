@@ -1,44 +1,87 @@
-"""What fine-tuning minimises: the loss that a configuration names, with its flip rate and KL penalty."""
+"""What training and fine-tuning minimise: values per list, and the gradient in the logits that a step descends."""
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from inspect import signature
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from noisy_feedback.config import ESTIMATED, Config
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback import noise
 from noisy_feedback.feedback.comparisons import Feedback
-from noisy_feedback.feedback.simulate import find_function
-from noisy_feedback.learning import losses
-from noisy_feedback.learning.losses import Objective
+from noisy_feedback.learning.losses import LOSS_FUNCTIONS
 
+# logits (B, g, C), ratings (B, g), reference (B, g, C) or None -> one value per list (B,), or a gradient (B, g, C)
+Function = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 MAX_ESTIMATE = 0.45  # the weight of `robust`, 1 / (1 - 2 e), multiplies the error of an estimate: here by 10
 MAX_FLIP_RATE = 0.5 - 1e-9  # from one half on, comparisons hold no information, or the opposite
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What a phase minimises: the value per list (B,), and the gradient in the logits of what a step descends."""
+
+    value: Function
+    gradient: Function
+
+
+def cross_entropy(logits: Tensor, ratings: Tensor, _: Tensor | None = None) -> Tensor:
+    """-log p(rating), summed over the reviews of a list; in training a list is one review."""
+    return -torch.log_softmax(logits, dim=-1).gather(-1, ratings.unsqueeze(-1)).squeeze(-1).sum(-1)
+
+
+def cross_entropy_grad(logits: Tensor, ratings: Tensor, _: Tensor | None = None) -> Tensor:
+    """The gradient of the batch's mean cross_entropy: probabilities, minus 1 at the rating, over B."""
+    grad = torch.softmax(logits, dim=-1)
+    grad.scatter_add_(-1, ratings.unsqueeze(-1), grad.new_full((), -1.0).expand(*ratings.shape, 1))
+    return grad.div_(len(logits))
+
+
+def squared_error(output: Tensor, ratings: Tensor, _: Tensor | None = None) -> Tensor:
+    """(output - rating)^2 of a scalar head's output (B, g, 1), summed over the reviews of a list."""
+    return (output.squeeze(-1) - ratings).square().sum(-1)
+
+
+def squared_error_grad(output: Tensor, ratings: Tensor, _: Tensor | None = None) -> Tensor:
+    """The gradient of the batch's mean squared_error: 2 (output - rating) / B."""
+    return 2 * (output - ratings.unsqueeze(-1)) / len(output)
+
+
+TRAINING_OBJECTIVES = {  # by head; means over the batch, with closed-form gradients
+    "categorical": Objective(cross_entropy, cross_entropy_grad),
+    "scalar": Objective(squared_error, squared_error_grad),
+}
 
 
 def fine_tuning_objective(
     config: Config, feedback: Feedback, class_priors: np.ndarray, estimated_flip_rate: float = math.nan
 ) -> Objective:
-    """The loss that the configuration names, with its flip rate and its KL penalty.
+    """The loss that the configuration names, with its flip rate, plus its KL penalty; the gradient is autograd's.
 
-    `class_priors` (C,) are the shares of the ratings of the training part; they stand for those under the noise. The
-    audit's flip rate is used with `--flip-rate estimated`.
-    Errors: InputError where `robust` would have to learn from comparisons that hold no information.
+    A step descends the sum over the batch. `class_priors` (C,) are the shares of the ratings of the training part; they
+    stand for those under the noise. The audit's flip rate is used with `--flip-rate estimated`. Errors: InputError where
+    `robust` would have to learn from comparisons that hold no information, or the loss is none (`check_loss`).
     """
-    loss = find_function(losses, "loss", config.loss)
-    if takes := flip_rate_parameters(config.loss):
+    loss, parameter = LOSS_FUNCTIONS[config.loss]
+    if parameter:
         flip_rate, smoothing = flip_rates(config, feedback, class_priors, estimated_flip_rate)
         if config.loss == "robust" and not flip_rate < MAX_FLIP_RATE:
             raise InputError(
                 f"--loss robust: a flip rate of {flip_rate:.3g} leaves nothing to learn; it must be below 0.5 "
                 "(lower --ratio, or give --flip-rate)"
             )
-        given = {"flip_rate": flip_rate, "smoothing": smoothing}
-        loss = partial(loss, **{name: given[name] for name in takes})
-    outputs = 1 if config.head == "scalar" else len(class_priors)
-    return losses.preference_objective(config.loss, loss, config.kl_weight, feedback.lists.shape[1] - 1, outputs)
+        loss = partial(loss, **{parameter: {"flip_rate": flip_rate, "smoothing": smoothing}[parameter]})
+    check_loss(config.loss, loss, feedback.lists.shape[1] - 1, 1 if config.head == "scalar" else len(class_priors))
+
+    def value(logits: Tensor, ratings: Tensor, reference: Tensor | None) -> Tensor:
+        per_list = loss(logits, ratings)
+        return per_list if reference is None else per_list + config.kl_weight * kl_to_reference(logits, reference)
+
+    return Objective(value, partial(autograd_gradient, value))
 
 
 def flip_rates(
@@ -53,18 +96,52 @@ def flip_rates(
         return min(estimated, MAX_ESTIMATE), min(estimated, MAX_ESTIMATE)
     if isinstance(config.flip_rate, float):
         return config.flip_rate, config.flip_rate
+    claimed_better, claimed_worse = feedback.ratings[:, :-1].ravel(), feedback.ratings[:, 1:].ravel()
     if config.noise == "reversed":  # its pairs have different true ratings
-        return config.ratio, config.ratio
-    if config.noise not in noise.TRANSITION_MATRICES:
+        # As published, lists are in row order: some pairs are in wrong order before any list is reversed.
+        q = float((claimed_better < claimed_worse).mean()) if config.list_order == "row" else 0.0
+        rate = q * (1 - config.ratio) + (1 - q) * config.ratio
+        return rate, rate
+    if (matrix := noise.RATING_NOISE[config.noise].matrix) is None:
         raise InputError(
             f"--noise {config.noise} has no transition matrix in noise.py; --loss {config.loss} needs one, "
             "or --flip-rate"
         )
-    matrix = noise.TRANSITION_MATRICES[config.noise](config.ratio, len(class_priors))
-    neighbours = np.stack([feedback.ratings[:, :-1].ravel(), feedback.ratings[:, 1:].ravel()], axis=1)
-    return noise.flip_rates(matrix, class_priors, neighbours)
+    adjacent_pairs = np.stack([claimed_better, claimed_worse], axis=1)
+    return noise.expected_flip_rates(matrix(config.ratio, len(class_priors)), class_priors, adjacent_pairs)
 
 
-def flip_rate_parameters(loss: str) -> set[str]:
-    """The parameters of this loss that receive a flip rate."""
-    return {"flip_rate", "smoothing"} & set(signature(find_function(losses, "loss", loss)).parameters)
+def kl_to_reference(logits: Tensor, reference: Tensor) -> Tensor:
+    """KL(before || now) between the rating distributions, summed over a list's reviews, (B,).
+
+    `reference` (B, k+1, C) are the log-probabilities of the model before fine-tuning.
+    """
+    now = torch.log_softmax(logits, dim=-1)
+    return (reference.exp() * (reference - now)).sum(dim=(-1, -2))
+
+
+def autograd_gradient(value: Function, logits: Tensor, ratings: Tensor, reference: Tensor | None) -> Tensor:
+    """The gradient of the summed values in the logits (B, k+1, C), by autograd."""
+    logits = logits.detach().requires_grad_()
+    with torch.enable_grad():
+        return torch.autograd.grad(value(logits, ratings, reference).sum(), logits)[0]
+
+
+def check_loss(name: str, loss: Callable[..., Tensor], k: int, outputs: int) -> None:
+    """Try a loss on three lists of k + 1 reviews. Errors: InputError in one line that says what was expected."""
+    shape = (3, k + 1, outputs)
+    logits = torch.linspace(-1, 1, math.prod(shape)).view(shape).requires_grad_()
+    ratings = torch.arange(k, -1, -1).clamp(max=max(outputs - 1, 1)).expand(3, -1)  # best first
+    where = f"--loss {name}: the function {name.replace('-', '_')} in noisy_feedback/learning/losses.py"
+    try:
+        with torch.enable_grad():
+            found = loss(logits, ratings)
+    except Exception as error:  # a user's own function can fail in any way; it is reported in one line
+        raise InputError(f"{where} fails on logits {shape} and ratings {shape[:2]}: {error!r}") from None
+    if not isinstance(found, Tensor) or found.shape != (3,) or found.is_complex():
+        kind = f"shape {tuple(found.shape)}, {found.dtype}" if isinstance(found, Tensor) else type(found).__name__
+        raise InputError(f"{where} must return one number per list, a tensor of shape (B,), not {kind}")
+    with torch.enable_grad():
+        total = found.sum()  # where a gradient is given for each output, autograd imports sympy, which takes a second
+    if not found.requires_grad or torch.autograd.grad(total, logits, allow_unused=True)[0] is None:
+        raise InputError(f"{where} returns values without a gradient; compute them from the logits, with torch")

@@ -11,15 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.optim.adam import adam
 
 from noisy_feedback.errors import InputError
 from noisy_feedback.evaluation import metrics
 from noisy_feedback.learning.examples import Examples
-from noisy_feedback.learning.losses import Objective, margins
-from noisy_feedback.learning.model import RatingMLP, backward, forward, is_scalar, predict_class
-
-WEIGHT_DECAY = 5e-4  # the study's, in both phases
+from noisy_feedback.learning.losses import margins
+from noisy_feedback.learning.model import Learner, RatingMLP, forward, is_scalar, predict_class
+from noisy_feedback.learning.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ def fit(
     Errors: InputError where the objective is not finite.
     """
     model = model.copy()
-    optimizer = Adam(model, config.learning_rate)
+    learner = Learner(model, config.learning_rate)
     x_validation = select_rows(embeddings, task.validation.rows[:, 0])
     true = torch.from_numpy(task.validation.ratings[:, 0]).to(embeddings.device)
     comparisons = task.validation_comparisons
@@ -94,9 +92,11 @@ def fit(
     best, best_epoch, best_score = model, 0, -np.inf
     epochs: list[EpochStats] = []
     for number in range(1, config.epochs + 1):
-        learned = run_epoch(model, optimizer, embeddings, task, config)
+        learned = run_epoch(learner, embeddings, task, config)
         counts = confusion_counts(model, x_validation, true, config.scale)
-        compared = ordered_share(model, x_compared) if x_compared is not None else counts.new_full((), torch.nan)
+        compared = (
+            preference_accuracy_of(model, x_compared) if x_compared is not None else counts.new_full((), torch.nan)
+        )
         fetched = torch.cat([learned, compared.view(1), counts.flatten()]).cpu().numpy()
         if not np.isfinite(fetched[[0, -1]]).all():
             raise InputError(
@@ -111,9 +111,7 @@ def fit(
     return FitResult(best, model, best_epoch, epochs)
 
 
-def run_epoch(
-    model: RatingMLP, optimizer: "Adam", embeddings: Tensor, task: TrainingTask, config: TrainConfig
-) -> Tensor:
+def run_epoch(learner: Learner, embeddings: Tensor, task: TrainingTask, config: TrainConfig) -> Tensor:
     """One pass over the examples in a new random order; gives (3,): mean objective, training and preference accuracy.
 
     The result is on the embeddings' device.
@@ -124,68 +122,33 @@ def run_epoch(
     reference = task.examples.reference
     if reference is not None:
         reference = reference[torch.from_numpy(order).to(reference.device)]  # (n, g, C)
-    gradient = RatingMLP(torch.empty_like(model.parameters), model.widths)
-    logits = embeddings.new_empty(*rows.shape, model.widths[-1])  # (n, g, C or 1)
+    logits = embeddings.new_empty(*rows.shape, learner.model.widths[-1])  # (n, g, C or 1)
     # One buffer for the embeddings of all batches: new memory for each makes fine-tuning 1.3 times as long at d = 768.
     buffer = embeddings.new_empty(rows[: config.batch].numel(), embeddings.shape[1])
     for start in range(0, len(rows), config.batch):
         batch = slice(start, start + config.batch)
         batch_rows = rows[batch].flatten()
         x = torch.index_select(embeddings, 0, batch_rows, out=buffer[: len(batch_rows)])  # (B * g, d)
-        activations = forward(model, x)
-        logits[batch] = activations[-1].view_as(logits[batch])
+        logits[batch] = learner.forward(x).view_as(logits[batch])
         batch_reference = None if reference is None else reference[batch]
         grad_logits = task.objective.gradient(logits[batch], ratings[batch], batch_reference)  # (B, g, C or 1)
-        backward(model, activations, grad_logits.flatten(0, 1), gradient)
-        optimizer.step(gradient)
+        learner.step(grad_logits.flatten(0, 1))
     mean = task.objective.value(logits, ratings, reference).double().mean()
     # Comparisons that people made claim no ratings (-1), and then there is no accuracy: NaN.
     right = (predict_class(logits, len(config.scale)) == ratings).double().sum()
     accuracy = right / (ratings >= 0).double().sum()
-    return torch.stack([mean, accuracy, preference_accuracy(margins(logits))])
+    return torch.stack([mean, accuracy, share_positive(margins(logits))])
 
 
-def preference_accuracy(z: Tensor) -> Tensor:
+def share_positive(z: Tensor) -> Tensor:
     """Share of the margins z that are positive; a tie counts half. On the device of z, as float64; NaN of none."""
     return ((z > 0).double() + 0.5 * (z == 0).double()).mean()
 
 
-def ordered_share(model: RatingMLP, x: Tensor) -> Tensor:
+def preference_accuracy_of(model: RatingMLP, x: Tensor) -> Tensor:
     """Share of the pairs x (2V, d), the better text first, that the reward orders right."""
     logits = forward(model, x)[-1]
-    return preference_accuracy(margins(logits.view(-1, 2, logits.shape[-1])))
-
-
-class Adam:
-    """PyTorch's fused Adam on a model's one parameter tensor, without the bookkeeping of torch.optim.Adam.
-
-    That takes longer than the step itself for a network this small.
-    """
-
-    def __init__(self, model: RatingMLP, learning_rate: float) -> None:
-        self.parameters = model.parameters
-        self.exp_avg, self.exp_avg_sq = torch.zeros_like(model.parameters), torch.zeros_like(model.parameters)
-        self.steps = torch.zeros((), device=model.parameters.device)
-        self.learning_rate = learning_rate
-
-    def step(self, gradient: RatingMLP) -> None:
-        """Change the model's parameters in place."""
-        adam(
-            [self.parameters],
-            [gradient.parameters],
-            [self.exp_avg],
-            [self.exp_avg_sq],
-            [],
-            [self.steps],
-            fused=True,
-            amsgrad=False,
-            beta1=0.9,
-            beta2=0.999,
-            lr=self.learning_rate,
-            weight_decay=WEIGHT_DECAY,
-            eps=1e-8,
-            maximize=False,
-        )
+    return share_positive(margins(logits.view(-1, 2, logits.shape[-1])))
 
 
 def confusion_counts(model: RatingMLP, x: Tensor, true: Tensor, scale: np.ndarray) -> Tensor:
@@ -210,7 +173,7 @@ def confusion_counts(model: RatingMLP, x: Tensor, true: Tensor, scale: np.ndarra
 def epoch_stats(fetched: np.ndarray, config: TrainConfig) -> tuple[EpochStats, float]:
     """The statistics of an epoch and the score that chooses the best one.
 
-    `fetched` (4 + 2 * C * C,) holds what `run_epoch`, `ordered_share` and `confusion_counts` give.
+    `fetched` (4 + 2 * C * C,) holds what `run_epoch`, `preference_accuracy_of` and `confusion_counts` give.
     """
     objective, training_accuracy, preference_accuracy, validation_preference_accuracy = map(float, fetched[:4])
     classes = len(config.scale)

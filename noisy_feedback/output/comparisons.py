@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from noisy_feedback.data.dataset import Dataset
+from noisy_feedback.data.preferences import number_pairs
 from noisy_feedback.errors import InputError
-from noisy_feedback.evaluation.metrics import expected_class
-from noisy_feedback.feedback.audit import Audit, audit_scores
+from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.files import atomic_write, check_writable, write_csv
 
@@ -23,41 +23,20 @@ EXPORT_FORMATS = (".jsonl", ".parquet")
 
 @dataclass(frozen=True)
 class AuditedFeedback:
-    """The comparisons of a run, what the audit says of them, and the model's output (n, C) before and after."""
+    """The comparisons of a run, what the audit says of them, and the rewards (n,) of all texts before and after."""
 
     feedback: Feedback
     audit: Audit
-    output_before: np.ndarray
-    output_after: np.ndarray | None = None  # of the last epoch
-
-    def scores(self) -> dict[str, float | None]:
-        """The estimated flip rate, the true one, and how well p_wrong finds what is wrong; None where not known."""
-        wrong = self.feedback.wrong.ravel()
-        known = wrong[~np.isnan(wrong)]
-        auroc, precision = audit_scores(self.audit.p_wrong, wrong)
-        scores = {
-            "estimated_flip_rate": self.audit.flip_rate,
-            "flip_rate": float(known.mean()) if len(known) else math.nan,
-            "auroc": auroc,
-            "precision": precision,
-        }
-        return {name: None if math.isnan(value) else value for name, value in scores.items()}
-
-    def margins(self, output: np.ndarray | None) -> np.ndarray:
-        """The reward of the better text minus that of the worse, (L * k,), as a model with this output says."""
-        better, worse = self.feedback.neighbours()
-        if output is None:
-            return np.full(len(better), np.nan)
-        rewards = expected_class(output)
-        return rewards[better] - rewards[worse]
+    rewards_before: np.ndarray
+    rewards_after: np.ndarray  # of the last epoch
 
 
 def feedback_rows(audited: AuditedFeedback, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """One row per comparison: neighbours in a list."""
+    """One row per comparison: adjacent items of a list. Margins: the reward of the better minus that of the worse."""
     feedback = audited.feedback
-    better, worse = feedback.neighbours()
-    before, after = audited.margins(audited.output_before), audited.margins(audited.output_after)
-    wrong = [None if math.isnan(value) else int(value) for value in feedback.wrong.ravel()]
+    better, worse = feedback.adjacent_pairs()
+    before, after = (rewards[better] - rewards[worse] for rewards in (audited.rewards_before, audited.rewards_after))
+    wrong = [None if math.isnan(value) else int(value) for value in feedback.flipped.ravel()]
     nothing = [None] * len(better)
     pairs = nothing if feedback.pairs is None else feedback.pairs.tolist()
     annotators = nothing if feedback.annotators is None else [names[code] for code in feedback.annotators]
@@ -67,12 +46,12 @@ def feedback_rows(audited: AuditedFeedback, names: Sequence[str]) -> Iterator[tu
 
 def annotator_rows(audited: AuditedFeedback, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
     """One row per annotator who judged a comparison of the feedback."""
-    codes, found, wrong = audited.feedback.annotators, audited.audit.annotators, audited.feedback.wrong[:, 0]
+    codes, found, flipped = audited.feedback.annotators, audited.audit.annotators, audited.feedback.flipped[:, 0]
     if codes is None or found is None:
         return
-    known = ~np.isnan(wrong)
+    known = ~np.isnan(flipped)
     judged = np.bincount(codes[known], minlength=len(found.judgements))
-    right = np.bincount(codes[known], 1 - wrong[known], minlength=len(found.judgements))
+    right = np.bincount(codes[known], 1 - flipped[known], minlength=len(found.judgements))
     for code in np.flatnonzero(found.judgements).tolist():
         estimate = (float(column[code]) for column in (found.reliability, found.low, found.high))
         true = float(right[code] / judged[code]) if judged[code] else None
@@ -86,15 +65,14 @@ def save_comparisons(folder: Path, audited: AuditedFeedback, names: Sequence[str
         write_csv(folder / "annotators.csv", ANNOTATOR_COLUMNS, annotator_rows(audited, names))
 
 
-def export_comparisons(file: Path, audited: AuditedFeedback, dataset: Dataset) -> None:
-    """Write the comparisons as a preference data set, .jsonl or .parquet: texts, ratings in stars, p_wrong, wrong."""
+def export_comparisons(file: Path, feedback: Feedback, audit: Audit, dataset: Dataset) -> None:
+    """Write the comparisons as a preference data set, .jsonl or .parquet: `--comparisons` reads the same ones back."""
     import pandas as pd  # only where a table is wanted
 
-    feedback, names = audited.feedback, dataset.judgements.annotator_names if dataset.judgements else []
-    better, worse = feedback.neighbours()
+    better, worse = feedback.adjacent_pairs()
     stars = {-1: None, **dict(enumerate(dataset.scale.tolist()))}
     claimed = {"chosen": feedback.ratings[:, :-1], "rejected": feedback.ratings[:, 1:]}
-    wrong = [None if math.isnan(value) else bool(value) for value in feedback.wrong.ravel()]
+    wrong = [None if math.isnan(value) else bool(value) for value in feedback.flipped.ravel()]
     table = pd.DataFrame(
         {
             "chosen": [dataset.texts[row] for row in better],
@@ -103,14 +81,14 @@ def export_comparisons(file: Path, audited: AuditedFeedback, dataset: Dataset) -
                 f"{side}_rating": pd.Series([stars[rating] for rating in ratings.ravel().tolist()], dtype="Int64")
                 for side, ratings in claimed.items()
             },
-            "p_wrong": audited.audit.p_wrong,
+            "p_wrong": audit.p_wrong,
             "wrong": pd.Series(wrong, dtype="boolean"),
+            # By rows: other reviews with the same texts are another pair, whose true order may be the opposite.
+            "pair": number_pairs(better, worse) if feedback.pairs is None else feedback.pairs,
         }
     )
-    if feedback.pairs is not None:
-        table["pair"] = feedback.pairs
-    if feedback.annotators is not None:
-        table["annotator"] = [names[code] for code in feedback.annotators]
+    if feedback.annotators is not None and dataset.judgements is not None:
+        table["annotator"] = [dataset.judgements.annotator_names[code] for code in feedback.annotators]
     table = table[table["chosen"] != table["rejected"]]  # two reviews with the same text: no preference
     with atomic_write(file) as temporary:
         if file.suffix == ".parquet":
@@ -120,10 +98,19 @@ def export_comparisons(file: Path, audited: AuditedFeedback, dataset: Dataset) -
             temporary.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
-def check_export(file: Path) -> None:
-    """Refuse a file that cannot be written. Errors: InputError."""
+def check_export(file: Path, inputs: Sequence[Path]) -> None:
+    """Refuse a file that cannot be written, or that the run reads: the `inputs`, and the embeddings beside them.
+
+    Errors: InputError.
+    """
     if file.suffix not in EXPORT_FORMATS:
         raise InputError(f"--export {file}: ends with neither {' nor '.join(EXPORT_FORMATS)}; choose one of them")
     if not file.parent.is_dir() or file.is_dir():
         raise InputError(f"--export {file}: there is no folder {file.parent}, or {file} is one; choose another file")
+    for read in (path for given in inputs for path in (given, given.with_name("embeddings.pt"))):
+        if file.exists() and read.exists() and file.samefile(read):
+            raise InputError(f"--export {file}: would replace {read}, which this run reads; choose another file")
+    for store in (given.parent / "embeddings" for given in inputs):
+        if store.resolve() in file.resolve().parents:
+            raise InputError(f"--export {file}: {store} is for stored embeddings; choose another folder")
     check_writable(file.parent, "--export")

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from noisy_feedback.config import COMBINATION, Config
+from noisy_feedback.config import SETTING_AXES, Config
 from noisy_feedback.data.embeddings import Embeddings
 from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.reviews import SAMPLE_FILE, Reviews, Splits
 from noisy_feedback.evaluation.metrics import METRICS, Metrics
-from noisy_feedback.feedback import people
+from noisy_feedback.evaluation.results import RunResult, audit_record
+from noisy_feedback.feedback import human
+from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import Feedback
-from noisy_feedback.feedback.protocols import protocol_of
-from noisy_feedback.output.comparisons import AuditedFeedback
-from noisy_feedback.output.records import RunResult
+from noisy_feedback.feedback.protocols import GAP
 
 if TYPE_CHECKING:  # pandas and scipy, which a single run does without
     import pandas as pd
@@ -55,12 +55,12 @@ def reviews(found: Reviews, splits: Splits) -> str:
 def judgements(found: Judgements, part: np.ndarray) -> str:
     """How many comparisons people made, by whom, and in which parts (J,) of the split they are."""
     by = f" by {len(found.annotator_names):,} annotators" if found.annotators is not None else ""
-    in_part = [f"{(part == number).sum():,} {name}" for number, name in people.PARTS.items()]
+    in_part = [f"{(part == number).sum():,} {name}" for number, name in human.PARTS.items()]
     lines = [
         f"warning    no comparison in the {name} part: {effect}"
         for number, name, effect in (
-            (people.VALIDATION, "validation", "ratings choose the best epoch"),
-            (people.TEST, "test", "there is no preference accuracy"),
+            (human.VALIDATION, "validation", "ratings choose the best epoch"),
+            (human.TEST, "test", "there is no preference accuracy"),
         )
         if not (part == number).any()
     ]
@@ -69,7 +69,7 @@ def judgements(found: Judgements, part: np.ndarray) -> str:
         lines.insert(0, f"           {count}: they count as fine-tuning")
     head = (
         f"judgements {len(found.chosen):,} of {found.pairs.max() + 1:,} pairs{by} from {found.name}"
-        f"\n           {', '.join(in_part)}; {(part == people.LEFT_OUT).sum():,} left out: texts in two parts, or in "
+        f"\n           {', '.join(in_part)}; {(part == human.LEFT_OUT).sum():,} left out: texts in two parts, or in "
         "training"
     )
     return "\n".join([head, *lines])
@@ -90,7 +90,7 @@ def feedback(config: Config, given: Feedback) -> str:
     texts = len(np.unique(given.lists))
     lines = [
         f"noise      {given.changed:,} of {given.total:,} {what} (ratio {config.ratio:g}{kind})",
-        f"feedback   {len(given.lists):,} {protocol_of(config).describe()}, from {texts:,} reviews",
+        f"feedback   {len(given.lists):,} {kind_of_comparison(config)}, from {texts:,} reviews",
     ]
     if given.ties:
         lines.append(f"           {given.ties:,} pairs left out: as many judgements for either order")
@@ -99,15 +99,24 @@ def feedback(config: Config, given: Feedback) -> str:
     return "\n".join(lines)
 
 
-def audit(found: AuditedFeedback) -> str:
+def kind_of_comparison(config: Config) -> str:
+    """What a protocol compares."""
+    if config.protocol == "human":
+        return f"human comparisons ({config.labels})"
+    if config.protocol == "binary":
+        return f"pairs {GAP} stars apart"
+    return f"lists of {config.k + 1} different ratings"
+
+
+def audit(given: Feedback, found: Audit) -> str:
     """What the audit estimates, and how right it is where the truth is known."""
-    scores = found.scores()
-    rate, auroc, precision = scores["flip_rate"], scores["auroc"], scores["precision"]
-    lines = [f"audit      {scores['estimated_flip_rate']:.1%} of the comparisons are wrong (estimate)"]
+    record = audit_record(given, found)
+    rate, auroc, precision = record["true_flip_rate"], record["auroc"], record["precision"]
+    lines = [f"audit      {found.estimated_flip_rate:.1%} of the comparisons are wrong (estimate)"]
     if rate is not None:
         lines[0] += f"; in truth {rate:.1%}"
     if auroc is not None and precision is not None:
-        wrong = int(np.nansum(found.feedback.wrong))
+        wrong = int(np.nansum(given.flipped))
         lines.append(
             f"           of the {wrong:,} most suspected {precision:.1%} are wrong; AUROC of p_wrong {auroc:.3f}"
         )
@@ -154,26 +163,26 @@ def confusion_table(matrix: Sequence[Sequence[int]], scale: np.ndarray) -> str:
 
 
 def summary_tables(summary: "pd.DataFrame", results: Sequence[RunResult]) -> str:
-    """Per metric, combination and noise ratio: best and last epoch, and the last epoch's paired differences."""
-    from noisy_feedback.evaluation.statistics import combination_names, coverage_note, shown_metrics
+    """Per metric, setting and noise ratio: best and last epoch, and the last epoch's paired differences."""
+    from noisy_feedback.evaluation.statistics import setting_names, shown_metrics
 
-    summary = summary.assign(combination=combination_names(summary))
+    summary = summary.assign(setting=setting_names(summary))
     seeds = sorted({result.config.seed for result in results})
     lines = [f"the tables cover all {len(results)} runs in the folder: {len(seeds)} seeds"]
-    if note := coverage_note(int(summary["seeds"].min())):
-        lines.append(f"note       {note}")
+    if summary["seeds"].min() < 2:
+        lines.append("note       one seed has no 95 % interval")
     for metric in shown_metrics(summary):
         majority = np.mean([getattr(result.majority, metric) for result in results])
         rows = summary[summary["metric"] == metric]
         lines += ["", f"test {METRICS[metric]}: mean over seeds [95 % interval]; p: paired t-test"]
         lines.append(f"  most frequent rating {number(float(majority))}")
-        for name in dict.fromkeys(rows["combination"]):
-            lines += combination_lines(name, rows[rows["combination"] == name])
+        for name in dict.fromkeys(rows["setting"]):
+            lines += setting_lines(name, rows[rows["setting"] == name])
     return "\n".join([*lines, *few_comparisons(results), *unequal_comparisons(summary, results), ""])
 
 
-def combination_lines(name: str, rows: "pd.DataFrame") -> list[str]:
-    """The lines of one combination of loss, KL weight and kind of noise."""
+def setting_lines(name: str, rows: "pd.DataFrame") -> list[str]:
+    """The lines of one setting of loss, KL weight and kind of noise."""
     before = f"before fine-tuning {interval(rows[rows['stage'] == 'before'].iloc[0])}"
     together = f"  {name}; {before}"
     title = [together] if len(together) <= WIDTH else [f"  {name}", f"  {before}"]
@@ -200,8 +209,8 @@ def few_comparisons(results: Sequence[RunResult]) -> list[str]:
 
 def unequal_comparisons(summary: "pd.DataFrame", results: Sequence[RunResult]) -> list[str]:
     """A warning where noise ratios have different numbers of comparisons, and the option that makes them equal."""
-    by_combination = [group["comparisons"] for _, group in summary.groupby(list(COMBINATION))]
-    counts = max(by_combination, key=lambda counts: counts.max() - counts.min())
+    by_setting = [group["comparisons"] for _, group in summary.groupby(list(SETTING_AXES))]
+    counts = max(by_setting, key=lambda counts: counts.max() - counts.min())
     if not counts.max() or 1 - counts.min() / counts.max() <= UNEQUAL_COMPARISONS:
         return []
     least = min(result.comparisons["count"] for result in results)  # of a seed; the tables show means over seeds

@@ -4,7 +4,7 @@ Every function returns matplotlib figures; `save_figure` writes one. Noise ratio
 colour-blind readers see in order and grey prints keep in order.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,11 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from noisy_feedback.config import COMBINATION
+from noisy_feedback.config import LABELS, SETTING_AXES
 from noisy_feedback.evaluation.metrics import METRICS
 
 if TYPE_CHECKING:
@@ -45,10 +46,12 @@ STYLE: Any = {
     "pdf.fonttype": 42,
 }
 DOTS: Any = {"linestyle": "", "markersize": 2, "alpha": 0.35, "zorder": 1}  # single seeds, behind their mean
+REFERENCE: Any = {"color": GREY, "linewidth": 0.8}
+CHANGE = ("vs_before", "vs_before_p")  # columns of a summary
+SIGNIFICANT = 0.05
 ONE_SEED = "1 seed"
-PANELS_A_PAGE = 12  # of draw_curves, in three columns
-LINES_A_PAGE = len(PALETTE)  # of draw_metrics
-ROWS_A_PAGE = 21  # of draw_change
+COLUMNS = 3  # of draw_curves
+AXIS_NAMES = {"ratio": "noise ratio", "labels": "labels"}
 
 
 def draw_run(result: "RunResult") -> Figure:
@@ -79,7 +82,7 @@ def draw_run(result: "RunResult") -> Figure:
         shown = [name for name in lines if name != "preference_accuracy" or result.fine_tuning]
         handles = [Line2D([], [], color=lines[name][1], linestyle=lines[name][2]) for name in shown]
         kept = Line2D([], [], color=GREY, marker="o", markersize=4, linestyle="")
-        add_legend(figure, [*handles, kept], [*(lines[name][0] for name in shown), "kept epoch"])
+        add_legend(figure, [*handles, kept], [*(lines[name][0] for name in shown), "kept epoch"], columns=2)
         axes.set(ylabel="score")
         set_epochs(axes, len(result.training), len(result.fine_tuning))
         notes = [f"one run: seed {result.config.seed}, noise ratio {result.config.ratio:g}"]
@@ -89,50 +92,40 @@ def draw_run(result: "RunResult") -> Figure:
         return figure
 
 
-def draw_curves(curves: "pd.DataFrame") -> list[Figure]:
+def draw_curves(curves: "pd.DataFrame") -> Figure:
     """The study's figure: validation accuracy over training, then fine-tuning epochs, one line per noise ratio.
 
     Where people compared texts of the validation part, the preference accuracy on them takes its place. Lines are
     means over seeds, bands one standard deviation; training, which has no noise, is one black line. One panel per
-    combination of loss, KL weight, labels and kind of noise; pages of twelve, on the same axes. `curves` has the
-    columns of a sweep's curves.csv.
+    setting of loss, KL weight, labels and kind of noise. `curves` has the columns of a sweep's curves.csv.
     """
     training, fine_tuning = (curves[curves["phase"] == phase] for phase in ("training", "fine-tuning"))
-    combinations = split_combinations(fine_tuning) or [("", fine_tuning)]
+    settings = split_settings(fine_tuning) or [("", fine_tuning)]
     score = "validation_preference_accuracy"
     score = score if score in curves and curves[score].notna().any() else "validation_accuracy"
     ratios = sorted(set(fine_tuning["ratio"]))
     lengths = [0 if phase.empty else int(phase["epoch"].max()) for phase in (training, fine_tuning)]
     seeds = describe_seeds(curves)
     band = "" if seeds == ONE_SEED else "; band: one standard deviation"
-    notes = [f"{seeds}{band}; black: training", *fine_tuning_note(*lengths)]
-    figures = []
+    columns = min(len(settings), COLUMNS)
+    rows = -(-len(settings) // columns)
+    width, height = (COLUMN, 2.5) if columns == 1 else SMALL_PANEL
     with matplotlib.rc_context(STYLE):
-        for page in pages(combinations, PANELS_A_PAGE):
-            columns = 2 if len(page) == 4 else min(len(page), 3)
-            rows = -(-len(page) // columns)
-            width, height = (COLUMN, 2.5) if columns == 1 else SMALL_PANEL
-            figure = Figure(figsize=(width * columns, height * rows + 0.5), layout="constrained")
-            grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
-            for number, (axes, (name, panel)) in enumerate(zip(grid, page, strict=False)):
-                draw_curve_panel(axes, score, training, panel, ratios, lengths[0])
-                if len(combinations) > 1:
-                    axes.set_title(fill(name, 34, break_on_hyphens=False), fontsize=7)
-                if number % columns == 0:
-                    axes.set(ylabel=fill(score.replace("_", " "), 22))
-                set_epochs(axes, *lengths)
-                below = number + columns < len(page)
-                axes.set(xlabel="" if below else axes.get_xlabel())
-                axes.tick_params(labelbottom=not below)  # also where the place below is empty
-            for axes in grid[len(page) :]:
-                axes.remove()
-            if ratios:
-                handles = [Line2D([], [], color=color, linestyle=line) for color, line in ratio_styles(len(ratios))]
-                add_legend(figure, handles, [f"{ratio:g}" for ratio in ratios], title="noise ratio")
-            add_notes(figure, notes)
-            figures.append(figure)
-    share_limits([axes for figure in figures for axes in figure.axes])
-    return figures
+        figure = Figure(figsize=(width * columns, height * rows + 0.5), layout="constrained")
+        grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
+        for axes, (name, panel) in zip(grid, settings, strict=False):
+            draw_curve_panel(axes, score, training, panel, ratios, lengths[0])
+            axes.set_title(fill(name, 34, break_on_hyphens=False) if len(settings) > 1 else "", fontsize=7)
+            axes.set(ylabel=fill(score.replace("_", " "), 22))
+            set_epochs(axes, *lengths)
+            axes.label_outer()
+        for axes in grid[len(settings) :]:
+            axes.remove()
+        if ratios:
+            handles = [Line2D([], [], color=color, linestyle=line) for color, line in ratio_styles(len(ratios))]
+            add_legend(figure, handles, [f"{ratio:g}" for ratio in ratios], columns=5, title="noise ratio")
+        add_notes(figure, [f"{seeds}{band}; black: training", *fine_tuning_note(*lengths)])
+        return figure
 
 
 def draw_curve_panel(
@@ -162,146 +155,140 @@ def draw_band(axes: Axes, scores: "pd.Series", epochs: "pd.Series", start: int, 
     axes.fill_between(places, mean - sd, mean + sd, color=color, alpha=0.15, linewidth=1 if single else 0)
 
 
-def draw_metrics(runs: "pd.DataFrame", summary: "pd.DataFrame") -> list[Figure]:
+def draw_metrics(runs: "pd.DataFrame", summary: "pd.DataFrame") -> Figure:
     """Test metrics against the noise ratio: means with intervals, seeds as dots; below, the number of comparisons.
 
-    Of one combination the best and the last epoch; of several the last, one line for each, and pages of seven on
-    the same axes. A dotted line is the mean before fine-tuning. `runs` has the columns of runs.csv, `summary` those of
-    summary.csv.
+    Of one setting the best and the last epoch; of several the last, one line for each. Dotted lines are means before
+    fine-tuning and of always predicting the most frequent rating. Where there is one ratio, the labels take its place.
+    `runs` has the columns of runs.csv, `summary` those of summary.csv.
     """
     from noisy_feedback.evaluation.statistics import shown_metrics
 
-    combinations = split_combinations(summary)
-    if len(combinations) == 1:
-        lines = [(f"{stage} epoch", stage, combinations[0][1]) for stage in ("best", "last")]
+    axis = varied_axis(runs)
+    places = {value: place for place, value in enumerate(sort_axis(runs[axis]))}
+    settings = split_settings(summary, leave_out=axis)
+    if len(settings) == 1:
+        lines = [(f"{stage} epoch", stage, settings[0][1]) for stage in ("last", "best")]
     else:
-        lines = [(name, "last", rows) for name, rows in combinations]
-    notes = [] if len(combinations) == 1 else ["last epoch of fine-tuning"]
-    notes += interval_notes(runs)
-    ratios = sorted(set(runs["ratio"]))
+        lines = [(name, "last", rows) for name, rows in settings]
     shown = shown_metrics(summary)
-    figures = []
     with matplotlib.rc_context(STYLE):
-        for page in pages(lines, LINES_A_PAGE):
-            figure = Figure(figsize=(COLUMN, 4.8), layout="constrained")
-            *panels, below = figure.subplots(len(shown) + 1, 1, sharex=True, height_ratios=[1] * len(shown) + [0.5])
-            for axes, metric in zip(panels, shown, strict=True):
-                before = runs.drop_duplicates("seed")[f"before_{metric}"].mean()
-                axes.axhline(before, color=GREY, linewidth=0.8, linestyle=":", label="before fine-tuning")
-                for number, (label, stage, rows) in enumerate(page):
-                    shift, style = dodge(number, len(page), ratios), line_style(number)
-                    own = same_combination(runs, rows)
-                    axes.plot(own["ratio"] + shift, own[f"{stage}_{metric}"], **style | DOTS)
-                    means = rows[(rows["stage"] == stage) & (rows["metric"] == metric)]
-                    draw_means(axes, means, shift, label=label, **style)
-                axes.set(ylabel=fill(f"test {METRICS[metric]}", 16))
-            for number, (_, _, rows) in enumerate(page[: len(combinations)]):  # one line for each combination
-                counts = rows.drop_duplicates("ratio")
-                style = line_style(number) if len(combinations) > 1 else {"color": BLACK, "marker": "o"}
-                shift = dodge(number, min(len(page), len(combinations)), ratios)
-                below.plot(counts["ratio"] + shift, counts["comparisons"], markersize=3, **style)
-            below.set(ylabel="comparisons", ylim=(0, 1.2 * summary["comparisons"].max()), xlabel="noise ratio")
-            below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-            set_ratios(below, ratios)
-            figure.align_ylabels()
-            handles, labels = panels[0].get_legend_handles_labels()
-            add_legend(figure, handles, labels, fontsize=6)
-            add_notes(figure, notes)
-            figures.append(figure)
-    for place in range(len(shown)):
-        share_limits([figure.axes[place] for figure in figures])
-    return figures
+        figure = Figure(figsize=(COLUMN, 1.2 + 1.4 * len(shown)), layout="constrained")
+        *panels, below = figure.subplots(len(shown) + 1, 1, sharex=True, height_ratios=[1] * len(shown) + [0.5])
+        for axes, metric in zip(panels, shown, strict=True):
+            of_seeds = runs.drop_duplicates("seed")
+            axes.axhline(of_seeds[f"before_{metric}"].mean(), **REFERENCE, linestyle=":", label="before fine-tuning")
+            axes.axhline(
+                of_seeds[f"majority_{metric}"].mean(), **REFERENCE, linestyle="--", label="most frequent rating"
+            )
+            for number, (label, stage, rows) in enumerate(lines):
+                shift, style = dodge(number, len(lines)), line_style(number)
+                own = same_setting(runs, rows, leave_out=axis)
+                axes.plot(own[axis].map(places) + shift, own[f"{stage}_{metric}"], **style | DOTS)
+                means = rows[(rows["stage"] == stage) & (rows["metric"] == metric)]
+                draw_means(axes, means[axis].map(places) + shift, means, label=label, **style)
+            axes.set(ylabel=fill(f"test {METRICS[metric]}", 16))
+        for number, counts in enumerate(different_counts([rows for _, rows in settings], axis)):
+            style = line_style(number) if len(settings) > 1 else {"color": BLACK, "marker": "o"}
+            below.plot([places[value] for value in counts], list(counts.values()), markersize=3, **style)
+        below.set(ylabel="comparisons", ylim=(0, 1.2 * summary["comparisons"].max()), xlabel=AXIS_NAMES[axis])
+        below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
+        set_places(below, places)
+        figure.align_ylabels()
+        handles, labels = panels[0].get_legend_handles_labels()
+        add_legend(figure, handles, labels, columns=1 if max(map(len, labels)) > 20 else 2, fontsize=6)
+        add_notes(figure, [*([] if len(settings) == 1 else ["last epoch of fine-tuning"]), *interval_notes(runs)])
+        return figure
 
 
-def draw_means(axes: Axes, rows: "pd.DataFrame", shift: float, **style: Any) -> None:
+def different_counts(settings: Sequence["pd.DataFrame"], axis: str) -> list[dict[Any, float]]:
+    """Numbers of comparisons by noise ratio (or labels), those of each setting that differ from all before it."""
+    counts: list[dict[Any, float]] = []
+    for rows in settings:
+        own = rows.drop_duplicates(axis).set_index(axis)["comparisons"].sort_index().to_dict()
+        if own not in counts:
+            counts.append(own)
+    return counts
+
+
+def draw_means(axes: Axes, places: "pd.Series", rows: "pd.DataFrame", **style: Any) -> None:
     """Means of one metric with their intervals; no bar where an interval is not defined."""
+    order = places.argsort()
+    places, rows = places.iloc[order], rows.iloc[order]
     error = np.nan_to_num([rows["mean"] - rows["ci_low"], rows["ci_high"] - rows["mean"]])
-    axes.errorbar(
-        rows["ratio"] + shift,
-        rows["mean"],
-        yerr=np.maximum(error, 0),  # BCa intervals of few seeds need not hold the mean
-        markersize=3.5,
-        elinewidth=0.8,
-        capsize=2,
-        **style,
-    )
+    axes.errorbar(places, rows["mean"], yerr=error, markersize=3.5, elinewidth=0.8, capsize=2, **style)
 
 
-def draw_change(summary: "pd.DataFrame") -> list[Figure]:
+def draw_change(summary: "pd.DataFrame") -> Figure:
     """Heat maps of the mean change of test metrics from before fine-tuning to its last epoch.
 
-    One row per combination, one column per noise ratio; pages of 21 rows with the same colours.
+    One row per setting, one column per noise ratio; one scale of colours per metric, centred on 0. A change that is
+    not significant (paired t-test, p >= 0.05) is white.
     """
     from noisy_feedback.evaluation.statistics import shown_metrics
 
     shown = shown_metrics(summary)
     last = summary[summary["stage"] == "last"]
     ratios = sorted(set(last["ratio"]))
-    limits = {metric: last[last["metric"] == metric]["vs_before"].abs().max() for metric in shown}
-    combinations = split_combinations(last)
-    name_length = max(len(name) for name, _ in combinations)
-    notes = ["change from before fine-tuning", f"to the last epoch, {describe_seeds(last)}"]
-    figures = []
+    settings = split_settings(last)
+    width = 1.4 + 0.057 * max(len(name) for name, _ in settings) + max(0.42 * len(ratios), 2.1)  # inches
     with matplotlib.rc_context(STYLE):
-        for page in pages(combinations, ROWS_A_PAGE):
-            width = 0.5 + 0.057 * name_length + max(0.42 * len(ratios), 2.1)  # inches; the titles need 2.1
-            figure = Figure(figsize=(width, 1.3 + 0.2 * max(len(page), 2) * len(shown)), layout="constrained")
-            for axes, metric in zip(figure.subplots(len(shown), 1, sharex=True), shown, strict=True):
-                of_metric = [rows[rows["metric"] == metric].set_index("ratio") for _, rows in page]
-                change = np.array([rows["vs_before"].reindex(ratios) for rows in of_metric])
-                draw_heat_map(axes, change, limits[metric])
-                axes.set_xticks(range(len(ratios)), [f"{ratio:g}" for ratio in ratios])
-                axes.set_yticks(range(len(page)), [name for name, _ in page], fontsize=7)
-                axes.set_title(f"test {METRICS[metric]}", fontsize=8)
-            axes.set(xlabel="noise ratio")
-            add_notes(figure, notes)
-            figures.append(figure)
-    return figures
+        figure = Figure(figsize=(width, 1 + (0.4 + 0.2 * len(settings)) * len(shown)), layout="constrained")
+        for axes, metric in zip(figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0], shown, strict=True):
+            by_ratio = [rows[rows["metric"] == metric].set_index("ratio").reindex(ratios) for _, rows in settings]
+            image = draw_heat_map(axes, *(np.array([rows[name] for rows in by_ratio]) for name in CHANGE))
+            figure.colorbar(image, ax=axes)
+            axes.set_xticks(range(len(ratios)), [f"{ratio:g}" for ratio in ratios])
+            axes.set_yticks(range(len(settings)), [name for name, _ in settings], fontsize=7)
+            axes.set_title(f"test {METRICS[metric]}", fontsize=8)
+        axes.set(xlabel="noise ratio")
+        notes = [f"change from before fine-tuning to the last epoch, {describe_seeds(last)}"]
+        add_notes(figure, [*notes, "white: not significant (paired t-test, p \u2265 0.05)"])
+        return figure
 
 
-def draw_audit(runs: "pd.DataFrame") -> list[Figure]:
+def draw_audit(runs: "pd.DataFrame") -> Figure:
     """How well the audit finds wrong comparisons: estimated against true flip rate, and AUROC against the noise ratio.
 
     A dot is the feedback of one seed, a line the mean over seeds; one line for each kind of labels and noise, whatever
-    the loss: that comes after the audit. Pages of seven. `runs` has the columns of runs.csv.
+    the loss: that comes after the audit. `runs` has the columns of runs.csv.
     """
     runs = runs.drop_duplicates(["seed", "labels", "noise", "ratio"])
     kinds = [(", ".join(map(str, kind)), rows) for kind, rows in runs.groupby(["labels", "noise"], sort=False)]
-    ratios = sorted(set(runs["ratio"]))
-    highest = np.nanmax(runs[["flip_rate", "estimated_flip_rate"]].to_numpy())
-    figures = []
+    places = {ratio: place for place, ratio in enumerate(sorted(set(runs["ratio"])))}
+    highest = np.nanmax(runs[["true_flip_rate", "estimated_flip_rate"]].to_numpy())
     with matplotlib.rc_context(STYLE):
-        for page in pages(kinds, LINES_A_PAGE):
-            figure = Figure(figsize=(COLUMN, 4.2), layout="constrained")
-            rates, scores = figure.subplots(2, 1)
-            rates.plot([0, highest], [0, highest], color=GREY, linewidth=0.8, linestyle=":")
-            for number, (_, rows) in enumerate(page):
-                style = line_style(number)
-                rates.plot(rows["flip_rate"], rows["estimated_flip_rate"], **style | DOTS)
-                means = rows.groupby("ratio")["auroc"].mean()
-                shift = dodge(number, len(page), ratios)
-                scores.plot(rows["ratio"] + shift, rows["auroc"], **style | DOTS)
-                scores.plot(means.index + shift, means, markersize=3.5, **style)
-            scores.axhline(0.5, color=GREY, linewidth=0.8, linestyle=":")
-            rates.set(xlabel="true flip rate", ylabel="estimated flip rate")
-            scores.set(xlabel="noise ratio", ylabel="AUROC of p_wrong")
-            set_ratios(scores, ratios)
-            if len(kinds) > 1:
-                handles = [Line2D([], [], markersize=3.5, **line_style(number)) for number in range(len(page))]
-                add_legend(figure, handles, [name for name, _ in page], fontsize=6)
-            add_notes(figure, ["small dots: single seeds; dotted: a right estimate, and chance"])
-            figures.append(figure)
-    return figures
+        figure = Figure(figsize=(COLUMN, 4.2), layout="constrained")
+        rates, scores = figure.subplots(2, 1)
+        rates.plot([0, highest], [0, highest], **REFERENCE, linestyle=":")
+        for number, (_, rows) in enumerate(kinds):
+            style, shift = line_style(number), dodge(number, len(kinds))
+            rates.plot(rows["true_flip_rate"], rows["estimated_flip_rate"], **style | DOTS)
+            means = rows.groupby("ratio")["auroc"].mean()
+            scores.plot(rows["ratio"].map(places) + shift, rows["auroc"], **style | DOTS)
+            scores.plot(means.index.map(places) + shift, means, markersize=3.5, **style)
+        scores.axhline(0.5, **REFERENCE, linestyle=":")
+        rates.set(xlabel="true flip rate", ylabel="estimated flip rate")
+        scores.set(xlabel="noise ratio", ylabel="AUROC of p_wrong")
+        set_places(scores, places)
+        if len(kinds) > 1:
+            handles = [Line2D([], [], markersize=3.5, **line_style(number)) for number in range(len(kinds))]
+            add_legend(figure, handles, [name for name, _ in kinds], columns=2, fontsize=6)
+        add_notes(figure, ["small dots: single seeds; dotted: a right estimate, and chance"])
+        return figure
 
 
-def draw_heat_map(axes: Axes, change: np.ndarray, limit: float) -> None:
-    """Changes (rows, columns) as colours between -limit and limit, with their values."""
-    limit = limit if limit > 0 else 1
-    axes.imshow(change, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
+def draw_heat_map(axes: Axes, change: np.ndarray, p: np.ndarray) -> AxesImage:
+    """Changes (rows, columns) as colours about 0, with their values; white, and grey, where p is not below 0.05."""
+    limit = max(np.nanmax(np.abs(change), initial=0), 1e-9)
+    significant = ~(p >= SIGNIFICANT)  # also where there is no test: one seed
+    image = axes.imshow(np.where(significant, change, 0), cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto")
     for (row, column), value in np.ndenumerate(change):
-        shade = "white" if abs(value) > 0.65 * limit else BLACK
+        dark = significant[row, column] and abs(value) > 0.65 * limit
+        color = "white" if dark else BLACK if significant[row, column] else GREY
         text = f"{value:+.3f}" if np.isfinite(value) else "-"
-        axes.text(column, row, text, ha="center", va="center", fontsize=6, color=shade)
+        axes.text(column, row, text, ha="center", va="center", fontsize=6, color=color)
+    return image
 
 
 def save_figure(figure: Figure, path: Path) -> None:
@@ -313,28 +300,33 @@ def save_figure(figure: Figure, path: Path) -> None:
 # --- parts that several figures share
 
 
-def split_combinations(table: "pd.DataFrame") -> list[tuple[str, "pd.DataFrame"]]:
-    """Every combination of loss, KL weight and kind of noise in the table: its name and its rows, in order."""
-    from noisy_feedback.evaluation.statistics import combination_names  # imports scipy, which draw_run does without
-
-    named = table.assign(name=combination_names(table))
-    return [(group["name"].iloc[0], group) for _, group in named.groupby(list(COMBINATION), sort=False)]
+def varied_axis(runs: "pd.DataFrame") -> str:
+    """What stands on the horizontal axis: the noise ratio, or the labels where there is one ratio and several labels."""
+    return "labels" if runs["ratio"].nunique() == 1 and runs["labels"].nunique() > 1 else "ratio"
 
 
-def same_combination(runs: "pd.DataFrame", rows: "pd.DataFrame") -> "pd.DataFrame":
-    """The runs of the combination that all of `rows` are of."""
-    return runs[(runs[list(COMBINATION)] == rows[list(COMBINATION)].iloc[0]).all(axis=1)]
+def sort_axis(values: "pd.Series") -> list[Any]:
+    """The different values on an axis: ratios by size, labels in the order of their declaration."""
+    return sorted(set(values), key=lambda value: LABELS.index(value) if value in LABELS else value)
 
 
-def pages(items: Sequence[Any], most: int) -> list[Sequence[Any]]:
-    """The items in as few pages of at most `most` as possible, of about the same length."""
-    count = -(-len(items) // most)
-    length = -(-len(items) // count)
-    return [items[start : start + length] for start in range(0, len(items), length)]
+def split_settings(table: "pd.DataFrame", leave_out: str = "") -> list[tuple[str, "pd.DataFrame"]]:
+    """Every setting of loss, KL weight, labels and kind of noise in the table: its name and its rows, in order."""
+    from noisy_feedback.evaluation.statistics import setting_names
+
+    axes = [axis for axis in SETTING_AXES if axis != leave_out]
+    named = table.assign(name=setting_names(table, axes))
+    return [(group["name"].iloc[0], group) for _, group in named.groupby(axes, sort=False)]
+
+
+def same_setting(runs: "pd.DataFrame", rows: "pd.DataFrame", leave_out: str = "") -> "pd.DataFrame":
+    """The runs of the setting that all of `rows` are of."""
+    axes = [axis for axis in SETTING_AXES if axis != leave_out]
+    return runs[(runs[axes] == rows[axes].iloc[0]).all(axis=1)]
 
 
 def describe_seeds(table: "pd.DataFrame") -> str:
-    """How many seeds stand behind every point: "mean of 3 to 20 seeds" where combinations or ratios differ."""
+    """How many seeds stand behind every point: "mean of 3 to 20 seeds" where settings or ratios differ."""
     counts = seeds_of(table)
     least, most = int(counts.min()), int(counts.max())
     if most == 1:
@@ -343,24 +335,24 @@ def describe_seeds(table: "pd.DataFrame") -> str:
 
 
 def seeds_of(table: "pd.DataFrame") -> "pd.Series":
-    """Numbers of seeds of every combination and ratio in a table of runs, curves or summaries."""
+    """Numbers of seeds of every setting and ratio in a table of runs, curves or summaries."""
     if "seeds" in table:
         return table["seeds"]
     fine_tuning = table.dropna(subset=["ratio"])
     if fine_tuning.empty:
         return table[["seed"]].nunique()
-    return fine_tuning.groupby([*COMBINATION, "ratio"])["seed"].nunique()
+    return fine_tuning.groupby([*SETTING_AXES, "ratio"])["seed"].nunique()
 
 
 def interval_notes(runs: "pd.DataFrame") -> list[str]:
-    """What the marks of `draw_metrics` are, and how far intervals of few seeds can be trusted."""
-    from noisy_feedback.evaluation.statistics import coverage_note
-
+    """What the marks of `draw_metrics` are."""
     seeds = describe_seeds(runs)
     if seeds == ONE_SEED:
         return [seeds]
-    note = coverage_note(int(seeds_of(runs).min()))
-    return [f"{seeds}; bars: 95 % intervals; small dots: seeds", *([note] if note else [])]
+    return [
+        f"{seeds}; bars: 95 % intervals of the mean; small dots: seeds",
+        "paired differences have narrower intervals (summary.csv)",
+    ]
 
 
 def fine_tuning_note(training: int, fine_tuning: int) -> list[str]:
@@ -370,23 +362,21 @@ def fine_tuning_note(training: int, fine_tuning: int) -> list[str]:
     return []
 
 
-def add_legend(figure: Figure, handles: Sequence[Any], labels: Sequence[str], fontsize: int = 7, **legend: Any) -> None:
-    """A legend above the panels, in as many columns as fit; the figure grows by its height."""
-    entry = fontsize * (0.62 * max(map(len, labels)) + 4.5)  # points: the longest label, its line, and space
-    rows = -(-len(labels) // max(int(72 * figure.get_figwidth() / entry), 1))
+def add_legend(
+    figure: Figure, handles: Sequence[Any], labels: Sequence[str], columns: int, fontsize: int = 7, **legend: Any
+) -> None:
+    """A legend above the panels; the figure grows by its height."""
     figure.legend(
         handles,
         labels,
         loc="outside upper center",
-        ncols=-(-len(labels) // rows),
+        ncols=columns,
         fontsize=fontsize,
         title_fontsize=fontsize,
         handlelength=2.6,
-        handletextpad=0.6,
-        columnspacing=1.2,
         **legend,
     )
-    figure.set_figheight(figure.get_figheight() + 1.6 * fontsize * rows / 72)
+    figure.set_figheight(figure.get_figheight() + 1.6 * fontsize * -(-len(labels) // columns) / 72)
 
 
 def add_notes(figure: Figure, notes: Sequence[str]) -> None:
@@ -402,52 +392,25 @@ def set_epochs(axes: Axes, training: int, fine_tuning: int) -> None:
         axes.axvline(training + 0.5, color=GREY, linewidth=0.6, linestyle=":")
 
 
-def set_ratios(axes: Axes, ratios: Sequence[float]) -> None:
-    """A tick at every ratio, with its number where there is space for it: upright if that shows more of them."""
-    margin, points = ratio_margin(ratios), ratio_points(ratios)
-    labels = [f"{ratio:g}" for ratio in ratios]
-    upright = ratio_step(ratios) * points < 5 * max(map(len, labels)) + 3
-    last = -np.inf
-    for number, ratio in enumerate(ratios):
-        if upright and (ratio - last) * points < 10:
-            labels[number] = ""
-        else:
-            last = ratio
-    axes.set(xlim=(ratios[0] - margin, ratios[-1] + margin))
-    axes.set_xticks(ratios, labels, rotation=90 if upright else 0)
+def set_places(axes: Axes, places: Mapping[Any, int]) -> None:
+    """Ratios or labels side by side, at equal distances."""
+    names = [value if isinstance(value, str) else f"{value:g}" for value in places]
+    axes.set_xticks(list(places.values()), names, rotation=90 if len("".join(names)) > 40 else 0)
+    axes.set(xlim=(-0.5, len(places) - 0.5))
 
 
-def dodge(number: int, count: int, ratios: Sequence[float]) -> float:
-    """How far a line is moved sideways so that bars do not cover each other; all lines lie evenly about the ratio."""
-    distance = min(0.08 * ratio_step(ratios), 4 / ratio_points(ratios))
-    return distance * (number - (count - 1) / 2)
-
-
-def ratio_step(ratios: Sequence[float]) -> float:
-    """The smallest distance between two ratios."""
-    return float(np.diff(ratios).min()) if len(ratios) > 1 else 0.2
-
-
-def ratio_margin(ratios: Sequence[float]) -> float:
-    """What an axis of ratios shows on either side of them."""
-    return max(ratio_step(ratios) / 2, 0.04 * (ratios[-1] - ratios[0]))
-
-
-def ratio_points(ratios: Sequence[float]) -> float:
-    """Points on paper per unit of ratio, on an axis in a column: about 180 in all."""
-    return 180 / (ratios[-1] - ratios[0] + 2 * ratio_margin(ratios))
+def dodge(number: int, count: int) -> float:
+    """How far a line is moved sideways so that bars do not cover each other; all lines lie evenly about the place."""
+    return (number - (count - 1) / 2) * 0.5 / max(count, 6)
 
 
 def line_style(number: int) -> dict[str, Any]:
-    """A colour, a kind of line and a marker, of LINES_A_PAGE that differ."""
-    return {"color": PALETTE[number], "linestyle": LINES[number % len(LINES)], "marker": MARKERS[number]}
-
-
-def share_limits(panels: Sequence[Axes]) -> None:
-    """Give panels of several figures the same y axis."""
-    limits = [axes.get_ylim() for axes in panels]
-    for axes in panels:
-        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+    """A colour, a kind of line and a marker."""
+    return {
+        "color": PALETTE[number % len(PALETTE)],
+        "linestyle": LINES[number % len(LINES)],
+        "marker": MARKERS[number % len(MARKERS)],
+    }
 
 
 def ratio_styles(count: int) -> list[tuple[Any, Any]]:

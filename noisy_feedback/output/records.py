@@ -5,72 +5,64 @@ import json
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, fields, replace
+from dataclasses import asdict, astuple, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from noisy_feedback.code_version import CODE_VERSION
-from noisy_feedback.config import NOT_IN_RECORD, SWEEP_AXES, Config, Sweep
-from noisy_feedback.data.dataset import Provenance
+from noisy_feedback.config import RECORDED, SWEEP_AXES, Config, Sweep
+from noisy_feedback.data.dataset import Dataset, Provenance
 from noisy_feedback.errors import InputError
-from noisy_feedback.evaluation.metrics import METRICS, Metrics
-from noisy_feedback.feedback.protocols import protocol_of
+from noisy_feedback.evaluation.metrics import Metrics, expected_class
+from noisy_feedback.evaluation.results import STAGES, RunResult
+from noisy_feedback.feedback.audit import Audit
+from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.files import atomic_write, write_csv, write_tensors
-from noisy_feedback.learning.model import RatingMLP, state_dict
+from noisy_feedback.learning.model import RatingMLP, predict, state_dict
 from noisy_feedback.learning.training import EpochStats
-from noisy_feedback.output.comparisons import AuditedFeedback, save_comparisons
+from noisy_feedback.output.comparisons import AuditedFeedback, export_comparisons, save_comparisons
 
 PACKAGES = ("noisy-feedback", "torch", "numpy", "pandas", "scipy", "sentence-transformers", "safetensors")
 EPOCH_COLUMNS = tuple(field.name for field in fields(EpochStats))
 CURVE_COLUMNS = ("phase", "epoch", *EPOCH_COLUMNS)
-AUDIT_COLUMNS = ("estimated_flip_rate", "flip_rate", "auroc", "precision")
-STAGES = ("before", "best", "last")  # of fine-tuning: the models that are evaluated and saved
 LONGEST_NAME = 120  # characters of a folder's name
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """Everything that one run found. `best` and `last` are None, and their epoch 0, where nothing was fine-tuned."""
-
-    config: Config
-    noise: dict[str, Any]  # ratio, changed, total
-    comparisons: dict[str, Any]  # count, k, reviews_used, ties
-    audit: dict[str, Any] | None  # estimated_flip_rate, flip_rate, auroc, precision
-    best_epochs: dict[str, int]  # training, fine_tuning
-    training: list[EpochStats]
-    fine_tuning: list[EpochStats]
-    majority: Metrics  # of always predicting the most frequent rating of the training part
-    before: Metrics
-    best: Metrics | None
-    last: Metrics | None
-
-    def stages(self) -> dict[str, Metrics | None]:
-        return {"before": self.before, "best": self.best, "last": self.last}
+FILES_OF_A_RUN = ("feedback.csv", "annotators.csv", "curves.png")  # that some runs do not write
 
 
 def save_run(
     result: RunResult,
     models: Mapping[str, RatingMLP],
-    provenance: Provenance,
-    audited: AuditedFeedback | None = None,
-    annotators: Sequence[str] = (),
+    dataset: Dataset,
+    feedback: Feedback | None = None,
+    audit: Audit | None = None,
 ) -> Path:
-    """Write curves.csv, the models by stage, the comparisons and run.json to the run's own folder, and return it.
+    """Write everything about a run to its own folder, and the comparisons to `--export`; returns the folder.
 
     run.json is removed first and written last: a folder that holds it is complete, and of one run.
     """
-    folder = run_folder(result.config, provenance)
-    check_run_name(result.config, provenance)
-    (folder / "run.json").unlink(missing_ok=True)
+    config, provenance = result.config, dataset.provenance
+    folder = run_folder(config, provenance)
+    check_run_name(config, provenance)
+    for name in ("run.json", *FILES_OF_A_RUN):  # of an earlier run of the same name
+        (folder / name).unlink(missing_ok=True)
     write_csv(folder / "curves.csv", CURVE_COLUMNS, curve_rows(result))
     metadata = {"scale": provenance.data.scale, "encoder": asdict(provenance.encoder)}
     for stage, model in models.items():
         write_tensors(folder / f"model_{stage}.safetensors", state_dict(model), json.dumps(metadata))
-    for name in ("feedback.csv", "annotators.csv"):
-        (folder / name).unlink(missing_ok=True)  # of an earlier run of the same name
-    if audited is not None:
-        save_comparisons(folder, audited, annotators)
+    if feedback is not None and audit is not None:
+        before, after = (
+            expected_class(predict(models[stage], dataset.embeddings).cpu().numpy()) for stage in ("before", "last")
+        )
+        names = dataset.judgements.annotator_names if dataset.judgements else []
+        save_comparisons(folder, AuditedFeedback(feedback, audit, before, after), names)
+        if config.export is not None:
+            export_comparisons(config.export, feedback, audit, dataset)
+    if result.training or result.fine_tuning:
+        from noisy_feedback.output import figures  # imports matplotlib: only when there is something to draw
+
+        with atomic_write(folder / "curves.png") as file:
+            figures.save_figure(figures.draw_run(result), file)
     write_json(folder / "run.json", run_record(result, provenance))
     return folder
 
@@ -162,39 +154,6 @@ class SweepFolder:
         write_json(self.path / "sweep.json", record)
 
 
-def runs_rows(results: Sequence[RunResult]) -> list[dict[str, Any]]:
-    """One row per run: every test metric before, best and last; best epochs; noise and comparisons."""
-    rows = []
-    for result in results:
-        row: dict[str, Any] = {
-            **{axis: getattr(result.config, axis) for axis in SWEEP_AXES},
-            "best_training_epoch": result.best_epochs["training"],
-            "best_fine_tuning_epoch": result.best_epochs["fine_tuning"],
-            "ratings_changed": result.noise["changed"],
-            "ratings": result.noise["total"],
-            "comparisons": result.comparisons["count"],
-            "reviews_used": result.comparisons["reviews_used"],
-            "ties": result.comparisons["ties"],
-            **{name: (result.audit or {}).get(name) for name in AUDIT_COLUMNS},
-        }
-        for stage, metrics in {"majority": result.majority, **result.stages()}.items():
-            row |= {f"{stage}_{name}": getattr(metrics, name) if metrics else math.nan for name in METRICS}
-        rows.append(row)
-    return rows
-
-
-def sweep_curve_rows(results: Sequence[RunResult]) -> Iterator[tuple[Any, ...]]:
-    """Curves of all runs; training, which depends on the seed alone, once per seed, with empty cells for the rest."""
-    seen = set()
-    for result in results:
-        seed = result.config.seed
-        if seed not in seen:
-            yield from phase_rows((seed, *[None] * (len(SWEEP_AXES) - 1)), "training", result.training)
-        seen.add(seed)
-        axes = tuple(getattr(result.config, axis) for axis in SWEEP_AXES)
-        yield from phase_rows(axes, "fine-tuning", result.fine_tuning)
-
-
 def curve_rows(result: RunResult) -> Iterator[tuple[Any, ...]]:
     """The curves of one run."""
     yield from phase_rows((), "training", result.training)
@@ -209,8 +168,8 @@ def phase_rows(first: tuple[Any, ...], phase: str, epochs: Sequence[EpochStats])
 
 def config_record(config: Config) -> dict[str, Any]:
     """The configuration as JSON takes it, without what changes no number."""
-    values = {field.name: getattr(config, field.name) for field in fields(config) if field.name not in NOT_IN_RECORD}
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+    values = ((name, getattr(config, name)) for name in RECORDED)
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
 
 
 def run_folder(config: Config, provenance: Provenance) -> Path:
@@ -222,7 +181,8 @@ def run_folder(config: Config, provenance: Provenance) -> Path:
 
 
 def folder_stem(config: Config, provenance: Provenance) -> str:
-    return f"{provenance.data.name.partition('.')[0]}_{protocol_of(config).file_name_part()}"
+    lists = f"_k{config.k}" if config.protocol == "multiclass" else ""
+    return f"{provenance.data.name.partition('.')[0]}_{config.protocol}{lists}"
 
 
 def options_in_name(record: Mapping[str, Any]) -> list[str]:
@@ -267,6 +227,31 @@ def check_name(config: Config, folder: Path, identity: str) -> None:
             raise InputError(
                 f"--name {config.name}: {folder} holds a result of other options, data or code; choose another name"
             )
+
+
+def check_named_result(config: Config, sha256: Mapping[str, str | None]) -> None:
+    """Refuse, before embedding, to replace a result of the same --name and other options, data or versions.
+
+    `sha256` are the digests of `data` and `judgements`. check_name refuses what only the embeddings show, and damaged
+    records.
+    """
+    if config.name is None:
+        return
+    folder = config.output / config.name
+    own = {**config_record(config), **sha256, **versions()}
+    for file in (folder / "run.json", folder / "sweep.json"):
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+            contents = {part: record[part] and record[part]["sha256"] for part in sha256}
+            recorded = {**record["config"], **contents, **record["versions"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        for name, value in recorded.items():
+            if value != own.get(name):
+                raise InputError(
+                    f"--name {config.name}: {folder} holds a result with {name} {value!r}, this command has "
+                    f"{own.get(name)!r}; choose another name"
+                )
 
 
 def format_number(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Feedback that people gave: their judgements -> comparisons.
+"""Human feedback: judgements -> comparisons.
 
 What is learned from is chosen by `labels`: `all` judgements; `one` of each pair, drawn at random; the `majority` of
 each pair; `gold`, the true order of each pair; or `flipped`, the true orders with as many pairs reversed at random as
@@ -49,16 +49,20 @@ def feedback(config: Config, judgements: Judgements, splits: Splits, ratings: np
     return replace(found, ratings=np.append(ratings, np.full(len(judgements.texts), -1))[found.lists])
 
 
-def comparisons_to_score(judgements: Judgements, splits: Splits, part: int) -> np.ndarray:
+def comparisons_to_score(judgements: Judgements | None, splits: Splits, part: int) -> np.ndarray | None:
     """Comparisons (V, 2) of a part that predictions are scored against: the true order of a pair, the better first.
 
-    Where the truth of a pair is not known, each of its judgements. They are the same for all `labels`.
+    Where the truth of a pair is not known, each of its judgements. They are the same for all `labels`. None where
+    there are none.
     """
+    if judgements is None:
+        return None
     rows = np.flatnonzero(part_of_judgements(judgements, splits) == part)
     known = rows[:0] if judgements.correct is None else rows[~np.isnan(judgements.correct[rows])]
     judged = rows[~np.isin(judgements.pairs[rows], judgements.pairs[known])]
     true = [true_orders(judgements, known, "gold").lists] if len(known) else []
-    return np.concatenate([*true, feedback_of(judgements, judged).lists])
+    found = np.concatenate([*true, feedback_of(judgements, judged).lists])
+    return found if len(found) else None
 
 
 def select_judgements(labels: str, judgements: Judgements, rows: np.ndarray, rng: np.random.Generator) -> Feedback:
@@ -80,7 +84,7 @@ def select_judgements(labels: str, judgements: Judgements, rows: np.ndarray, rng
     gold = true_orders(judgements, rows, labels)
     if labels == "gold":
         return gold
-    wrong = int(np.nansum(feedback_of(judgements, one_of_each_pair(judgements, rows, rng)).wrong))
+    wrong = int(np.nansum(feedback_of(judgements, one_of_each_pair(judgements, rows, rng)).flipped))
     return reverse(gold, rng.permutation(len(gold.lists))[:wrong])
 
 
@@ -99,7 +103,7 @@ def feedback_of(judgements: Judgements, rows: np.ndarray) -> Feedback:
         ratings=np.full((len(rows), 2), -1),
         changed=0,
         total=len(rows),
-        wrong=1 - correct[:, None],
+        flipped=1 - correct[:, None],
         pairs=judgements.pairs[rows],
         annotators=None if judgements.annotators is None else judgements.annotators[rows],
     )
@@ -141,7 +145,7 @@ def true_orders(judgements: Judgements, rows: np.ndarray, labels: str) -> Feedba
 
 def reverse(feedback: Feedback, which: np.ndarray) -> Feedback:
     """The same comparisons, with those at `which` reversed."""
-    lists, wrong = feedback.lists.copy(), feedback.wrong.copy()
+    lists, flipped = feedback.lists.copy(), feedback.flipped.copy()
     lists[which] = lists[which, ::-1]
-    wrong[which] = 1 - wrong[which]
-    return replace(feedback, lists=lists, wrong=wrong)
+    flipped[which] = 1 - flipped[which]
+    return replace(feedback, lists=lists, flipped=flipped)

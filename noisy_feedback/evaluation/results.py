@@ -1,0 +1,103 @@
+"""What one run found: metrics before and after fine-tuning, epochs, noise, comparisons and their audit."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from noisy_feedback.config import Config
+from noisy_feedback.data.dataset import Dataset
+from noisy_feedback.data.reviews import Splits
+from noisy_feedback.evaluation.metrics import Metrics, evaluate, expected_class, majority_baseline
+from noisy_feedback.feedback import human
+from noisy_feedback.feedback.audit import Audit, audit_scores
+from noisy_feedback.feedback.comparisons import Feedback
+from noisy_feedback.learning.model import RatingMLP, predict
+from noisy_feedback.learning.training import EpochStats, FitResult, select_rows
+
+STAGES = ("before", "best", "last")  # of fine-tuning: the models that are evaluated and saved
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """Everything that one run found. `best` and `last` are None, and their epoch 0, where nothing was fine-tuned."""
+
+    config: Config
+    noise: dict[str, Any]  # ratio, changed, total
+    comparisons: dict[str, Any]  # count, k, reviews_used, ties
+    audit: dict[str, Any] | None  # estimated_flip_rate, true_flip_rate, auroc, precision
+    best_epochs: dict[str, int]  # training, fine_tuning
+    training: list[EpochStats]
+    fine_tuning: list[EpochStats]
+    majority: Metrics  # of always predicting the most frequent rating of the training part
+    before: Metrics
+    best: Metrics | None
+    last: Metrics | None
+
+    def stages(self) -> dict[str, Metrics | None]:
+        return {stage: getattr(self, stage) for stage in STAGES}
+
+
+def make_result(
+    config: Config,
+    dataset: Dataset,
+    splits: Splits,
+    training: FitResult,
+    before: Metrics,
+    feedback: Feedback | None = None,
+    audit: Audit | None = None,
+    fine_tuning: FitResult | None = None,
+) -> RunResult:
+    """The result of a run that was trained, and fine-tuned on audited feedback where these are given."""
+    lists = np.empty((0, config.k + 1)) if feedback is None else feedback.lists
+    return RunResult(
+        config=config,
+        noise={
+            "ratio": config.ratio,
+            "changed": feedback.changed if feedback else 0,
+            "total": feedback.total if feedback else len(splits.fine_tuning),
+        },
+        comparisons={
+            "count": len(lists),
+            "k": config.k,
+            "reviews_used": len(np.unique(lists)),
+            "ties": feedback.ties if feedback else 0,
+        },
+        audit=audit_record(feedback, audit) if feedback and audit else None,
+        best_epochs={"training": training.best_epoch, "fine_tuning": fine_tuning.best_epoch if fine_tuning else 0},
+        training=training.epochs,
+        fine_tuning=fine_tuning.epochs if fine_tuning else [],
+        majority=replace(
+            majority_baseline(dataset.ratings[splits.train], dataset.ratings[splits.test], dataset.scale),
+            # All comparisons are ties, where there are any.
+            preference_accuracy=math.nan if math.isnan(before.preference_accuracy) else 0.5,
+        ),
+        before=before,
+        best=evaluate_on_test(fine_tuning.best, dataset, splits) if fine_tuning else None,
+        last=evaluate_on_test(fine_tuning.last, dataset, splits) if fine_tuning else None,
+    )
+
+
+def audit_record(feedback: Feedback, audit: Audit) -> dict[str, float | None]:
+    """The estimated flip rate, the true one, and how well p_wrong finds what is wrong; None where not known."""
+    flipped = feedback.flipped.ravel()
+    known = flipped[~np.isnan(flipped)]
+    auroc, precision = audit_scores(audit.p_wrong, flipped)
+    record = {
+        "estimated_flip_rate": audit.estimated_flip_rate,
+        "true_flip_rate": float(known.mean()) if len(known) else math.nan,
+        "auroc": auroc,
+        "precision": precision,
+    }
+    return {name: None if math.isnan(value) else value for name, value in record.items()}
+
+
+def evaluate_on_test(model: RatingMLP, dataset: Dataset, splits: Splits) -> Metrics:
+    """Metrics on the test part, against the true ratings, and on its comparisons, against the true orders."""
+    output = predict(model, select_rows(dataset.embeddings, splits.test))
+    margins = None
+    if (pairs := human.comparisons_to_score(dataset.judgements, splits, human.TEST)) is not None:
+        rewards = expected_class(predict(model, dataset.embeddings).cpu().numpy())
+        margins = rewards[pairs[:, 0]] - rewards[pairs[:, 1]]
+    return evaluate(output.cpu().numpy(), dataset.ratings[splits.test], dataset.scale, margins)
