@@ -176,7 +176,7 @@ class Config:
     )
     kl_weight: float = option(
         0.0,
-        "weight of the KL divergence from the model before fine-tuning",
+        "weight of the KL divergence from the model before fine-tuning; --loss robust of --head scalar needs it",
         values=Numbers(float, 0),
         metavar="WEIGHT",
     )
@@ -233,12 +233,16 @@ def combination_problem(config: Config) -> str:
     """Why options do not go together; empty where they do."""
     needs_distribution = {
         f"--loss {config.loss}": config.loss == "study",
-        f"--kl-weight {config.kl_weight:g}": config.kl_weight > 0,
         f"--noise {config.noise}": config.noise == "least-confident",
     }
     for flag, given in needs_distribution.items():
         if given and config.head == "scalar":
             return f"{flag} needs a distribution over ratings; give another one, or --head categorical"
+    if config.head == "scalar" and config.loss == "robust" and not config.kl_weight:
+        return (
+            "--head scalar --loss robust: this loss falls without limit as the outputs grow; give a --kl-weight above "
+            "0, or another loss"
+        )
     if config.loss == "robust" and isinstance(config.flip_rate, float) and config.flip_rate >= 0.5:
         return f"--flip-rate {config.flip_rate:g}: --loss robust needs one below 0.5"
     if config.name is not None and (Path(config.name).name != config.name or config.name in ("", "..")):

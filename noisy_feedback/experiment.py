@@ -1,4 +1,4 @@
-"""One run of the study, top to bottom: train, make ratings noisy, compare, audit, fine-tune, evaluate. Read this first."""
+"""One run of the study, top to bottom: train, add noise, compare, audit, fine-tune, evaluate. Read this first."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

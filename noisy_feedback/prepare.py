@@ -36,7 +36,7 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> dat
         file, config.text_column, config.rating_column, config.drop_empty, config.drop_duplicates, config.group_column
     )
     judgements = None if config.comparisons is None else read_judgements(config.comparisons, reviews.texts)
-    check_named_result(config, {"data": reviews.sha256, "judgements": judgements and judgements.sha256})
+    check_named_result(config, {"data": reviews.sha256, "judgements": judgements.sha256 if judgements else None})
     splits = data.split_of(config, len(reviews.ratings), reviews.groups)
     print(console.reviews(reviews, splits))
     if judgements is not None:

@@ -107,8 +107,8 @@ def expected_flip_rates(
     """How often a comparison made from noisy ratings is wrong: (P(reversed | true ratings differ), P(wrong)).
 
     In the second, a pair of equal true ratings is wrong half the time. `matrix` (C, C) is P(noisy | true), true down;
-    `class_priors` (C,) are the shares of the true ratings; `adjacent_pairs` (P, 2) are the noisy ratings of the compared
-    reviews, better first. By Bayes' rule, review by review. NaN where all true ratings are equal.
+    `class_priors` (C,) are the shares of the true ratings; `adjacent_pairs` (P, 2) are the noisy ratings of compared
+    reviews, the better first. By Bayes' rule, review by review. NaN where all true ratings are equal.
     """
     joint = class_priors[:, None] * matrix  # (true, noisy)
     total = joint.sum(axis=0)

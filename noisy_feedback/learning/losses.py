@@ -66,7 +66,8 @@ def robust(logits: Tensor, ratings: Tensor, flip_rate: float) -> Tensor:
     """-sum_i [(1 - e) log sigmoid(z_i) - e log sigmoid(-z_i)] / (1 - 2e), e < 1/2 the flip rate.
 
     Where a share e of the comparisons is reversed, its expectation is that of bradley_terry on comparisons without
-    noise. Source: rDPO (Chowdhury, Kini and Natarajan 2024, Provably robust DPO), after Natarajan et al. 2013, lemma 1.
+    noise. It falls without limit in z_i, which only a scalar head lets grow: there it needs the KL penalty.
+    Source: rDPO (Chowdhury, Kini and Natarajan 2024, Provably robust DPO), after Natarajan et al. 2013, lemma 1.
     """
     z = margins(logits)
     return -(((1 - flip_rate) * F.logsigmoid(z) - flip_rate * F.logsigmoid(-z)) / (1 - 2 * flip_rate)).sum(-1)
@@ -145,7 +146,7 @@ def margins(logits: Tensor) -> Tensor:
 class Loss(NamedTuple):
     """A preference loss, and its parameter that receives the share of wrong comparisons, where it has one.
 
-    `flip_rate`: among pairs of different true ratings; `smoothing`: a pair of equal true ratings is wrong half the time.
+    `flip_rate`: among pairs of different true ratings; `smoothing`: a pair of equal ones counts as half wrong.
     """
 
     function: Callable[..., Tensor]

@@ -14,6 +14,7 @@ from noisy_feedback.errors import InputError
 from noisy_feedback.feedback import noise
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.learning.losses import LOSS_FUNCTIONS
+from noisy_feedback.learning.model import is_scalar
 
 # logits (B, g, C), ratings (B, g), reference (B, g, C) or None -> one value per list (B,), or a gradient (B, g, C)
 Function = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -63,8 +64,8 @@ def fine_tuning_objective(
     """The loss that the configuration names, with its flip rate, plus its KL penalty; the gradient is autograd's.
 
     A step descends the sum over the batch. `class_priors` (C,) are the shares of the ratings of the training part; they
-    stand for those under the noise. The audit's flip rate is used with `--flip-rate estimated`. Errors: InputError where
-    `robust` would have to learn from comparisons that hold no information, or the loss is none (`check_loss`).
+    stand for those under the noise. The audit's flip rate is used with `--flip-rate estimated`. Errors: InputError
+    where `robust` would have to learn from comparisons that hold no information, or the loss is none (`check_loss`).
     """
     loss, parameter = LOSS_FUNCTIONS[config.loss]
     if parameter:
@@ -114,8 +115,11 @@ def flip_rates(
 def kl_to_reference(logits: Tensor, reference: Tensor) -> Tensor:
     """KL(before || now) between the rating distributions, summed over a list's reviews, (B,).
 
-    `reference` (B, k+1, C) are the log-probabilities of the model before fine-tuning.
+    `reference` (B, k+1, C) are the log-probabilities of the model before fine-tuning. Of a scalar head it is the output
+    (B, k+1, 1), the mean of a normal distribution of variance 1, so that the divergence is (now - before)^2 / 2.
     """
+    if is_scalar(logits):
+        return (logits - reference).square().sum(dim=(-1, -2)) / 2
     now = torch.log_softmax(logits, dim=-1)
     return (reference.exp() * (reference - now)).sum(dim=(-1, -2))
 

@@ -301,7 +301,7 @@ def save_figure(figure: Figure, path: Path) -> None:
 
 
 def varied_axis(runs: "pd.DataFrame") -> str:
-    """What stands on the horizontal axis: the noise ratio, or the labels where there is one ratio and several labels."""
+    """The horizontal axis: the noise ratio, or the labels where there is one ratio and several labels."""
     return "labels" if runs["ratio"].nunique() == 1 and runs["labels"].nunique() > 1 else "ratio"
 
 
