@@ -39,7 +39,8 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> Dat
     config = runs[0]
     device = choose_device(config)
     if config.export is not None:
-        check_export(config.export)
+        comparisons = [] if config.comparisons is None else [config.comparisons]
+        check_export(config.export, [find_reviews(config.path), *comparisons])
         if not config.epochs_f:
             raise InputError("--export: with --epochs-f 0 there are no comparisons to write; leave out one of them")
     reviews = load_reviews(config)

@@ -223,14 +223,14 @@ def test_an_export_can_be_read_as_judgements_again(tmp_path, suffix):
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
 def test_a_file_in_a_folder_may_be_written_and_is_not(tmp_path, name):
-    check_export(tmp_path / name)
+    check_export(tmp_path / name, [])
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a", "a.json", "a.jsonl.gz"])
 def test_another_format_is_refused(tmp_path, name):
     with pytest.raises(InputError, match=r"^--export .*: ends with neither \.jsonl nor \.parquet; choose one of them$"):
-        check_export(tmp_path / name)
+        check_export(tmp_path / name, [])
 
 
 @pytest.mark.parametrize("place", ["nowhere/a.jsonl", "folder.jsonl", "file/a.jsonl"])
@@ -238,4 +238,37 @@ def test_a_place_without_a_folder_or_a_folder_itself_is_refused(tmp_path, place)
     (tmp_path / "folder.jsonl").mkdir()
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"^--export .*: there is no folder .*, or .* is one; choose another file$"):
-        check_export(tmp_path / place)
+        check_export(tmp_path / place, [])
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    """A file of reviews and one of comparisons, each in a folder with embeddings."""
+    for folder in (tmp_path / "reviews", tmp_path / "comparisons"):
+        (folder / "embeddings").mkdir(parents=True)
+        (folder / "embeddings.pt").touch()
+        (folder / "data.jsonl").touch()
+    return [tmp_path / "reviews/data.jsonl", tmp_path / "comparisons/data.jsonl"]
+
+
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+@pytest.mark.parametrize("name", ["reviews/data.jsonl", "comparisons/data.jsonl", "reviews/embeddings.pt"])
+def test_a_file_that_the_run_reads_is_refused_also_through_a_link(tmp_path, inputs, name, link):
+    getattr(tmp_path / "link.jsonl", link)(tmp_path / name)
+    with pytest.raises(InputError, match=r"^--export .*: would replace .*, which this run reads; choose another file$"):
+        check_export(tmp_path / "link.jsonl", inputs)
+
+
+@pytest.mark.parametrize("place", ["embeddings/new.jsonl", "../folder/new.jsonl", "../file.jsonl"])
+def test_a_file_among_stored_embeddings_is_refused_also_through_a_link(tmp_path, inputs, place):
+    store = inputs[1].with_name("embeddings")
+    (tmp_path / "folder").symlink_to(store)
+    (tmp_path / "file.jsonl").symlink_to(store / "stored.safetensors")
+    with pytest.raises(InputError, match=r"^--export .*: .*embeddings is for stored embeddings; choose another folder$"):
+        check_export(inputs[1].parent / place, inputs)
+
+
+def test_an_earlier_export_beside_the_data_may_be_replaced(inputs):
+    earlier = inputs[0].with_name("earlier.jsonl")
+    earlier.touch()
+    check_export(earlier, inputs)

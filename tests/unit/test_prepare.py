@@ -198,10 +198,18 @@ def test_without_fine_tuning_nothing_needs_to_be_compared(human):
     prepare.prepare([human((0, 1), epochs_f=0)])
 
 
-def test_an_export_that_cannot_be_written_is_refused_first(make_config, tmp_path):
-    config = replace(make_config(export=tmp_path / "comparisons.csv"), path=tmp_path / "nowhere")
+def test_an_export_that_cannot_be_written_is_refused_first(make_config, never_embeds, tmp_path):
     with pytest.raises(InputError, match=r"^--export .*comparisons\.csv: ends with neither"):
-        prepare.prepare([config])
+        prepare.prepare([make_config([1] * 100, export=tmp_path / "comparisons.csv")])
+
+
+def test_an_export_onto_the_comparisons_or_the_reviews_of_a_folder_is_refused(human, never_embeds, tmp_path):
+    config = human(*PAIRS)
+    reviews = config.path.rename(config.path.with_name(SAMPLE_FILE))
+    (tmp_path / "reviews.jsonl").hardlink_to(reviews)
+    for export in (config.comparisons, tmp_path / "reviews.jsonl"):
+        with pytest.raises(InputError, match=r"^--export .*: would replace .*, which this run reads"):
+            prepare.prepare([replace(config, path=reviews.parent, export=export)])
 
 
 # --- groups
