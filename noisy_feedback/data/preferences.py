@@ -126,10 +126,9 @@ def pairs_of(file: Path, table: pd.DataFrame, better: np.ndarray, worse: np.ndar
 
     Errors: InputError where judgements of one pair are of different texts.
     """
-    low, high = np.minimum(better, worse), np.maximum(better, worse)
-    texts = pd.factorize(low * (high.max() + 1) + high)[0]
+    texts = number_pairs(better, worse)
     if "pair" not in table:
-        return texts.astype(np.int64)
+        return texts
     missing = table["pair"].map(has_no_text).to_numpy(dtype=bool)
     if missing.any():
         raise InputError(f"{file}: comparison {missing.argmax() + 1} has no pair; complete or remove the column 'pair'")
@@ -141,6 +140,12 @@ def pairs_of(file: Path, table: pd.DataFrame, better: np.ndarray, worse: np.ndar
             f"{str(table['pair'].iloc[wrong.argmax()])[:100]!r}; correct or remove the column 'pair'"
         )
     return pairs
+
+
+def number_pairs(better: np.ndarray, worse: np.ndarray) -> np.ndarray:
+    """Numbers (J,) of the pairs of two numbered texts, whichever is the better, in the order of their first row."""
+    low, high = np.minimum(better, worse), np.maximum(better, worse)
+    return pd.factorize(low * (high.max() + 1) + high)[0].astype(np.int64)
 
 
 def truth_of(file: Path, column: pd.Series) -> np.ndarray:

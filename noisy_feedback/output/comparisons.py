@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from noisy_feedback.data.dataset import Dataset
+from noisy_feedback.data.preferences import number_pairs
 from noisy_feedback.errors import InputError
 from noisy_feedback.evaluation.metrics import expected_class
 from noisy_feedback.feedback.audit import Audit, audit_scores
@@ -87,7 +88,7 @@ def save_comparisons(folder: Path, audited: AuditedFeedback, names: Sequence[str
 
 
 def export_comparisons(file: Path, audited: AuditedFeedback, dataset: Dataset) -> None:
-    """Write the comparisons as a preference data set, .jsonl or .parquet: texts, ratings in stars, p_wrong, wrong."""
+    """Write the comparisons as a preference data set, .jsonl or .parquet: `--comparisons` reads the same ones back."""
     import pandas as pd  # only where a table is wanted
 
     feedback, names = audited.feedback, dataset.judgements.annotator_names if dataset.judgements else []
@@ -105,10 +106,10 @@ def export_comparisons(file: Path, audited: AuditedFeedback, dataset: Dataset) -
             },
             "p_wrong": audited.audit.p_wrong,
             "wrong": pd.Series(wrong, dtype="boolean"),
+            # By rows: other reviews with the same texts are another pair, whose true order may be the opposite.
+            "pair": number_pairs(better, worse) if feedback.pairs is None else feedback.pairs,
         }
     )
-    if feedback.pairs is not None:
-        table["pair"] = feedback.pairs
     if feedback.annotators is not None:
         table["annotator"] = [names[code] for code in feedback.annotators]
     table = table[table["chosen"] != table["rejected"]]  # two reviews with the same text: no preference
