@@ -54,7 +54,11 @@ def flip_rates(
     if isinstance(config.flip_rate, float):
         return config.flip_rate, config.flip_rate
     if config.noise == "reversed":  # its pairs have different true ratings
-        return config.ratio, config.ratio
+        # As published, lists are in row order: some neighbours are wrong before any list is reversed.
+        in_wrong_order = feedback.ratings[:, :-1] < feedback.ratings[:, 1:]
+        q = float(in_wrong_order.mean()) if config.list_order == "row" else 0.0
+        rate = q * (1 - config.ratio) + (1 - q) * config.ratio
+        return rate, rate
     if config.noise not in noise.TRANSITION_MATRICES:
         raise InputError(
             f"--noise {config.noise} has no transition matrix in noise.py; --loss {config.loss} needs one, "
