@@ -55,11 +55,15 @@ def corrupt_ratings(config: Config, reviews: RatedReviews, rng: np.random.Genera
 def build_comparisons(config: Config, ratings: np.ndarray, scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Lists (L, k+1) of positions, best rating first; at most `config.lists` of them, drawn at random.
 
-    With `lists_per_review` above 1 they are drawn as often anew, so that a review is in up to so many lists.
+    With `lists_per_review` above 1 they are drawn as often anew, so that a review is in up to so many lists; those
+    that are kept are then of all rounds.
     """
     on_scale = np.flatnonzero(ratings >= 0)
     rounds = [protocol_of(config).build(ratings[on_scale], scale, rng) for _ in range(config.lists_per_review)]
-    lists = on_scale[np.concatenate(rounds)][: config.lists]
+    lists = on_scale[np.concatenate(rounds)]
+    if len(rounds) > 1:  # the lists of one round are in random order, but all rounds together are not
+        lists = lists[np.sort(rng.permutation(len(lists))[: config.lists])]
+    lists = lists[: config.lists]
     return np.sort(lists, axis=1) if config.list_order == "row" else lists
 
 
