@@ -186,9 +186,9 @@ def add_more_arguments(parser: OneLineParser, protocol: str, script: str) -> Non
     add(
         "--kl-weight",
         type=number_from(0),
+        default=default.kl_weight,
         metavar="WEIGHT",
-        help="weight of the KL divergence from the model before fine-tuning "
-        f"(default: {default.kl_weight:g}{'; with --head scalar 0' if default.kl_weight else ''})",
+        help="weight of the KL divergence from the model before fine-tuning; --loss robust of --head scalar needs it",
         **several,
     )
     if protocol != "human":
@@ -284,8 +284,6 @@ def to_configs(parser: OneLineParser, protocol: str, arguments: dict[str, Any]) 
     default = default_config(protocol, "config.py" if several else "main.py")
     if arguments["loss"] is None:
         arguments["loss"] = "bradley-terry" if arguments["head"] == "scalar" else default.loss
-    if arguments["kl_weight"] is None:
-        arguments["kl_weight"] = 0.0 if arguments["head"] == "scalar" else default.kl_weight
     if "noise" in departures and arguments["noise"] is not None:
         parser.error("--noise: --as-published noise chooses the kind of noise; leave out one of them")
     if arguments.setdefault("noise", default.noise) is None:
@@ -306,7 +304,6 @@ def check_combinations(parser: OneLineParser, runs: Sequence[Config]) -> None:
     for run in runs:
         needs = {
             f"--loss {run.loss}": run.loss == "study",
-            f"--kl-weight {run.kl_weight:g}": run.kl_weight > 0,
             "--noise least-confident": run.noise == "least-confident",
         }
         for option, given in needs.items():

@@ -7,6 +7,8 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from noisy_feedback.errors import InputError
+
 LOSSES = (  # functions of learning/losses.py, with - for _
     "study",
     "bradley-terry",
@@ -92,7 +94,7 @@ class Config:
     export: Path | None = None  # where a run writes its comparisons as a preference data set
 
     def __post_init__(self) -> None:
-        """Refuse values that no option could have given. Errors: ValueError, naming the field."""
+        """Refuse values that no option could have given. Errors: ValueError, naming the field or the options."""
         for name, least in LEAST.items():
             if isinstance(least, float) and type(getattr(self, name)) is int:
                 object.__setattr__(self, name, float(getattr(self, name)))  # 1 and 1.0 are one configuration
@@ -109,6 +111,11 @@ class Config:
                     raise ValueError(
                         f"{name}: {value!r} is not {'a whole' if kinds == (int,) else 'a'} number in range"
                     )
+        if self.head == "scalar" and self.loss == "robust" and not self.kl_weight:
+            raise InputError(
+                "--head scalar --loss robust: this loss falls without limit as the outputs grow; give a --kl-weight "
+                "above 0, or another loss"
+            )
 
     def sort_key(self) -> tuple[Any, ...]:
         """Runs of a sweep in the order of their axes."""

@@ -18,7 +18,7 @@ class Examples:
     """Lists of g reviews; in training and validation, lists of one.
 
     `rows` (n, g) are rows of the embeddings, `ratings` (n, g) their classes, `reference` (n, g, C) the
-    log-probabilities of the model before fine-tuning, where the objective has a KL penalty.
+    log-probabilities of the model before fine-tuning, or its outputs (n, g, 1), where the objective has a KL penalty.
     """
 
     rows: np.ndarray
@@ -39,11 +39,13 @@ def validation_reviews(config: Config, dataset: Dataset, splits: Splits) -> Exam
     return replace(examples, ratings=dataset.ratings[splits.train[: len(splits.validation)]][:, None])
 
 
-def compared_reviews(config: Config, feedback: Feedback, probabilities: np.ndarray, device: torch.device) -> Examples:
-    """The comparisons; with a KL penalty also what the model before fine-tuning says, `probabilities` (n, C) of all."""
+def compared_reviews(config: Config, feedback: Feedback, output: np.ndarray, device: torch.device) -> Examples:
+    """The comparisons; with a KL penalty also what the model before fine-tuning says: `output` (n, C) or (n, 1)."""
     if not config.kl_weight:
         return Examples(feedback.lists, feedback.ratings)
-    return Examples(feedback.lists, feedback.ratings, log_probabilities(probabilities[feedback.lists]).to(device))
+    before = output[feedback.lists]
+    reference = torch.from_numpy(before).float() if config.head == "scalar" else log_probabilities(before)
+    return Examples(feedback.lists, feedback.ratings, reference.to(device))
 
 
 def log_probabilities(probabilities: np.ndarray) -> Tensor:

@@ -107,7 +107,7 @@ def robust(logits: Tensor, ratings: Tensor, flip_rate: float) -> Tensor:
     """-sum_i [(1 - e) log sigmoid(z_i) - e log sigmoid(-z_i)] / (1 - 2e), e < 1/2 the flip rate.
 
     Where a share e of the comparisons is reversed, its expectation is that of bradley_terry on comparisons without
-    noise. Source: rDPO (Chowdhury, Kini and Natarajan 2024, Provably robust DPO), after Natarajan et al. 2013, lemma 1.
+    noise. It falls without limit in z_i, which only a scalar head lets grow: there it needs the KL penalty. Source: rDPO (Chowdhury, Kini and Natarajan 2024, Provably robust DPO), after Natarajan et al. 2013, lemma 1.
     """
     z = margins(logits)
     return -(((1 - flip_rate) * F.logsigmoid(z) - flip_rate * F.logsigmoid(-z)) / (1 - 2 * flip_rate)).sum(-1)
@@ -186,8 +186,11 @@ def margins(logits: Tensor) -> Tensor:
 def kl_to_reference(logits: Tensor, reference: Tensor) -> Tensor:
     """KL(before || now) between the rating distributions, summed over a list's reviews, (B,).
 
-    `reference` (B, k+1, C) are the log-probabilities of the model before fine-tuning.
+    `reference` (B, k+1, C) are the log-probabilities of the model before fine-tuning. Of a scalar head it is the output
+    (B, k+1, 1), the mean of a normal distribution of variance 1, so that the divergence is (now - before)^2 / 2.
     """
+    if is_scalar(logits):
+        return (logits - reference).square().sum(dim=(-1, -2)) / 2
     now = torch.log_softmax(logits, dim=-1)
     return (reference.exp() * (reference - now)).sum(dim=(-1, -2))
 

@@ -114,7 +114,6 @@ WRONG_ARGUMENTS = {
     "--seeds 1": "unknown argument --seeds; did you mean --seed?",
     "--name a/b": "--name a/b: a name without slashes; --output chooses the folder around it",
     "--head scalar --loss study": "--loss study needs a distribution over ratings",
-    "--head scalar --kl-weight 1": "--kl-weight 1 needs a distribution over ratings",
     "--head scalar --noise least-confident": "--noise least-confident needs a distribution over ratings",
     "--loss robust --flip-rate 0.5": "--flip-rate 0.5: --loss robust needs one below 0.5",
     "--as-published noise --noise adjacent": "--noise: --as-published noise chooses the kind of noise",
@@ -144,6 +143,14 @@ def test_a_wrong_argument_of_a_sweep_is_named(refused, arguments):
     line = refused(*arguments.split(), script="multiclass/config.py")
     assert WRONG_IN_A_SWEEP[arguments] in line
     assert line.endswith("(see --help)")
+
+
+@pytest.mark.parametrize(
+    ("script", "weights"), [("multiclass/main.py", []), ("multiclass/config.py", ["--kl-weight", 1, 0])]
+)
+def test_a_scalar_head_takes_the_robust_loss_only_with_a_kl_penalty(refused, script, weights):
+    line = refused("--head", "scalar", "--loss", "robust", *weights, script=script)
+    assert "falls without limit as the outputs grow; give a --kl-weight above 0, or another loss" in line
 
 
 def test_binary_has_no_option_k(refused):

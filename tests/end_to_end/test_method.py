@@ -21,6 +21,7 @@ import torch
 from scipy.optimize import minimize_scalar
 from sklearn import metrics
 from torch import nn
+from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F  # noqa: N812 (its usual name)
 
 from noisy_feedback.config import Config
@@ -87,7 +88,10 @@ def retell(config, x, ratings, judged=None, estimated=None):
     p = distribution(before(x[lists]))  # (L, k+1, C)
 
     def tuning_loss(logits, chosen):
-        kl = (p[chosen] * (p[chosen].log() - logits.log_softmax(-1))).sum((1, 2)) if config.kl_weight else 0
+        if config.head == "scalar":
+            kl = kl_divergence(Normal(p[chosen], 1.0), Normal(logits, 1.0)).sum((1, 2))
+        else:
+            kl = (p[chosen] * (p[chosen].log() - logits.log_softmax(-1))).sum((1, 2)) if config.kl_weight else 0
         return preference_loss(config.loss, logits, given[chosen], *flips) + config.kl_weight * kl
 
     optimizer = torch.sum, config.lr_f, config.batch_f, config.epochs_f, rng_for(config.seed, "fine-tuning batches")
@@ -398,6 +402,7 @@ CASES = {
     "bradley-terry, KL": {"loss": "bradley-terry", "ratio": 0.2, "kl_weight": 1.0, "k": 3, "shuffle": True},
     "symmetric-sigmoid, KL": {"loss": "symmetric-sigmoid", "ratio": 0.8, "kl_weight": 0.5},
     "scalar head, macro F1": {"head": "scalar", "loss": "bradley-terry", "ratio": 0.2, "select": "macro_f1"},
+    "scalar head, robust, KL": {"head": "scalar", "loss": "robust", "ratio": 0.4, "kl_weight": 0.5},
     "scalar head, kappa": {"head": "scalar", "loss": "symmetric-sigmoid", "select": "kappa", "k": 2},
     "shuffle, binary": {"shuffle": True, "protocol": "binary", "ratio": 0.2, "select": "kappa"},
     "estimated flip rate": {"loss": "robust", "ratio": 0.4, "k": 2, "flip_rate": "estimated"},

@@ -56,6 +56,13 @@ def test_with_a_kl_penalty_comparisons_have_what_the_model_before_fine_tuning_sa
     np.testing.assert_allclose(found.reference.exp().numpy(), PROBABILITIES[LISTS], rtol=1e-6)
 
 
+def test_with_a_scalar_head_the_reference_of_the_kl_penalty_is_its_output():
+    config, output = Config("multiclass", kl_weight=0.5, head="scalar"), np.random.default_rng(2).normal(size=(N, 1))
+    found = examples.compared_reviews(config, FEEDBACK, output, torch.device("cpu"))
+    assert found.reference.dtype == torch.float32
+    np.testing.assert_allclose(found.reference.numpy(), output[LISTS], rtol=1e-6)
+
+
 def test_a_probability_of_zero_has_a_finite_logarithm():
     assert examples.log_probabilities(np.array([0.0, 1.0])).tolist() == pytest.approx([-87.3365, 0.0])
 
