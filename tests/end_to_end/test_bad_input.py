@@ -164,6 +164,13 @@ def test_a_wrong_argument_ends_the_program_with_status_2(tmp_path):
     assert process.returncode == 2
 
 
+def test_an_export_onto_the_file_of_reviews_is_refused(refused, data):
+    file = put(data, "r.jsonl", as_jsonl((f"review {row}", rating) for row, rating in enumerate(MIXED)))
+    torch.save(torch.zeros(ROWS, 3), data / "embeddings.pt")
+    line = refused("--path", file, *LITTLE_LEARNED[:-2], "--export", file)
+    assert f"--export {file}: would replace {file}, which this run reads; choose another file" in line
+
+
 def test_an_output_below_a_file_is_refused_before_the_work(refused, data):
     file = write_separable(data)
     line = refused("--path", file, "--pc", "--output", file / "results")
