@@ -107,7 +107,8 @@ def robust(logits: Tensor, ratings: Tensor, flip_rate: float) -> Tensor:
     """-sum_i [(1 - e) log sigmoid(z_i) - e log sigmoid(-z_i)] / (1 - 2e), e < 1/2 the flip rate.
 
     Where a share e of the comparisons is reversed, its expectation is that of bradley_terry on comparisons without
-    noise. It falls without limit in z_i, which only a scalar head lets grow: there it needs the KL penalty. Source: rDPO (Chowdhury, Kini and Natarajan 2024, Provably robust DPO), after Natarajan et al. 2013, lemma 1.
+    noise. It falls without limit in z_i, which only a scalar head lets grow: there it needs the KL penalty.
+    Source: rDPO (Chowdhury, Kini and Natarajan 2024, Provably robust DPO), after Natarajan et al. 2013, lemma 1.
     """
     z = margins(logits)
     return -(((1 - flip_rate) * F.logsigmoid(z) - flip_rate * F.logsigmoid(-z)) / (1 - 2 * flip_rate)).sum(-1)

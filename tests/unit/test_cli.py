@@ -222,9 +222,7 @@ def test_a_scalar_head_alone_learns_by_bradley_terry(parse):
     assert axis_values(parse("config.py", "--head", "scalar"), "loss") == ["bradley-terry"]
 
 
-@pytest.mark.parametrize(
-    "needing", [["--loss", "study"], ["--noise", "least-confident"]], ids=lambda given: given[0]
-)
+@pytest.mark.parametrize("needing", [["--loss", "study"], ["--noise", "least-confident"]], ids=lambda given: given[0])
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_what_needs_a_distribution_is_refused_with_a_scalar_head(refusal, script, needing):
     line = refusal(script, "--head", "scalar", *needing)
