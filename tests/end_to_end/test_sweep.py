@@ -313,8 +313,7 @@ def test_a_sweep_has_the_name_it_is_given_and_no_other_sweep_gets_it(overlapping
     before = contents(tmp_path)
     assert only_folder(tmp_path).name == "mine"
     line = refused(capsys, options(overlapping_reviews, tmp_path, *named, "--seeds", 1, "--shuffle"))
-    assert "--name mine: " in line
-    assert "holds a result of other options, data or code; choose another name" in line
+    assert line.endswith("mine holds a result with shuffle False, this command has True; choose another name")
     assert contents(tmp_path) == before
     screen = run_script(CONFIG, options(overlapping_reviews, tmp_path, *named, "--seeds", 1, 2))
     assert "2 runs, of which 1 are kept already" in screen
