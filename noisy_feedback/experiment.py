@@ -56,7 +56,7 @@ def run(config: Config, embeddings_sha256: str | None = None) -> Path:
 
     `embeddings_sha256` asks for exactly the embeddings of an earlier run.
     """
-    check_writable(config.output)
+    check_writable(config.output / (config.name or ""))
     dataset = prepare([config], embeddings_sha256)
     check_run_name(config, dataset.provenance)
     with single_threaded():

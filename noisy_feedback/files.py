@@ -64,10 +64,11 @@ def write_tensors(path: Path, tensors: "dict[str, Tensor]", metadata: str) -> No
 def check_writable(folder: Path, option: str = "--output") -> None:
     """Refuse a folder, given by an option, that cannot be written before the long work starts.
 
-    Errors: InputError where `folder`, or the nearest of its parents that exists, is not a writable folder.
+    Errors: InputError where `folder`, or the nearest of its parents that exists, is not a writable folder: a file, say,
+    or a link that points nowhere.
     """
     existing = folder
-    while not existing.exists() and existing != existing.parent:
+    while not os.path.lexists(existing) and existing != existing.parent:
         existing = existing.parent
     if not existing.is_dir():
         raise InputError(f"{option} {folder}: {existing} is not a folder; choose another one")

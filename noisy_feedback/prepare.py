@@ -31,6 +31,7 @@ from noisy_feedback.learning import losses
 from noisy_feedback.learning.objective import fine_tuning_objective, flip_rate_parameters
 from noisy_feedback.output import console
 from noisy_feedback.output.comparisons import check_export
+from noisy_feedback.output.records import check_named_result
 from noisy_feedback.rng import rng_for
 
 
@@ -46,6 +47,7 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> Dat
     reviews = load_reviews(config)
     splits, *_ = [split_of(run, len(reviews.ratings), reviews.groups) for run in one_of_each_seed(runs)]  # or fail
     judgements = None if config.comparisons is None else read_judgements(config.comparisons, reviews.texts)
+    check_named_result(config, {"data": reviews.sha256, "judgements": judgements and judgements.sha256})
     print(console.reviews(reviews, splits))
     if judgements is not None:
         print(console.judgements(judgements, people.part_of_judgements(judgements, splits)))

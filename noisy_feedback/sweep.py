@@ -35,7 +35,7 @@ from noisy_feedback.output.records import RunResult, SweepFolder
 
 def run_sweep(sweep: Sweep, embeddings_sha256: str | None = None) -> Path:
     """Run what is missing of a sweep, write its tables and figures, print the summary; returns the sweep's folder."""
-    check_writable(sweep.config.output)
+    check_writable(sweep.config.output / (sweep.config.name or ""))
     with ExitStack() as stack:
         client = None
         if sweep.dask is not None:

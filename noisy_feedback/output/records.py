@@ -269,6 +269,31 @@ def check_name(config: Config, folder: Path, identity: str) -> None:
             )
 
 
+def check_named_result(config: Config, sha256: Mapping[str, str | None]) -> None:
+    """Refuse, before embedding, to replace a result of the same --name and other options, data or versions.
+
+    `sha256` are the digests of `data` and `judgements`. check_name refuses what only the embeddings show, and damaged
+    records.
+    """
+    if config.name is None:
+        return
+    folder = config.output / config.name
+    own = {**config_record(config), **sha256, **versions()}
+    for file in (folder / "run.json", folder / "sweep.json"):
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+            contents = {part: record[part] and record[part]["sha256"] for part in sha256}
+            recorded = {**record["config"], **contents, **record["versions"]}
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        for name, value in recorded.items():
+            if value != own.get(name):
+                raise InputError(
+                    f"--name {config.name}: {folder} holds a result with {name} {value!r}, this command has "
+                    f"{own.get(name)!r}; choose another name"
+                )
+
+
 def format_number(value: Any) -> str:
     """All digits of a number, for a file name: 0, 0.2, 0.3333333; a text as it is."""
     return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)

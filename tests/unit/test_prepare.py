@@ -6,10 +6,13 @@ from dataclasses import replace
 import pytest
 
 from noisy_feedback import prepare
+from noisy_feedback.code_version import CODE_VERSION
 from noisy_feedback.config import LABELS, NOISES, SWEEP_AXES, Config, grid
 from noisy_feedback.data.reviews import SAMPLE_FILE
 from noisy_feedback.errors import InputError
-from tests.conftest import write_separable
+from noisy_feedback.files import sha256_of
+from noisy_feedback.output import records
+from tests.conftest import options, run_script, write_separable
 
 EVERY_RATING = [1, 2, 3, 4, 5] * 20
 
@@ -210,6 +213,59 @@ def test_an_export_onto_the_comparisons_or_the_reviews_of_a_folder_is_refused(hu
     for export in (config.comparisons, tmp_path / "reviews.jsonl"):
         with pytest.raises(InputError, match=r"^--export .*: would replace .*, which this run reads"):
             prepare.prepare([replace(config, path=reviews.parent, export=export)])
+
+
+# --- --name
+
+
+@pytest.fixture(params=["main.py", "config.py"])
+def named(request, make_config, tmp_path):
+    """A configuration whose --name a result has, of a run or of a sweep."""
+    config = make_config(name="mine", output=tmp_path / "results", epochs_t=1, epochs_f=1)
+    command = options(config.path, config.output, "--name", "mine", "--epochs-t", 1, "--epochs-f", 1)
+    more = [] if request.param == "main.py" else ["--ratio", 0, "--seeds", config.seed]
+    run_script(f"multiclass/{request.param}", [*command, *more])
+    return config
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "says"),
+    [
+        ("head", "scalar", "head 'categorical', this command has 'scalar'"),
+        ("hidden", (8,), r"hidden \[64, 32\], this command has \[8\]"),
+        ("lists", 50, "lists None, this command has 50"),
+    ],
+)
+def test_a_name_of_other_options_is_refused_before_embedding(named, never_embeds, name, value, says):
+    with pytest.raises(InputError, match=f"^--name mine: .*mine holds a result with {says}; choose another name$"):
+        prepare.prepare([replace(named, **{name: value})])
+
+
+def test_a_name_of_other_reviews_is_refused_before_embedding(named, never_embeds):
+    named.path.write_text(named.path.read_text().replace("review 0,", "review zero,"))
+    with pytest.raises(InputError, match=f"with data '[0-9a-f]+', this command has '{sha256_of(named.path)}'"):
+        prepare.prepare([named])
+
+
+def test_a_name_of_other_code_is_refused_before_embedding(named, never_embeds, monkeypatch):
+    monkeypatch.setattr(records, "CODE_VERSION", "another")
+    with pytest.raises(InputError, match=f"with code '{CODE_VERSION}', this command has 'another'"):
+        prepare.prepare([named])
+
+
+def test_a_name_of_other_comparisons_is_refused_before_embedding(human, never_embeds, tmp_path):
+    config = human(*PAIRS, name="mine", output=tmp_path)
+    record = {"config": records.config_record(config), "data": {"sha256": sha256_of(config.path)}}
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "run.json").write_text(
+        json.dumps({**record, "judgements": {"sha256": "ab12"}, "versions": records.versions()})
+    )
+    with pytest.raises(InputError, match=f"with judgements 'ab12', this command has '{sha256_of(config.comparisons)}'"):
+        prepare.prepare([config])
+
+
+def test_the_name_of_a_result_of_the_same_options_and_reviews_is_taken_again(named):
+    prepare.prepare([named])
 
 
 # --- groups
