@@ -64,10 +64,13 @@ def test_an_encoder_in_a_folder_is_named_after_the_folder(tiny_encoder):
     assert find_encoder(str(tiny_encoder), "mean").name == tiny_encoder.name
 
 
-def test_an_encoder_in_a_folder_has_its_content_as_revision(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
+@pytest.mark.parametrize("file", ["config.json", "vocab.txt", "spiece.model", "model.safetensors", "part/config.json"])
+def test_an_encoder_in_a_folder_has_its_content_as_revision(tmp_path, file):
+    (tmp_path / "part").mkdir()
+    for name in ("config.json", file):
+        (tmp_path / name).write_text("{}")
     before = find_encoder(str(tmp_path), "model").revision
-    (tmp_path / "config.json").write_text("{ }")
+    (tmp_path / file).write_text("{ }")
     assert find_encoder(str(tmp_path), "model").revision != before
 
 
