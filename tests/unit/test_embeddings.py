@@ -237,6 +237,14 @@ def test_a_file_cut_short_is_not_used(encoder, folder):
     assert find_embeddings(TEXTS, encoder, folder) is None
 
 
+def test_vectors_whose_metadata_were_changed_are_not_used(encoder, folder):
+    file = file_in(folder)
+    content = file.read_bytes()
+    assert content.count(b'truncated\\": 0') == 1
+    file.write_bytes(content.replace(b'truncated\\": 0', b'truncated\\": 1'))
+    assert find_embeddings(TEXTS, encoder, folder) is None
+
+
 def test_a_file_of_an_earlier_version_is_not_used(encoder, folder, capsys):
     vectors = load_file(file_in(folder))["embeddings"]
     metadata = {**fingerprint(TEXTS, encoder), "sha256": embeddings.sha256_of_tensor(vectors), "limit": 64}
@@ -379,8 +387,9 @@ def test_a_damaged_chunk_is_computed_again(interrupted, encoder, stored):
 
 
 def test_chunks_of_other_texts_are_not_used(interrupted, encoder, tiny_encoder):
-    computed = embed(TEXTS[::-1], encoder, interrupted, "hotels", "cpu")
-    assert torch.allclose(computed.vectors, pooled(tiny_encoder, TEXTS[::-1], "mean"), atol=1e-5)
+    others = [f"{text} x" for text in TEXTS]
+    computed = embed(others, encoder, interrupted, "hotels", "cpu")
+    assert torch.allclose(computed.vectors, pooled(tiny_encoder, others, "mean"), atol=1e-5)
 
 
 def test_a_chunk_of_another_device_is_computed_again(interrupted, encoder, monkeypatch):
