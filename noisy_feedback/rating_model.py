@@ -1,7 +1,8 @@
 """A saved rating model with its encoder: texts -> ratings."""
 
 import json
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
+from noisy_feedback.data.columns import has_lone_surrogate
 from noisy_feedback.data.embeddings import EmbeddingsInfo
-from noisy_feedback.data.encoder import fetch_encoder, find_encoder, load_encoder
+from noisy_feedback.data.encoder import count_tokens, fetch_encoder, find_encoder, load_encoder
 from noisy_feedback.errors import InputError
 from noisy_feedback.evaluation.metrics import expected_rating
 from noisy_feedback.files import METADATA
@@ -45,13 +47,20 @@ class RatingModel:
             ) from None
 
     def rate(self, texts: Sequence[str]) -> np.ndarray:
-        """Expected ratings (n,), in stars. Errors: InputError where the encoder it was trained on cannot be had."""
-        if isinstance(texts, str):
-            raise InputError("rate takes a list of texts; put a single one in brackets")
-        if not all(isinstance(text, str) for text in texts):
-            raise InputError("rate takes texts only; remove or convert items that are not strings")
+        """Expected ratings (n,), in stars, of a list, tuple, array or Series of n texts.
+
+        Warns where the encoder cuts texts. Errors: InputError for anything that is no such sequence or no text, and
+        where the encoder that the model was trained on cannot be had.
+        """
+        check_sequence_of_texts(texts)
         if not len(texts):
             return np.empty(0)
+        limit = self.encoder.max_seq_length
+        longer = sum(count > limit for count in count_tokens(self.encoder, texts)[0]) if limit else 0
+        if longer:
+            warnings.warn(
+                f"{longer:,} of {len(texts):,} texts were cut at the encoder's limit of {limit} tokens", stacklevel=2
+            )
         return self.rate_embeddings(torch.from_numpy(self.encoder.encode(list(texts), show_progress_bar=False)))
 
     def rate_embeddings(self, vectors: torch.Tensor) -> np.ndarray:
@@ -74,3 +83,16 @@ class RatingModel:
                 f"trained on {encoder.name} at revision {self.info.revision}, but this machine has {encoder.revision}"
             )
         return load_encoder(encoder, "cpu")
+
+
+def check_sequence_of_texts(texts: Any) -> None:
+    """Refuse what is not a sequence of texts. Errors: InputError naming the first item that is none."""
+    if isinstance(texts, str):
+        raise InputError("rate takes a list of texts; put a single one in brackets")
+    if isinstance(texts, Mapping) or not hasattr(texts, "__getitem__") or getattr(texts, "ndim", 1) != 1:
+        raise InputError(f"rate takes a list of texts, not {type(texts).__name__}; convert it, and keep the order")
+    for number, text in enumerate(texts, start=1):
+        if not isinstance(text, str):
+            raise InputError(f"rate: text {number} is {repr(text)[:100]}; every text must be a string")
+        if has_lone_surrogate(text):
+            raise InputError(f"rate: text {number} holds half a character (a lone surrogate); correct or remove it")

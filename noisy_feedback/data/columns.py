@@ -13,9 +13,10 @@ from noisy_feedback.errors import InputError
 
 FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
+BETWEEN_FIELDS = {",": re.compile(r"(?<![0-9]),(?! )|,(?! |[0-9]{3}\b)"), "\t": re.compile(r"\t")}  # not "1,000, or so"
 SEPARATOR_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons"}
 LINE_BREAK = re.compile(r"\r\n|\r|\n")
-WHOLE_NUMBER = re.compile(r"\s*[+-]?[0-9]+(\.0*)?\s*")
+INTEGER = re.compile(r"\s*[+-]?[0-9]+(\.0*)?\s*")
 
 
 def read_content(file: Path) -> bytes:
@@ -62,8 +63,8 @@ def read_columns(
         ) from None
     except Exception as error:  # a broken file makes the parsers raise many kinds; for the user they are one
         raise InputError(f"{file}: unreadable or cut short as {suffix[1:]}: {reason(error, row)}") from None
-    if suffix == ".tsv":
-        check_quotes(file, frame, row)
+    if suffix in SEPARATORS:
+        check_quotes(file, frame, SEPARATORS[suffix], row)
     columns = [*wanted, *(column for column in optional if column in frame.columns)]
     for column in columns:
         if list(frame.columns).count(column) != 1:
@@ -107,15 +108,15 @@ def check_format(file: Path, suffix: str, content: bytes) -> None:
         )
 
 
-def check_quotes(file: Path, frame: pd.DataFrame, row_name: str) -> None:
-    """Refuse a .tsv file in which a stray quote has joined rows to one. Errors: InputError naming the row.
+def check_quotes(file: Path, frame: pd.DataFrame, separator: str, row_name: str) -> None:
+    """Refuse a .csv or .tsv file in which a stray quote has joined rows to one. Errors: InputError naming the row.
 
     A quote that opens a field is closed by the next quote, rows later if need be.
     """
     for place in range(frame.shape[1]):
         for row, cell in enumerate(frame.iloc[:, place]):
-            if isinstance(cell, str) and "\t" in cell and LINE_BREAK.search(cell):
-                joined = rows_joined(frame.iloc[row].tolist(), place)
+            if isinstance(cell, str) and separator in cell and ("\n" in cell or "\r" in cell):
+                joined = rows_joined(frame.iloc[row].tolist(), place, separator)
                 if joined > 1:
                     raise InputError(
                         f'{file}: a quote (") that opens in {row_name} {row + 1} joins {joined} rows to one; remove '
@@ -123,26 +124,27 @@ def check_quotes(file: Path, frame: pd.DataFrame, row_name: str) -> None:
                     )
 
 
-def rows_joined(row: list[Any], place: int) -> int:
+def rows_joined(row: list[Any], place: int, separator: str) -> int:
     """How many rows a quote has joined in the field at `place`; 1 where it is a field of several lines.
 
-    The field is taken for joined rows if each of its lines completes a row: as many columns, and a whole number
-    wherever the row itself has one.
+    The field is taken for joined rows if each of its lines completes a row: as many columns, and an integer wherever
+    the row itself has one. A comma before a space, or within a number, is one of the text.
     """
+    between = BETWEEN_FIELDS[separator]
     first, *middle, last = LINE_BREAK.split(row[place])
     rows = [
-        [*row[:place], *first.split("\t")],
-        *(line.split("\t") for line in middle if line),
-        [*last.split("\t"), *row[place + 1 :]],
+        [*row[:place], *between.split(first)],
+        *(between.split(line) for line in middle if line),
+        [*between.split(last), *row[place + 1 :]],
     ]
-    numbers = [column for column, cell in enumerate(row) if column != place and is_whole_number(cell)]
-    complete = all(len(cells) == len(row) and all(is_whole_number(cells[n]) for n in numbers) for cells in rows)
+    numbers = [column for column, cell in enumerate(row) if column != place and is_integer(cell)]
+    complete = all(len(cells) == len(row) and all(is_integer(cells[n]) for n in numbers) for cells in rows)
     return len(rows) if complete else 1
 
 
-def is_whole_number(cell: Any) -> bool:
+def is_integer(cell: Any) -> bool:
     """Whether a cell of a text file reads as a rating."""
-    return isinstance(cell, str) and WHOLE_NUMBER.fullmatch(cell) is not None
+    return isinstance(cell, str) and INTEGER.fullmatch(cell) is not None
 
 
 def reason(error: Exception, row_name: str) -> str:
@@ -156,6 +158,11 @@ def has_no_text(value: Any) -> bool:
     return not value.strip() if isinstance(value, str) else bool(pd.api.types.is_scalar(value) and pd.isna(value))
 
 
+def has_lone_surrogate(text: str) -> bool:
+    """Whether a text holds half a character, which UTF-8 cannot write and no tokenizer takes."""
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
+
+
 def check_texts(file: Path, column: pd.Series, row: str = "review") -> None:
     """Refuse rows that are not text. Errors: InputError naming the first."""
     for number, text in zip(column.index + 1, column, strict=True):
@@ -163,5 +170,5 @@ def check_texts(file: Path, column: pd.Series, row: str = "review") -> None:
             raise InputError(
                 f"{file}: {row} {number} is {repr(text)[:100]}; every {row} must be text (column {column.name!r})"
             )
-        if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        if has_lone_surrogate(text):
             raise InputError(f"{file}: {row} {number} holds half a character (a lone surrogate); correct or remove it")
