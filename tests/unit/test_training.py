@@ -2,8 +2,11 @@ import math
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from sklearn import metrics as sklearn_metrics
+from sklearn.metrics import cohen_kappa_score
 
 from noisy_feedback.config import LOSSES, SELECT, Config
 from noisy_feedback.errors import InputError
@@ -249,18 +252,30 @@ def test_confusion_is_that_of_the_metrics(head):
 # --- the best epoch
 
 
-def scores_of(name, task, epochs=8):
-    """The validation score after every epoch, each from a fit that ends there, by the metrics of the test part."""
-    field = {"kappa": "quadratic_weighted_kappa"}.get(name, name)
-    for number in range(1, epochs + 1):
-        last = fit(new_model(), EMBEDDINGS, task(), preference_config(epochs=number)).last
-        yield getattr(metrics.evaluate(predict(last, EMBEDDINGS[300:]).numpy(), RATINGS[300:], SCALE), field)
+def scores_of(output, scale):
+    """The scores of an output (100, C) on the validation part, by scikit-learn; kappa also by places on the scale."""
+    true, predicted = RATINGS[300:], output.argmax(1)
+    nearest = np.abs((output @ scale)[:, None] - scale).argmin(1)
+    every_star = range(scale[0], scale[-1] + 1)  # scikit-learn weights by places: with every star they are stars
+    return {
+        "accuracy": sklearn_metrics.accuracy_score(true, predicted),
+        "macro_f1": sklearn_metrics.f1_score(true, predicted, average="macro"),
+        "kappa": cohen_kappa_score(scale[true], scale[nearest], weights="quadratic", labels=every_star),
+        "kappa of places": cohen_kappa_score(true, nearest, weights="quadratic"),
+    }
 
 
+@pytest.mark.parametrize("scale", [SCALE, np.array([1, 2, 3, 40])])
 @pytest.mark.parametrize("select", SELECT)
-def test_the_best_epoch_is_the_first_with_the_highest_score(select):
-    fitted = fit(new_model(), EMBEDDINGS, preference_task(), preference_config(epochs=8, select=select))
-    assert fitted.best_epoch == 1 + int(np.argmax(list(scores_of(select, preference_task))))
+def test_the_best_epoch_is_the_first_with_the_highest_score(select, scale):
+    fitted = fit(
+        new_model(), EMBEDDINGS, preference_task(), preference_config(epochs=8, scale=scale, select=select)
+    )
+    lasts = [fit(new_model(), EMBEDDINGS, preference_task(), preference_config(epochs=n)).last for n in range(1, 9)]
+    scores = pd.DataFrame([scores_of(predict(last, EMBEDDINGS[300:]).numpy(), scale) for last in lasts])
+    print(scores)
+    assert fitted.best_epoch == 1 + scores[select].argmax()
+    assert scale is SCALE or scores["kappa"].argmax() != scores["kappa of places"].argmax()
 
 
 ORDERED = np.array([(better, worse) for better in range(300, 340) for worse in range(340, 380)])
