@@ -543,7 +543,9 @@ def both(case):
         trained = train_model(config, dataset)
         result, models, audited = fine_tune_model(config, dataset, trained)
         retold = retell(config, dataset.embeddings, dataset.ratings, judged, audited.audit.flip_rate)
-    return retold, SimpleNamespace(trained=trained, result=result, models=models, feedback=audited.feedback, audit=audited.audit)
+    return retold, SimpleNamespace(
+        trained=trained, result=result, models=models, feedback=audited.feedback, audit=audited.audit
+    )
 
 
 def once_a_module(fixture_name, config):
