@@ -102,10 +102,12 @@ def test_which_losses_take_a_flip_rate(loss):
 
 
 @pytest.mark.parametrize("loss", NEEDS_FLIP_RATE)
-def test_a_given_flip_rate_replaces_that_of_the_noise(loss):
+@pytest.mark.parametrize("rate", [0.0, 0.2])
+@pytest.mark.parametrize("noise", ["uniform", "reversed"])
+def test_a_given_flip_rate_replaces_that_of_the_noise(loss, rate, noise):
     logits, ratings = some_lists(k=2)
-    given = objective(loss=loss, ratio=0.8, flip_rate=0.2).value(logits, ratings, None)
-    assert torch.equal(given, getattr(losses, loss.replace("-", "_"))(logits, ratings, 0.2))
+    given = objective(loss=loss, noise=noise, ratio=0.4, flip_rate=rate).value(logits, ratings, None)
+    assert torch.equal(given, getattr(losses, loss.replace("-", "_"))(logits, ratings, rate))
 
 
 def test_robust_learns_from_pairs_of_different_true_ratings_and_label_smoothing_from_all():
