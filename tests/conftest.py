@@ -82,6 +82,21 @@ def tiny_encoder(tmp_path_factory):
     return folder
 
 
+def pooled(folder, texts, pooling):
+    """Embeddings (n, d) by transformers and a pooling in plain torch; "model" is that of all-MiniLM-L6-v2."""
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    tokens = tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
+    with torch.no_grad():
+        states = model(**tokens).last_hidden_state
+    if pooling == "cls":
+        return states[:, 0]
+    mask = tokens["attention_mask"].unsqueeze(-1)
+    mean = (states * mask).sum(1) / mask.sum(1)
+    return mean if pooling == "mean" else torch.nn.functional.normalize(mean)
+
+
 def options(reviews, output, *more):
     """The options of a small run or sweep on given embeddings."""
     return [str(part) for part in ("--path", reviews, "--pc", "--output", output, *SMALL, *more)]

@@ -114,7 +114,6 @@ WRONG_ARGUMENTS = {
     "--seeds 1": "unknown argument --seeds; did you mean --seed?",
     "--name a/b": "--name a/b: a name without slashes; --output chooses the folder around it",
     "--head scalar --loss study": "--loss study needs a distribution over ratings",
-    "--head scalar --kl-weight 1": "--kl-weight 1 needs a distribution over ratings",
     "--head scalar --noise least-confident": "--noise least-confident needs a distribution over ratings",
     "--loss robust --flip-rate 0.5": "--flip-rate 0.5: --loss robust needs one below 0.5",
     "--as-published noise --noise adjacent": "--noise: --as-published noise chooses the kind of noise",
@@ -146,6 +145,14 @@ def test_a_wrong_argument_of_a_sweep_is_named(refused, arguments):
     assert line.endswith("(see --help)")
 
 
+@pytest.mark.parametrize(
+    ("script", "weights"), [("multiclass/main.py", []), ("multiclass/config.py", ["--kl-weight", 1, 0])]
+)
+def test_a_scalar_head_takes_the_robust_loss_only_with_a_kl_penalty(refused, script, weights):
+    line = refused("--head", "scalar", "--loss", "robust", *weights, script=script)
+    assert "falls without limit as the outputs grow; give a --kl-weight above 0, or another loss" in line
+
+
 def test_binary_has_no_option_k(refused):
     assert "unknown argument --k" in refused("--k", "2", script="binary/main.py")
 
@@ -155,6 +162,13 @@ def test_a_wrong_argument_ends_the_program_with_status_2(tmp_path):
     expected = "main.py: error: argument --ratio: 1.5 is outside 0..1 (0.2 for 20 %) (see --help)\n"
     assert process.communicate() == ("", expected)
     assert process.returncode == 2
+
+
+def test_an_export_onto_the_file_of_reviews_is_refused(refused, data):
+    file = put(data, "r.jsonl", as_jsonl((f"review {row}", rating) for row, rating in enumerate(MIXED)))
+    torch.save(torch.zeros(ROWS, 3), data / "embeddings.pt")
+    line = refused("--path", file, *LITTLE_LEARNED[:-2], "--export", file)
+    assert f"--export {file}: would replace {file}, which this run reads; choose another file" in line
 
 
 def test_an_output_below_a_file_is_refused_before_the_work(refused, data):

@@ -2,9 +2,9 @@
 
 `retell` goes from the ratings and embeddings of a data set, and what people judged, to the metrics of the models before
 and after fine-tuning. The tests compare it with the project epoch by epoch and metric by metric. Of the project it uses
-the random streams, whose draws in their order are part of the method, `build_lists` and `build_pairs`, which make as
-many comparisons as there can be (`tests/unit/test_comparisons.py` checks these), and with `--flip-rate estimated` the
-flip rate that the audit finds (`tests/unit/test_audit.py`).
+the random streams, whose draws in their order are part of the method, and `build_lists` and `build_pairs`, which make
+as many comparisons as there can be (`tests/unit/test_comparisons.py` checks these). With `--flip-rate estimated` both
+learn with the project's estimate, since two iterations differ in their last digits; `test_audit` compares the two.
 """
 
 import os
@@ -19,14 +19,17 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize_scalar
+from scipy.special import expit, logit
 from sklearn import metrics
 from torch import nn
+from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F  # noqa: N812 (its usual name)
 
 from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.experiment import fine_tune_model, train_model
+from noisy_feedback.feedback import noise
 from noisy_feedback.feedback.comparisons import build_lists, build_pairs
 from noisy_feedback.learning.training import single_threaded
 from noisy_feedback.rng import rng_for
@@ -55,7 +58,8 @@ def retell(config, x, ratings, judged=None, estimated=None):
             [j for j in judged if {j.chosen, j.rejected} <= set(part)]
             for part in (np.append(tuning, others), validation, test)
         )
-        compared, select = x[to_score(in_validation)], "preference_accuracy"
+        if in_validation:
+            compared, select = x[to_score(in_validation)], "preference_accuracy"
     check = config.select, x[validation], ratings[scored], compared
 
     # Train on single reviews, as lists of one, with their true ratings.
@@ -73,13 +77,17 @@ def retell(config, x, ratings, judged=None, estimated=None):
     # Feedback on the fine-tuning part: what people judged, or simulated.
     probabilities = distribution(before(x)).numpy()
     if judged:
-        lists, wrong, changed, ties = choose_feedback(config, in_tuning)
+        lists, wrong, changed, ties, pairs, annotators = choose_feedback(config, in_tuning)
         claimed, total = np.append(ratings, np.full(len(others), -1))[lists], len(lists)
     else:
         lists, claimed, changed, total = give_feedback(config, ratings[tuning], probabilities[tuning].max(axis=1))
-        lists, ties = tuning[lists], 0
+        lists, ties, pairs, annotators = tuning[lists], 0, None, None
         wrong = np.sign(np.diff(ratings[lists])) / 2 + 0.5  # a half where the true ratings are equal
         wrong[wrong == 0.5] = np.nan
+    temperature = calibrate(config, probabilities[validation], ratings[validation])
+    better, worse = lists[:, :-1].ravel(), lists[:, 1:].ravel()
+    prior = p_higher(config, *torch.from_numpy(probabilities[[better, worse]]), temperature).numpy()
+    p_wrong = audit(prior, better, np.arange(len(better)) if pairs is None else pairs, annotators)
 
     # Fine-tune the best model on the comparisons; it stays the reference of the KL penalty.
     given = torch.from_numpy(claimed)  # (L, k+1)
@@ -87,7 +95,10 @@ def retell(config, x, ratings, judged=None, estimated=None):
     p = distribution(before(x[lists]))  # (L, k+1, C)
 
     def tuning_loss(logits, chosen):
-        kl = (p[chosen] * (p[chosen].log() - logits.log_softmax(-1))).sum((1, 2)) if config.kl_weight else 0
+        if config.head == "scalar":
+            kl = kl_divergence(Normal(p[chosen], 1.0), Normal(logits, 1.0)).sum((1, 2))
+        else:
+            kl = (p[chosen] * (p[chosen].log() - logits.log_softmax(-1))).sum((1, 2)) if config.kl_weight else 0
         return preference_loss(config.loss, logits, given[chosen], *flips) + config.kl_weight * kl
 
     optimizer = torch.sum, config.lr_f, config.batch_f, config.epochs_f, rng_for(config.seed, "fine-tuning batches")
@@ -95,18 +106,20 @@ def retell(config, x, ratings, judged=None, estimated=None):
 
     models = {"before": before, "best": tuned.best, "last": tuned.last}
     reported = {stage: evaluate(model(x[test]), ratings[test]) for stage, model in models.items()}
-    for stage, model in models.items() if judged else ():
+    for stage, model in models.items() if judged and in_test else ():
         reported[stage]["preference_accuracy"] = share_in_order(model(x[to_score(in_test)]))
     return SimpleNamespace(
         splits={"train": train, "validation": validation, "fine_tuning": tuning, "test": test},
         feedback={
             **{"lists": lists, "ratings": claimed, "wrong": wrong},
             **{"changed": changed, "total": total, "ties": ties},
+            **{"pairs": pairs, "annotators": annotators},
         },
         training=trained,
         fine_tuning=tuned,
         probabilities=probabilities,
-        temperature=calibrate(config, probabilities[validation], ratings[validation]),
+        temperature=temperature,
+        p_wrong=p_wrong,
         models=models,
         reported=reported,
     )
@@ -198,10 +211,13 @@ def give_feedback(config, true, confidence):
 
 
 def choose_feedback(config, judged):
-    """Comparisons (L, 2) of the fine-tuning part, which of them are wrong (L, 1), how many are reversed, ties."""
+    """Comparisons (L, 2) of the fine-tuning part, which are wrong (L, 1), how many are reversed, ties, pairs, annotators.
+
+    Nobody made the comparisons of a majority or of the truth: their annotators are None.
+    """
     rng, ties = rng_for(config.seed, "comparisons"), 0
     of_pair = {pair: [j for j in judged if j.pair == pair] for pair in sorted({j.pair for j in judged})}
-    found = [(j.chosen, j.rejected, 1 - j.correct) for j in judged]
+    found = [(j.chosen, j.rejected, 1 - j.correct, j.pair, j.annotator) for j in judged]
     one = {}
     if config.labels in ("one", "flipped"):
         for place in rng.permutation(len(judged)):
@@ -211,7 +227,7 @@ def choose_feedback(config, judged):
     elif config.labels == "majority":
         found = []
         for same in of_pair.values():
-            orders = [(j.chosen, j.rejected, 1 - j.correct) for j in same]
+            orders = [(j.chosen, j.rejected, 1 - j.correct, j.pair, None) for j in same]
             counts = Counter(order[:2] for order in orders)
             most = max(counts.values())
             winners = [order for order in counts if counts[order] == most]
@@ -219,18 +235,19 @@ def choose_feedback(config, judged):
             found += [next(order for order in orders if order[:2] == winner) for winner in winners if len(winners) == 1]
     elif config.labels in ("gold", "flipped"):
         known = [same for same in of_pair.values() if not np.isnan(same[0].correct)]
-        found = [(*true_order(same), 0) for same in known]
+        found = [(*true_order(same), 0, same[0].pair, None) for same in known]
     if config.labels == "flipped":
-        for place in rng.permutation(len(found))[: int(np.nansum([wrong for *_, wrong in one.values()]))]:
-            better, worse, _ = found[place]
-            found[place] = worse, better, 1
+        for place in rng.permutation(len(found))[: int(np.nansum([drawn[2] for drawn in one.values()]))]:
+            better, worse, _, *pair_and_annotator = found[place]
+            found[place] = worse, better, 1, *pair_and_annotator
     if config.lists:
         found = [found[place] for place in rng.permutation(len(found))[: config.lists]]
-    lists, wrong = np.array([order[:2] for order in found]), np.array([order[2:] for order in found], dtype=float)
+    lists, wrong = np.array([order[:2] for order in found]), np.array([order[2:3] for order in found], dtype=float)
+    pairs, annotators = (np.array(column) for column in list(zip(*found, strict=True))[3:])
     backwards = rng_for(config.seed, "noise").permutation(len(lists))[: round(config.ratio * len(lists))]
     lists[backwards] = lists[backwards, ::-1]
     wrong[backwards] = 1 - wrong[backwards]
-    return lists, wrong, len(backwards), ties
+    return lists, wrong, len(backwards), ties, pairs, None if None in annotators else annotators
 
 
 def true_order(same):
@@ -259,15 +276,59 @@ def calibrate(config, output, ratings):
     better, worse = torch.from_numpy(output[np.array(pairs).T])  # (P, C) each
 
     def negative_log_likelihood(log_temperature):
-        t = np.exp(log_temperature)
-        if config.head == "scalar":
-            return F.softplus((worse - better) / t).mean().item()
-        p, q = (better.log() / t).softmax(1), (worse.log() / t).softmax(1)
-        table = p[:, :, None] * q[:, None, :]
-        higher, lower = table.tril(-1).sum((1, 2)), table.triu(1).sum((1, 2))
-        return -(higher / (higher + lower)).log().mean().item()
+        return -p_higher(config, better, worse, np.exp(log_temperature)).log().mean().item()
 
     return np.exp(minimize_scalar(negative_log_likelihood, bounds=np.log([0.05, 100]), method="bounded").x)
+
+
+def p_higher(config, better, worse, temperature):
+    """P(rating of better > rating of worse | they differ), (P,), of outputs (P, C), over all pairs of ratings."""
+    if config.head == "scalar":
+        return torch.sigmoid((better - worse) / temperature)[:, 0]
+    p, q = (better.log() / temperature).softmax(1), (worse.log() / temperature).softmax(1)
+    table = p[:, :, None] * q[:, None, :]
+    higher, lower = table.tril(-1).sum((1, 2)), table.triu(1).sum((1, 2))
+    return higher / (higher + lower)
+
+
+def audit(prior, better, pairs, annotators):
+    """P(wrong) of every comparison (J,), where the model takes it for right with probability `prior` (J,).
+
+    An annotator is right with a probability of its own, all of them Beta(kappa mean, kappa (1 - mean)).
+    """
+    same_pair = pairs[:, None] == pairs
+    sides = same_pair * np.where(better[:, None] == better, 1, -1)  # 1: says the same, -1: the opposite, 0: other pair
+    first = same_pair.argmax(1) == np.arange(len(pairs))  # one comparison of each pair
+    agree, against = (sides[first] == 1).sum(1), (sides[first] == -1).sum(1)
+
+    def likelihood(r):  # 0.9 of a judgement is right, and 0.1 wrong, before any is seen
+        either = prior[first] * r**agree * (1 - r) ** against + (1 - prior[first]) * r**against * (1 - r) ** agree
+        return np.log(either).sum() + 0.9 * np.log(r) + 0.1 * np.log(1 - r)
+
+    mean = max(np.linspace(0.0001, 0.9999, 9999), key=likelihood)
+    evidence, others = np.full(len(prior), logit(mean)), sides - np.eye(len(prior))
+    if annotators is None:
+        return 1 - expit(logit(prior) + others @ evidence + evidence)
+    kappa, right, own = 100.0, np.full(len(prior), mean), [annotators == name for name in np.unique(annotators)]
+    for _ in range(300):
+        for judged in own:  # as its annotator's other judgements deserve
+            known = kappa * mean + right[judged].sum() - right[judged]
+            evidence[judged] = logit(known / (kappa + judged.sum() - 1))
+        p = expit(logit(prior) + others @ evidence)  # that it is right, whoever made it
+        right = expit(logit(p) + evidence)
+        likelihoods, spread = mean * p + (1 - mean) * (1 - p), mean * (1 - mean)
+        score, information = (2 * p - 1) / likelihoods, (2 * p - 1) ** 2 / (likelihoods * (1 - likelihoods))
+        products, expected, steps, total = 0, 0, 0.9 - mean, 1
+        for judged in own:
+            s, i = score[judged], information[judged]
+            weight, two = 1 / (1 + spread / (kappa + 1) * i.sum()), ~np.eye(len(s), dtype=bool)
+            products += weight**2 * np.outer(s, s)[two].sum()
+            expected += weight**2 * np.outer(i, i)[two].sum()
+            steps += spread * weight * s.sum()
+            total += weight * len(s)
+        kappa = np.clip(spread * expected / products - 1, 2, 100) if products > 0 else 100
+        mean += steps / total
+    return 1 - right
 
 
 def flip_rates(config, claimed, priors, estimated):
@@ -276,7 +337,8 @@ def flip_rates(config, claimed, priors, estimated):
     `priors` (C,) are the shares of the true ratings. Enumerates all pairs of true ratings, by Bayes' rule.
     """
     if config.flip_rate is not None or config.noise == "reversed":
-        given = min(estimated, 0.45) if config.flip_rate == "estimated" else config.flip_rate or config.ratio
+        given = config.ratio if config.flip_rate is None else config.flip_rate
+        given = min(estimated, 0.45) if given == "estimated" else given
         return given, given
     transition = np.zeros((C, C))  # P(noisy | true), true rating down
     for true in range(C):
@@ -398,6 +460,7 @@ CASES = {
     "bradley-terry, KL": {"loss": "bradley-terry", "ratio": 0.2, "kl_weight": 1.0, "k": 3, "shuffle": True},
     "symmetric-sigmoid, KL": {"loss": "symmetric-sigmoid", "ratio": 0.8, "kl_weight": 0.5},
     "scalar head, macro F1": {"head": "scalar", "loss": "bradley-terry", "ratio": 0.2, "select": "macro_f1"},
+    "scalar head, robust, KL": {"head": "scalar", "loss": "robust", "ratio": 0.4, "kl_weight": 0.5},
     "scalar head, kappa": {"head": "scalar", "loss": "symmetric-sigmoid", "select": "kappa", "k": 2},
     "shuffle, binary": {"shuffle": True, "protocol": "binary", "ratio": 0.2, "select": "kappa"},
     "estimated flip rate": {"loss": "robust", "ratio": 0.4, "k": 2, "flip_rate": "estimated"},
@@ -415,6 +478,10 @@ CASES = {
     },
     "people, one, study": {**HUMAN, "labels": "one", "loss": "study"},
     "people, scalar head": {**HUMAN, "head": "scalar", "labels": "majority"},
+    "people, none to score": {
+        **{**HUMAN, "labels": "one", "ratio": 0.2, "select": "macro_f1"},
+        **{"loss": "label-smoothing", "flip_rate": 0.0},
+    },
 }
 SMALL = {"seed": 14, "hidden": (32, 16), "epochs_t": 6, "lr_t": 0.02, "batch_t": 10}
 SMALL |= {"epochs_f": 6, "lr_f": 0.003, "batch_f": 8}
@@ -436,10 +503,11 @@ OTHERS = 6  # texts that are in no review
 
 
 @cache
-def judged_dataset(others=OTHERS):
+def judged_dataset(others=OTHERS, to_score=True):
     """The same reviews, and others' texts, with judgements of pairs by four annotators of whom one is mostly wrong.
 
-    Most pairs are of reviews in one part of the split; of some the truth is not known.
+    Most pairs are of reviews in one part of the split; of some the truth is not known. Without those `to_score`, no
+    pair is in the validation or the test part.
     """
     rng, dataset = np.random.default_rng(1), small_dataset()
     n = len(dataset.ratings)
@@ -457,6 +525,7 @@ def judged_dataset(others=OTHERS):
             correct = float(ratings[chosen] > ratings[rejected]) if known else np.nan
             judgements.append((chosen, rejected, pair, annotator, correct))
     judgements = [judgements[place] for place in rng.permutation(len(judgements))]
+    judgements = [row for row in judgements if to_score or min(row[:2]) in range(150, 270)]
     chosen, rejected, pairs, annotators, correct = map(np.array, zip(*judgements, strict=True))
     texts, names = [f"other {number}" for number in range(others)], list("abcd")
     found = Judgements("", None, "", texts, chosen, rejected, pairs, annotators, names, correct)
@@ -469,15 +538,19 @@ def both(case):
     config, dataset = Config(**{"protocol": "multiclass", **SMALL, **CASES[case]}), small_dataset()
     judged = None
     if config.protocol == "human":
-        dataset = judged_dataset(0 if config.loss == "study" else OTHERS)  # study needs the ratings of all
-        columns = (getattr(dataset.judgements, name).tolist() for name in ("chosen", "rejected", "pairs", "correct"))
-        names = ("chosen", "rejected", "pair", "correct")
+        others = 0 if config.loss == "study" else OTHERS  # study needs the ratings of all
+        dataset = judged_dataset(others, to_score=case != "people, none to score")
+        fields = ("chosen", "rejected", "pairs", "annotators", "correct")
+        columns = (getattr(dataset.judgements, name).tolist() for name in fields)
+        names = ("chosen", "rejected", "pair", "annotator", "correct")
         judged = [SimpleNamespace(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
     with single_threaded():
         trained = train_model(config, dataset)
         result, models, audited = fine_tune_model(config, dataset, trained)
         retold = retell(config, dataset.embeddings, dataset.ratings, judged, audited.audit.flip_rate)
-    return retold, SimpleNamespace(trained=trained, result=result, models=models, feedback=audited.feedback)
+    return retold, SimpleNamespace(
+        trained=trained, result=result, models=models, feedback=audited.feedback, audit=audited.audit
+    )
 
 
 def once_a_module(fixture_name, config):
@@ -504,10 +577,27 @@ def test_feedback(case):
     retold, project = both(case)
     for name, expected in retold.feedback.items():
         np.testing.assert_array_equal(getattr(project.feedback, name), expected, err_msg=name)
-    changed, total, lists = (retold.feedback[name] for name in ("changed", "total", "lists"))
-    assert (project.result.noise["changed"], project.result.noise["total"]) == (changed, total)
-    assert project.result.comparisons["count"] == len(lists)
-    assert project.result.comparisons["reviews_used"] == np.unique(lists).size
+    changed, total, ties, lists = (retold.feedback[name] for name in ("changed", "total", "ties", "lists"))
+    assert project.result.noise == {"ratio": CASES[case].get("ratio", 0), "changed": changed, "total": total}
+    size = {"count": len(lists), "k": lists.shape[1] - 1, "reviews_used": np.unique(lists).size, "ties": ties}
+    assert project.result.comparisons == size
+    assert ties > 0 or "majority" not in case
+
+
+@every_case
+def test_audit(case):
+    retold, project = both(case)
+    found, wrong = project.audit.p_wrong, retold.feedback["wrong"].ravel()
+    np.testing.assert_allclose(found, retold.p_wrong, atol=2e-3)
+    known, most_suspected = ~np.isnan(wrong), np.argsort(-found)
+    count, any_wrong = int(np.nansum(wrong)), np.nansum(wrong) > 0
+    in_their_order = wrong[most_suspected][known[most_suspected]]
+    assert project.result.audit == pytest.approx({
+        "estimated_flip_rate": retold.p_wrong.mean(),
+        "flip_rate": wrong[known].mean(),
+        "auroc": metrics.roc_auc_score(wrong[known], found[known]) if any_wrong else None,
+        "precision": in_their_order[:count].mean() if any_wrong else None,
+    }, abs=2e-3)  # fmt: skip
 
 
 @every_case
@@ -546,15 +636,33 @@ def test_model_and_its_metrics(case, stage):
     assert_same_metrics(getattr(project.result, stage), retold.reported[stage])
 
 
-@pytest.mark.parametrize(("case", "preference_accuracy"), [("study", np.nan), ("people, all, KL", 0.5)])
-def test_majority_baseline(case, preference_accuracy):
-    _, project = both(case)
-    ratings, splits = small_dataset().ratings, project.trained.splits
-    most_frequent = np.bincount(ratings[splits.train]).argmax()
-    output = torch.full((len(splits.test), C), -torch.inf)
-    output[:, most_frequent] = 0
-    expected = evaluate(output, ratings[splits.test]) | {"preference_accuracy": preference_accuracy}
-    assert_same_metrics(project.result.majority, expected)
+@pytest.mark.parametrize(
+    ("dataset", "preference_accuracy"),
+    [(small_dataset, np.nan), (judged_dataset, 0.5), (lambda: judged_dataset(to_score=False), np.nan)],
+)
+def test_majority_baseline(dataset, preference_accuracy):
+    """The most frequent rating of the training part is 2 stars, and of all other parts 5."""
+    ratings = dataset().ratings.copy()
+    ratings[:120][ratings[:120] == 4] = 1
+    dataset = replace(dataset(), ratings=ratings)
+    config = Config("multiclass", epochs_t=0, epochs_f=0)
+    output = torch.full((30, C), -torch.inf)
+    output[:, 1] = 0
+    expected = evaluate(output, ratings[270:]) | {"preference_accuracy": preference_accuracy}
+    assert_same_metrics(fine_tune_model(config, dataset, train_model(config, dataset)).result.majority, expected)
+
+
+def test_noise_receives_the_reviews_of_the_fine_tuning_part(monkeypatch):
+    case = "bradley-terry, KL"  # with --shuffle
+    retold, project = both(case)
+    (received, dataset, rows) = [], small_dataset(), retold.splits["fine_tuning"]
+    monkeypatch.setattr(noise, "uniform", lambda reviews, *_: received.append(reviews) or reviews.ratings)
+    fine_tune_model(Config(**{"protocol": "multiclass", **SMALL, **CASES[case]}), dataset, project.trained)
+    (reviews,) = received
+    assert (reviews.classes, reviews.ratings.tolist()) == (C, dataset.ratings[rows].tolist())
+    assert reviews.texts == [f"review {row}" for row in rows]
+    assert torch.equal(reviews.embeddings, dataset.embeddings[rows])
+    np.testing.assert_allclose(reviews.confidence, retold.probabilities[rows].max(axis=1), atol=1e-5)
 
 
 def test_best_and_last_epoch_differ():

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from noisy_feedback.feedback import noise
 from noisy_feedback.learning import losses
@@ -228,6 +229,27 @@ def test_a_wrong_kind_of_noise_is_one_line_that_names_the_function_and_what_was_
 def test_noise_may_return_whole_numbers_of_any_type(separable_reviews, tmp_path, monkeypatch, dtype):
     monkeypatch.setattr(noise, "adjacent", lambda reviews, ratio, rng: reviews.ratings.astype(dtype))
     run_script("multiclass/main.py", options(separable_reviews, tmp_path, "--noise", "adjacent", "--ratio", 0.5))
+
+
+def test_the_fine_tuning_part_arrives_at_a_kind_of_noise(separable_reviews, tmp_path, monkeypatch):
+    """Its ratings, texts and embeddings, and how sure the model before fine-tuning is of each."""
+    given = []
+    monkeypatch.setattr(noise, "adjacent", lambda reviews, ratio, rng: given.append(reviews) or reviews.ratings)
+    run_script("multiclass/main.py", options(separable_reviews, tmp_path, "--noise", "adjacent", "--ratio", 0.5))
+    rows = slice(200, 360)
+    stars = pd.read_csv(separable_reviews)["Rating"].to_numpy()[rows]
+    for reviews in given:  # tried before the long work, and used
+        assert reviews.texts == [f"review {row}" for row in range(400)[rows]]
+        assert (reviews.ratings == stars - 1).all()
+        assert reviews.classes == 5
+    vectors = torch.load(separable_reviews.parent / "embeddings.pt")[rows]
+    assert torch.equal(reviews.embeddings, vectors)
+    weights = load_file(only_folder(tmp_path) / "model_before.safetensors")
+    hidden = vectors
+    for layer in (0, 2):
+        hidden = torch.relu(hidden @ weights[f"{layer}.weight"].T + weights[f"{layer}.bias"])
+    output = hidden @ weights["4.weight"].T + weights["4.bias"]
+    assert np.allclose(reviews.confidence, output.softmax(-1).amax(-1), atol=1e-5)
 
 
 def test_noise_that_changes_its_input_is_counted_all_the_same(separable_reviews, tmp_path, monkeypatch):

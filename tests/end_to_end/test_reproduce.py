@@ -25,6 +25,16 @@ COMMANDS = {  # options of every kind: several values, none, flags, numbers
     "binary sweep": ("binary/config.py", ["--seeds", 1, "--noise", "reversed", "adjacent", "--head", "scalar"]),
     "run without fine-tuning": (MAIN, ["--epochs-f", 0]),
 }
+MODELS = ["model_before.safetensors", "model_best.safetensors", "model_last.safetensors"]
+RUN = ["run.json", "curves.csv", "feedback.csv", *MODELS]
+SWEEP = ["sweep.json", "runs.csv", "curves.csv", "summary.csv"]
+FILES = {  # that are compared
+    "run": RUN,
+    "sweep": SWEEP,
+    "binary run": RUN,
+    "binary sweep": SWEEP,
+    "run without fine-tuning": ["run.json", "curves.csv", "model_before.safetensors"],
+}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -82,10 +92,19 @@ def change(folder, name="run.json", **changes):
     (folder / name).write_text(json.dumps({key: value for key, value in content.items() if key not in removed}))
 
 
-def written(folder):
-    """The files of a result that are compared, as far as it has them."""
-    (names,) = (names for record, names in reproduce.COMPARED.items() if (folder / record).is_file())
-    return [name for name in names if (folder / name).is_file()]
+def compared(screen):
+    """What is said of every compared file."""
+    lines = screen[screen.index("\nreproduced ") :].splitlines()
+    return {
+        line.split()[0]: line.partition(" ")[2].strip() for line in lines if line.split()[:1] and "." in line.split()[0]
+    }
+
+
+def check_only(screen, files, different):
+    """All of these files were compared, and this one alone differs."""
+    said = compared(screen)
+    assert sorted(said) == sorted(files)
+    assert [name for name, how in said.items() if how != "the same"] == [different]
 
 
 def part_of(folder, part, name="run.json"):
@@ -97,11 +116,9 @@ def part_of(folder, part, name="run.json"):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_result_is_reproduced_to_the_last_bit_and_nothing_is_left(results, tmp_path, name):
-    files = written(results[name])
-    *_, compared = reproduced(results[name], "--output", tmp_path).partition(f"\nreproduced {results[name]}\n")
-    *lines, last = compared.splitlines()
-    assert [line.split() for line in lines] == [[file, "the", "same"] for file in files]
-    assert last == "all files match; temporary results deleted"
+    screen = reproduced(results[name], "--output", tmp_path)
+    assert compared(screen) == dict.fromkeys(FILES[name], "the same")
+    assert screen.splitlines()[-1] == "all files match; temporary results deleted"
     assert not list(tmp_path.iterdir())
 
 
@@ -129,14 +146,14 @@ def test_a_sweep_that_is_no_full_grid_is_reproduced(data, tmp_path):
     assert len(part_of(folder, "runs", "sweep.json")) == 3
     screen = reproduced(folder, "--output", tmp_path / "out")
     assert "3 runs, of which 0 are kept already" in screen
-    assert screen.count("the same") == len(written(folder))
+    assert compared(screen) == dict.fromkeys(SWEEP, "the same")
 
 
 def test_reviews_may_have_moved_and_have_another_name(results, data, tmp_path):
     elsewhere = shutil.copytree(data.parent, tmp_path / "elsewhere")
     (elsewhere / data.name).rename(elsewhere / "renamed.csv")
     screen = reproduced(results["run"], "--output", tmp_path / "out", "--path", elsewhere / "renamed.csv")
-    assert screen.count("the same") == len(written(results["run"]))
+    assert compared(screen) == dict.fromkeys(RUN, "the same")
 
 
 def test_a_recorded_path_is_also_tried_from_the_folder_of_the_script(copy, data, tmp_path, monkeypatch):
@@ -163,65 +180,99 @@ def test_another_version_of_the_encoders_library_is_no_difference_by_itself(copy
 # --- the embeddings
 
 
-@pytest.mark.parametrize("which", ["stored", "given"])
-def test_the_recorded_embeddings_are_used_where_there_are_two(tmp_path, tiny_encoder, which):
+@pytest.mark.parametrize(("script", "which"), [(MAIN, "stored"), (MAIN, "given"), (CONFIG, "given")])
+def test_the_recorded_embeddings_are_used_where_there_are_two(tmp_path, tiny_encoder, script, which):
     file = write_overlapping(tmp_path / "data", rows=100)
     few = ["--epochs-t", 2, "--epochs-f", 2, "--model_name", tiny_encoder]
+    few += ["--seeds", 1, "--ratio", 0.5] if script == CONFIG else []
     stored, given = tmp_path / "stored", tmp_path / "given"
-    run_script(MAIN, options(file, given, *few))
-    run_script(MAIN, [part for part in options(file, stored, *few) if part != "--pc"])
+    run_script(script, options(file, given, *few))
+    run_script(script, [part for part in options(file, stored, *few) if part != "--pc"])
     assert len(list((file.parent / "embeddings").glob("*.safetensors"))) == 1
-    folder = only_folder(tmp_path / which)
-    screen = reproduced(folder, "--output", tmp_path / "out")
+    screen = reproduced(only_folder(tmp_path / which), "--output", tmp_path / "out")
     assert "the recorded ones" in screen
-    assert screen.count("the same") == len(written(folder))
+    assert compared(screen) == dict.fromkeys(SWEEP if script == CONFIG else RUN, "the same")
 
 
 def test_other_embeddings_are_a_difference(copy, data, tmp_path):
     elsewhere = shutil.copytree(data.parent, tmp_path / "elsewhere")
     torch.save(torch.load(elsewhere / "embeddings.pt") * 2, elsewhere / "embeddings.pt")
     screen = reproduced(copy, "--output", tmp_path / "out", "--path", elsewhere / data.name, status=1)
-    assert "values differ" in line_of(screen, "run.json")
+    assert compared(screen)["run.json"] != "the same"
+
+
+@pytest.mark.parametrize("part", ["model", "sha256", "revision"])
+def test_another_encoder_is_a_difference_though_every_number_is_the_same(copy, tmp_path, part):
+    change(copy, encoder={**part_of(copy, "encoder"), part: "another"})
+    check_only(reproduced(copy, "--output", tmp_path, status=1), RUN, "run.json")
 
 
 # --- differences
 
 
-def test_a_number_that_differs_is_named_with_its_place_and_the_new_results_are_kept(copy, tmp_path):
+def test_a_number_that_differs_is_a_difference_and_the_new_results_are_kept(copy, tmp_path):
     before = part_of(copy, "before")
     change(copy, before={**before, "accuracy": 0.123})
     screen = reproduced(copy, "--output", tmp_path / "out", status=1)
-    assert line_of(screen, "run.json").startswith("1 of ")
-    assert line_of(screen, "run.json").endswith(
-        f" values differ, the largest difference is in before.accuracy: 0.123 before, {before['accuracy']} now"
-    )
+    check_only(screen, RUN, "run.json")
     (repeated,) = tmp_path.glob("out/reproduce-*/*/run.json")
     assert part_of(repeated.parent, "before") == before
     assert f"differs    the new results are in {repeated.parent}" in screen
 
 
-REMOVED: dict[str, tuple[str, object]] = {
-    "an object": ("best_epochs", None),
-    "null": ("majority", None),
-    "a list that is empty": ("noise", []),
-    "nested": ("comparisons", {"count": 1, "k": 2}),
+def change_file(file):
+    """Change one number of a result."""
+    if file.suffix == ".json":
+        change(file.parent, file.name, data={**part_of(file.parent, "data", file.name), "rows": 7})
+    elif file.suffix == ".csv":
+        first, row, *rows = file.read_text().splitlines(keepends=True)
+        file.write_text("".join([first, row.replace("0", "1"), *rows]))
+    else:
+        with safe_open(file, framework="np") as stored:
+            metadata = stored.metadata()
+        tensors = load_file(file)
+        tensors["0.bias"][3] = np.nextafter(tensors["0.bias"][3], np.float32(9))  # its last bit
+        save_file(tensors, file, metadata=metadata)
+
+
+@pytest.mark.parametrize(("kind", "name"), [*(("run", name) for name in RUN), *(("sweep", name) for name in SWEEP)])
+def test_each_file_of_a_result_is_compared(results, tmp_path, kind, name):
+    folder = shutil.copytree(results[kind], tmp_path / "copy")
+    change_file(folder / name)
+    check_only(reproduced(folder, "--output", tmp_path / "out", status=1), FILES[kind], name)
+
+
+@pytest.mark.parametrize("name", ["curves.csv", "model_last.safetensors"])
+def test_a_file_that_only_the_new_results_have_is_a_difference(copy, tmp_path, name):
+    (copy / name).unlink()
+    check_only(reproduced(copy, "--output", tmp_path, status=1), RUN, name)
+
+
+def test_a_file_that_only_the_old_results_have_is_a_difference(copy, tmp_path):
+    (copy / "annotators.csv").touch()
+    check_only(reproduced(copy, "--output", tmp_path, status=1), [*RUN, "annotators.csv"], "annotators.csv")
+
+
+def test_what_a_saved_model_says_of_itself_is_compared(copy, tmp_path):
+    file = copy / "model_best.safetensors"
+    with safe_open(file, framework="np") as stored:
+        about = json.loads(stored.metadata()["noisy_feedback"])
+    save_file(load_file(file), file, metadata={"noisy_feedback": json.dumps({**about, "scale": [1, 2, 3, 4, 6]})})
+    check_only(reproduced(copy, "--output", tmp_path, status=1), RUN, file.name)
+
+
+RECORD_CHANGES: dict[str, dict[str, object]] = {
+    "a part that is gone": {"best_epochs": None},
+    "an empty list": {"noise": []},
+    "a value that is gone": {"comparisons": {"count": 1, "k": 2}},
+    "an empty part more": {"more": {}},
 }
 
 
-@pytest.mark.parametrize("kind", REMOVED)
-def test_values_that_are_gone_are_a_difference(copy, tmp_path, kind):
-    part, value = REMOVED[kind]
-    change(copy, **{part: value})
-    assert "differ" in line_of(reproduced(copy, "--output", tmp_path, status=1), "run.json")
-
-
-@pytest.mark.parametrize("value", [{"more": None}, {"more": []}, {"more": {}}])
-def test_empty_values_that_only_one_record_has_are_a_difference(copy, tmp_path, value):
-    (name,) = value
-    content = json.loads((copy / "run.json").read_text())
-    (copy / "run.json").write_text(json.dumps(content | value))
-    said = line_of(reproduced(copy, "--output", tmp_path, status=1), "run.json")
-    assert said.endswith(f"values differ, the largest difference is in {name}: {value[name]} before, absent now")
+@pytest.mark.parametrize("kind", RECORD_CHANGES)
+def test_parts_of_a_record_that_only_one_result_has_are_a_difference(copy, tmp_path, kind):
+    change(copy, **RECORD_CHANGES[kind])
+    check_only(reproduced(copy, "--output", tmp_path, status=1), RUN, "run.json")
 
 
 def test_a_null_that_is_gone_is_a_difference(results, tmp_path):
@@ -229,97 +280,34 @@ def test_a_null_that_is_gone_is_a_difference(results, tmp_path):
     folder = shutil.copytree(results["run without fine-tuning"], tmp_path / "copy")
     assert part_of(folder, "best") is None
     change(folder, best=None)
-    assert "differ" in line_of(reproduced(folder, "--output", tmp_path / "out", status=1), "run.json")
+    check_only(reproduced(folder, "--output", tmp_path / "out", status=1), FILES["run without fine-tuning"], "run.json")
 
 
-MODEL = "model_best.safetensors"
-
-
-def rewrite_model(folder, tensors=None, metadata=None):
-    with safe_open(folder / MODEL, framework="np") as stored:
-        old = stored.metadata()
-    save_file(tensors or load_file(folder / MODEL), folder / MODEL, metadata=metadata or old)
-
-
-def test_a_weight_that_differs_in_its_last_bit_is_a_difference(copy, tmp_path):
-    tensors = load_file(copy / MODEL)
-    tensors["0.bias"][3] = np.nextafter(tensors["0.bias"][3], np.float32(9))
-    rewrite_model(copy, tensors)
-    said = line_of(reproduced(copy, "--output", tmp_path, status=1), MODEL)
-    assert said.startswith("1 of ")
-    assert "0.bias[3]: " in said
-
-
-@pytest.mark.parametrize("tensors", [{"0.bias": np.zeros(3, np.float32)}, {"other": np.zeros(3, np.float32)}])
-def test_tensors_of_other_shapes_or_names_are_a_difference(copy, tmp_path, tensors):
-    rewrite_model(copy, tensors)
-    assert "values differ" in line_of(reproduced(copy, "--output", tmp_path, status=1), MODEL)
-
-
-def test_what_a_saved_model_says_of_itself_is_compared(copy, tmp_path):
-    with safe_open(copy / MODEL, framework="np") as stored:
-        about = json.loads(stored.metadata()["noisy_feedback"])
-    rewrite_model(copy, metadata={"noisy_feedback": json.dumps({**about, "scale": [1, 2, 3, 4, 6]})})
-    said = line_of(reproduced(copy, "--output", tmp_path, status=1), MODEL)
-    assert said.startswith("1 of ")
-    assert "metadata.scale.4: 6 before, 5 now" in said
-
-
-def edit_table(folder, edit, name="curves.csv"):
-    rows = [line.split(",") for line in (folder / name).read_text().splitlines()]
-    (folder / name).write_text("".join(",".join(row) + "\n" for row in edit(rows)))
-
-
-def set_cell(rows):
-    rows[2][2] = "9"
-    return rows
-
-
-def double_column(rows):
-    """The first of two columns with the same name holds other values."""
-    return [[row[0], row[1], "0" if number else row[2], *row[2:]] for number, row in enumerate(rows)]
+def first_cell(line):
+    return ",".join(["9", *line.split(",")[1:]])
 
 
 TABLE_EDITS = {
-    "a cell": (set_cell, "objective in row 2, column 3: 9 before"),
-    "a column twice": (double_column, "values differ"),
-    "the order of columns": (lambda rows: [row[::-1] for row in rows], "values differ"),
-    "a column's name": (lambda rows: [["stage", *rows[0][1:]], *rows[1:]], "stage"),
-    "a missing row": (lambda rows: rows[:-1], "values differ"),
-    "a missing cell": (lambda rows: [*rows[:-1], rows[-1][:-1]], "values differ"),
-    "a further row": (lambda rows: [*rows, rows[-1]], "values differ"),
-    "nothing but the header": (lambda rows: rows[:1], "values differ"),
+    "a cell": lambda first, row, *rows: [first, first_cell(row), *rows],
+    "a column's name": lambda first, *rows: [first_cell(first), *rows],
+    "a missing row": lambda *rows: rows[:-1],
+    "a further row": lambda *rows: [*rows, rows[-1]],
+    "a further cell": lambda *rows: [*rows[:-1], rows[-1] + ",9"],
+    "nothing": lambda *rows: [],
 }
 
 
 @pytest.mark.parametrize("edit", TABLE_EDITS)
-def test_what_differs_in_a_table_is_reported(copy, tmp_path, edit):
-    function, says = TABLE_EDITS[edit]
-    edit_table(copy, function)
-    assert says in line_of(reproduced(copy, "--output", tmp_path, status=1), "curves.csv")
+def test_a_table_that_differs_in_any_way_is_a_difference(copy, tmp_path, edit):
+    rows = TABLE_EDITS[edit](*(copy / "curves.csv").read_text().splitlines())
+    (copy / "curves.csv").write_text("".join(f"{row}\n" for row in rows))
+    check_only(reproduced(copy, "--output", tmp_path, status=1), RUN, "curves.csv")
 
 
-@pytest.mark.parametrize("name", reproduce.COMPARED["sweep.json"][1:])
-def test_every_table_of_a_sweep_is_compared(sweep_copy, tmp_path, name):
-    edit_table(sweep_copy, set_cell, name)
-    screen = reproduced(sweep_copy, "--output", tmp_path, status=1)
-    assert line_of(screen, name).startswith("1 of ")
-    assert screen.count("the same") == len(written(sweep_copy)) - 1
-
-
-@pytest.mark.parametrize("name", [MODEL, "curves.csv"])
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"\x08\0\0\0\0\0\0\0garbage!"])
-def test_a_file_that_cannot_be_read_is_reported(copy, tmp_path, name, content):
-    (copy / name).write_bytes(content)
-    said = line_of(reproduced(copy, "--output", tmp_path, status=1), name)
-    assert said.startswith("cannot be read (") or "values differ" in said
-
-
-@pytest.mark.parametrize("name", sorted(set(reproduce.COMPARED["run.json"]) - {"run.json", "annotators.csv"}))
-def test_a_missing_file_is_reported(copy, tmp_path, name):
-    (copy / name).unlink()
-    screen = reproduced(copy, "--output", tmp_path, status=1)
-    assert line_of(screen, name) == "is missing from the old results"
+@pytest.mark.parametrize("name", ["model_best.safetensors", "curves.csv"])
+def test_a_file_that_cannot_be_read_is_a_difference(copy, tmp_path, name):
+    (copy / name).write_bytes(b"\xff\xfe")
+    check_only(reproduced(copy, "--output", tmp_path, status=1), RUN, name)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
@@ -356,23 +344,31 @@ def test_reviews_that_are_gone_are_asked_for(capsys, copy, tmp_path):
     assert "--path" in line
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "1", "null", '{"config": 3}', "[" * 100_000, "\ud800"])
-def test_a_damaged_record_is_named(capsys, copy, content):
-    (copy / "run.json").write_bytes(content.encode(errors="surrogatepass"))
+DAMAGES = {  # a text in place of the record, or parts of it
+    "empty": "",
+    "cut short": "{",
+    "a list": "[]",
+    "too deep": "[" * 100_000,
+    "not UTF-8": "\ud800",
+    "no path": {"path": None},
+    "no config": {"config": None},
+    "no encoder": {"encoder": None},
+    "no versions": {"versions": None},
+    "a device that is a number": {"device": 3},
+    "a config that is a list": {"config": []},
+    "data that are a list": {"data": [3]},
+    "comparisons that are a number": {"judgements": 3},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_record_is_named(capsys, copy, damage):
+    content = DAMAGES[damage]
+    if isinstance(content, str):
+        (copy / "run.json").write_bytes(content.encode(errors="surrogatepass"))
+    else:
+        change(copy, **content)
     assert f"{copy / 'run.json'}: damaged, or of another version of this project" in refusal(capsys, copy)
-
-
-@pytest.mark.parametrize("part", ["path", "config", "data", "encoder", "device", "versions"])
-def test_a_record_without_what_is_needed_is_named(capsys, copy, part):
-    change(copy, **{part: None})
-    assert "damaged, or of another version of this project" in refusal(capsys, copy)
-
-
-@pytest.mark.parametrize("part", ["path", "config", "data", "encoder", "device", "versions"])
-@pytest.mark.parametrize("value", [3, [], [3]])
-def test_a_record_with_something_else_in_a_place_is_named(capsys, copy, part, value):
-    change(copy, **{part: value})
-    assert "damaged, or of another version of this project" in refusal(capsys, copy)
 
 
 WRONG_OPTIONS = {
@@ -380,15 +376,8 @@ WRONG_OPTIONS = {
     "ratio": 3,
     "loss": "$(touch ran)",
     "seed": "--output=/",
-    "noise": None,
-    "protocol": "other",
     "hidden": [0],
-    "epochs_t": -1,
     "shuffle": "yes",
-    "flip_rate": "much",
-    "lists": 0,
-    "kl_weight": float("nan"),
-    "model_name": 3,
     "text_column": ["Review"],
     "unknown": 1,
 }
@@ -402,7 +391,7 @@ def test_a_record_with_a_value_that_no_option_could_have_given_is_refused(capsys
     assert name in line
 
 
-@pytest.mark.parametrize("runs", [[], [3], [{}], [{"seed": 1}], {"seed": 1}, "all", [{"seed": -1}], 7])
+@pytest.mark.parametrize("runs", [[], [{"seed": 1}], {"seed": 1}, 7])
 def test_a_sweeps_record_with_damaged_runs_is_refused(capsys, sweep_copy, runs):
     change(sweep_copy, "sweep.json", runs=runs)
     assert "sweep.json: damaged, or of another version of this project" in refusal(capsys, sweep_copy)

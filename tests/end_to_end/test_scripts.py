@@ -228,10 +228,23 @@ def test_a_name_is_that_of_the_folder_and_is_refused_for_another_result(separabl
     run_script("multiclass/main.py", command)
     before = {file.name: file.read_bytes() for file in (tmp_path / "mine").iterdir()}
     run_script("multiclass/main.py", [*command, "--ratio", 0.5], status=2)
-    assert "--name mine: " in capsys.readouterr().err.splitlines()[-1]
+    says = "holds a result with ratio 0.0, this command has 0.5; choose another name"
+    assert capsys.readouterr().err.splitlines()[-1].endswith(says)
     assert {file.name: file.read_bytes() for file in (tmp_path / "mine").iterdir()} == before
     run_script("multiclass/main.py", command)
     assert {file.name: file.read_bytes() for file in (tmp_path / "mine").iterdir()} == before
+
+
+@pytest.mark.parametrize("script", ["main.py", "config.py"])
+@pytest.mark.parametrize("place", ["results", "results/mine"])
+def test_an_output_that_is_a_link_to_nowhere_is_refused_before_the_work(
+    separable_reviews, tmp_path, capsys, script, place
+):
+    (tmp_path / place).parent.mkdir(exist_ok=True)
+    (tmp_path / place).symlink_to(tmp_path / "nowhere")
+    command = ["--path", separable_reviews, "--output", tmp_path / "results", *COMMON, "--name", "mine"]
+    assert run_script(f"multiclass/{script}", command, status=2) == ""
+    assert f"{tmp_path / place} is not a folder; choose another one" in capsys.readouterr().err
 
 
 # --- what is imported, what is on stderr

@@ -99,6 +99,37 @@ def test_the_tables_have_one_row_per_run_and_epoch(complete):
     assert len(curves[curves["phase"] == "fine-tuning"]) == 3 * 2 * 6
 
 
+def test_the_tables_are_made_from_the_kept_runs(complete):
+    runs, curves, summary = (table(complete[0], name) for name in ("runs.csv", "curves.csv", "summary.csv"))
+    for file in kept_files(complete[0]):
+        kept = json.loads(file.read_text())
+        seed, ratio = kept["axes"]["seed"], kept["axes"]["ratio"]
+        (row,) = runs[(runs["seed"] == seed) & (runs["ratio"] == ratio)].to_dict("records")
+        for stage in ("majority", "before", "best", "last"):
+            assert row[f"{stage}_macro_f1"] == pytest.approx(kept[stage]["macro_f1"])
+        assert row["comparisons"] == kept["comparisons"]["count"]
+        assert row["estimated_flip_rate"] == pytest.approx(kept["audit"]["estimated_flip_rate"])
+        tuned = curves[(curves["seed"] == seed) & (curves["ratio"] == ratio)]["validation_accuracy"]
+        assert tuned.tolist() == pytest.approx([epoch["validation_accuracy"] for epoch in kept["fine_tuning"]])
+    for row in summary.to_dict("records"):
+        values = runs[runs["ratio"] == row["ratio"]][f"{row['stage']}_{row['metric']}"]
+        assert row["mean"] == pytest.approx(values.mean())
+
+
+def test_every_figure_has_the_name_of_what_it_shows(overlapping_reviews, copy, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(
+        "noisy_feedback.output.figures.save_figure",
+        lambda figure, file: (drawn.update({file.name.partition("-")[2]: figure.axes[0]}), file.write_bytes(b"")),
+    )
+    run_script(CONFIG, options(overlapping_reviews, copy, *SIX_RUNS, "--loss", "study", "hinge"))
+    for suffix in ("png", "pdf"):
+        assert drawn[f"curves.{suffix}"].get_ylabel().replace("\n", " ") == "validation accuracy"
+        assert drawn[f"metrics.{suffix}"].get_ylabel().replace("\n", " ") == "test macro F1"
+        assert drawn[f"change.{suffix}"].get_title() == "test macro F1"
+        assert drawn[f"audit.{suffix}"].get_ylabel() == "estimated flip rate"
+
+
 def test_the_screen_ends_with_the_summary_and_where_everything_is(complete):
     output, screen = complete
     assert "sweep      6 runs, of which 0 are kept already" in screen
@@ -313,8 +344,7 @@ def test_a_sweep_has_the_name_it_is_given_and_no_other_sweep_gets_it(overlapping
     before = contents(tmp_path)
     assert only_folder(tmp_path).name == "mine"
     line = refused(capsys, options(overlapping_reviews, tmp_path, *named, "--seeds", 1, "--shuffle"))
-    assert "--name mine: " in line
-    assert "holds a result of other options, data or code; choose another name" in line
+    assert line.endswith("mine holds a result with shuffle False, this command has True; choose another name")
     assert contents(tmp_path) == before
     screen = run_script(CONFIG, options(overlapping_reviews, tmp_path, *named, "--seeds", 1, 2))
     assert "2 runs, of which 1 are kept already" in screen

@@ -306,6 +306,15 @@ def test_a_single_annotator_has_the_interval_of_all_judgements():
     assert found.high[0] - found.low[0] == pytest.approx(2 * 1.96 * standard_error, rel=0.1)
 
 
+def test_annotators_who_look_alike_are_not_taken_for_copies_of_one():
+    """Their intervals are narrower than those of 100 judgements, and wider than those of all 300 together."""
+    right = np.tile(np.arange(100) < 80, 3)
+    found = audit_comparisons(right.astype(float), np.arange(300), None, np.repeat([0, 1, 2], 100)).annotators
+    alone, together = (2 * 1.96 * np.sqrt(0.8 * 0.2 / n) for n in (100, 300))
+    assert (found.high - found.low < 0.9 * alone).all()
+    assert (found.high - found.low > 1.3 * together).all()
+
+
 def test_a_few_right_judgements_make_nobody_infallible():
     found = audit_comparisons(np.ones(12), np.arange(12), None, np.arange(12) % 3).annotators
     assert (found.low < 0.98).all()

@@ -197,8 +197,9 @@ def test_a_flip_rate_of_one_half_is_refused_and_an_estimated_one_is_not_known_ye
     assert parse("main.py", "--loss", "robust", protocol="human").flip_rate == "estimated"
 
 
-def test_the_loss_of_a_scalar_head_is_that_of_the_protocol(parse):
-    assert parse("main.py", "--head", "scalar", "--kl-weight", 0, protocol="human").loss == "bradley-terry"
+def test_loss_and_kl_weight_of_a_scalar_head_are_those_of_the_protocol(parse):
+    config = parse("main.py", "--head", "scalar", protocol="human")
+    assert (config.loss, config.kl_weight) == ("bradley-terry", 1.0)
 
 
 @pytest.mark.parametrize("script", ["main.py", "config.py"])
@@ -221,9 +222,7 @@ def test_a_scalar_head_alone_learns_by_bradley_terry(parse):
     assert axis_values(parse("config.py", "--head", "scalar"), "loss") == ["bradley-terry"]
 
 
-@pytest.mark.parametrize(
-    "needing", [["--loss", "study"], ["--kl-weight", 0.1], ["--noise", "least-confident"]], ids=lambda given: given[0]
-)
+@pytest.mark.parametrize("needing", [["--loss", "study"], ["--noise", "least-confident"]], ids=lambda given: given[0])
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_what_needs_a_distribution_is_refused_with_a_scalar_head(refusal, script, needing):
     line = refusal(script, "--head", "scalar", *needing)

@@ -210,29 +210,42 @@ def test_a_jsonl_file_without_objects_has_no_column(tmp_path):
     assert "no column 'Review'" in refused(tmp_path, b"1\n2\n3\n", "hotels.jsonl")
 
 
-# --- quotes in .tsv
+# --- quotes
+
+separators = pytest.mark.parametrize(("suffix", "separator"), [(".csv", ","), (".tsv", "\t")])
 
 
-def test_a_stray_quote_that_joins_rows_is_refused_with_its_row(tmp_path):
+@separators
+@pytest.mark.parametrize("closing", ['"fine', '"nice"'])
+def test_a_stray_quote_that_joins_rows_is_refused_with_its_row(tmp_path, suffix, separator, closing):
     rows = [(f"review {row}", row % 5 + 1) for row in range(400)]
     rows[100] = ('"great" is not the word', 3)
-    rows[154] = ('"good', 4)
-    rows[208] = ('"fine', 2)
-    message = refused(tmp_path, unquoted(rows), "hotels.tsv")
+    rows[154] = ('"good, or so' if separator == "\t" else '"good hotel', 4)
+    rows[208] = (closing, 2)
+    message = refused(tmp_path, unquoted(rows, separator), f"hotels{suffix}")
     assert 'a quote (") that opens in review 155 joins 55 rows to one' in message
 
 
-def test_a_stray_quote_is_found_whatever_the_order_of_the_columns(tmp_path):
-    rows = [(row, row % 5 + 1, f"review {row}", "x") for row in range(40)]
-    rows[10] = (10, 4, '"good', "x")
-    rows[12] = (12, 3, '"bad', "x")
-    lines = ["\t".join(map(str, row)) for row in [("Number", "Rating", "Review", "Else"), *rows]]
-    assert "review 11 joins 3 rows" in refused(tmp_path, "\n".join(lines).encode(), "hotels.tsv")
+@separators
+@pytest.mark.parametrize("place", range(4))
+def test_a_stray_quote_is_found_in_whatever_column(tmp_path, suffix, separator, place):
+    rows = [[row, row % 5 + 1, "x"] for row in range(40)]
+    for number, row in enumerate(rows):
+        row.insert(place, {10: '"good', 12: '"bad'}.get(number, f"review {number}"))
+    content = "\n".join(separator.join(map(str, row)) for row in [list("abcd"), *rows])
+    assert "review 11 joins 3 rows" in refused(tmp_path, content.encode(), f"hotels{suffix}")
 
 
-def test_a_stray_quote_that_is_closed_at_the_end_of_a_field_is_found(tmp_path):
+@separators
+def test_a_stray_quote_is_found_in_a_file_of_texts_alone(tmp_path, suffix, separator):
+    rows = [("a", "b"), ('"good', "bad"), ("c", "d"), ('"fine"', "e")]
+    assert "review 2 joins 3 rows" in refused(tmp_path, unquoted(rows, separator), f"hotels{suffix}")
+
+
+@separators
+def test_a_stray_quote_that_is_closed_at_the_end_of_a_field_is_found(tmp_path, suffix, separator):
     rows = [('"good', 4), ("fine", 3), ('not so good"', 2), *REVIEWS[:3] * 4]
-    assert "review 1 joins 3 rows" in refused(tmp_path, unquoted(rows), "hotels.tsv")
+    assert "review 1 joins 3 rows" in refused(tmp_path, unquoted(rows, separator), f"hotels{suffix}")
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv"])
@@ -259,7 +272,13 @@ def test_a_quoted_field_of_several_lines_is_one_review(tmp_path, text):
     assert texts_of(tmp_path, content, "hotels.tsv") == [*TEXTS, text]
 
 
-def test_quotes_within_a_field_are_part_of_the_review(tmp_path):
+@pytest.mark.parametrize("text", ["one, two\nthree", "in May, 2023\n5, or 4\n", "we paid 1,000\nfor this", "a,b\nc,d"])
+def test_commas_in_a_field_of_several_lines_are_part_of_the_review(tmp_path, text):
+    assert texts_of(tmp_path, as_csv([*REVIEWS, (text, 3)])) == [*TEXTS, text]
+
+
+@separators
+def test_quotes_within_a_field_are_part_of_the_review(tmp_path, suffix, separator):
     texts = ['it was 5" wide', 'a "good" stay', 'the end"'] * 4
-    content = unquoted([(text, row % 2) for row, text in enumerate(texts)])
-    assert texts_of(tmp_path, content, "hotels.tsv") == texts
+    content = unquoted([(text, row % 2) for row, text in enumerate(texts)], separator)
+    assert texts_of(tmp_path, content, f"hotels{suffix}") == texts

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from noisy_feedback.data.preferences import read_judgements
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback.audit import Annotators, Audit
 from noisy_feedback.feedback.comparisons import Feedback
@@ -183,9 +184,10 @@ def test_an_export_has_the_texts_the_stars_and_what_is_known(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
-def test_lists_are_exported_as_pairs_of_neighbours_without_pair_or_annotator(tmp_path, suffix):
+def test_lists_are_exported_as_pairs_of_neighbours_without_annotator(tmp_path, suffix):
     table = export(tmp_path, simulated(), suffix, names=None)
-    assert list(table) == ["chosen", "rejected", "chosen_rating", "rejected_rating", "p_wrong", "wrong"]
+    assert list(table) == ["chosen", "rejected", "chosen_rating", "rejected_rating", "p_wrong", "wrong", "pair"]
+    assert table["pair"].tolist() == [0, 1, 2, 3]
     assert table["chosen"].tolist() == [TEXTS[3], TEXTS[2], TEXTS[2], TEXTS[1]]
     assert table["rejected"].tolist() == [TEXTS[2], TEXTS[0], TEXTS[1], TEXTS[0]]
     assert table["chosen_rating"].tolist() == [10, 2, 10, 2]
@@ -208,14 +210,30 @@ def test_types_in_parquet_are_whole_numbers_and_booleans(tmp_path):
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 def test_an_export_can_be_read_as_judgements_again(tmp_path, suffix):
-    from noisy_feedback.data.preferences import read_judgements
-
     export(tmp_path, judged(), suffix)
     found = read_judgements(tmp_path / f"comparisons{suffix}", TEXTS)
     assert found.chosen.tolist() == [3, 0, 2, 1]
     assert found.rejected.tolist() == [0, 1, 1, 2]
     assert found.pairs.tolist() == [0, 1, 2, 2]
     assert [found.annotator_names[place] for place in found.annotators] == ["zoe", "al", "zoe", "bo"]
+    assert found.correct.tolist() == [1, 0, 0, 1]  # the last by the other judgement of its pair
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_reviews_with_the_same_texts_and_repeated_comparisons_are_read_again_with_their_truth(tmp_path, suffix):
+    """The texts of rows 0 and 2 are the same; their true ratings are 3 and 1, that of row 1 is 2."""
+    texts = ["good", "fine", "good"]
+    lists, wrong = np.array([[0, 1], [1, 2], [2, 1], [0, 1], [0, 2]]), [[0.0], [0.0], [1.0], [0.0], [0.0]]
+    feedback = Feedback(lists, np.array([2, 1, 0])[lists], 0, 5, np.array(wrong))
+    audited = AuditedFeedback(feedback, Audit(np.full(5, 0.5), 0.2, None), BEFORE)
+    file = tmp_path / f"comparisons{suffix}"
+    export_comparisons(file, audited, SimpleNamespace(texts=texts, scale=SCALE, judgements=None))
+    found = read_judgements(file, texts)
+    # The last list compares a text with itself.
+    assert found.chosen.tolist() == [0, 1, 0, 0]
+    assert found.rejected.tolist() == [1, 0, 1, 1]
+    assert found.correct.tolist() == [1, 1, 0, 1]
+    assert found.pairs.tolist() == [0, 1, 1, 0]
 
 
 # --- where it may be written
@@ -223,14 +241,14 @@ def test_an_export_can_be_read_as_judgements_again(tmp_path, suffix):
 
 @pytest.mark.parametrize("name", ["a.jsonl", "a.parquet"])
 def test_a_file_in_a_folder_may_be_written_and_is_not(tmp_path, name):
-    check_export(tmp_path / name)
+    check_export(tmp_path / name, [])
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a", "a.json", "a.jsonl.gz"])
 def test_another_format_is_refused(tmp_path, name):
     with pytest.raises(InputError, match=r"^--export .*: ends with neither \.jsonl nor \.parquet; choose one of them$"):
-        check_export(tmp_path / name)
+        check_export(tmp_path / name, [])
 
 
 @pytest.mark.parametrize("place", ["nowhere/a.jsonl", "folder.jsonl", "file/a.jsonl"])
@@ -238,4 +256,37 @@ def test_a_place_without_a_folder_or_a_folder_itself_is_refused(tmp_path, place)
     (tmp_path / "folder.jsonl").mkdir()
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match=r"^--export .*: there is no folder .*, or .* is one; choose another file$"):
-        check_export(tmp_path / place)
+        check_export(tmp_path / place, [])
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    """A file of reviews and one of comparisons, each in a folder with embeddings."""
+    for folder in (tmp_path / "reviews", tmp_path / "comparisons"):
+        (folder / "embeddings").mkdir(parents=True)
+        (folder / "embeddings.pt").touch()
+        (folder / "data.jsonl").touch()
+    return [tmp_path / "reviews/data.jsonl", tmp_path / "comparisons/data.jsonl"]
+
+
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+@pytest.mark.parametrize("name", ["reviews/data.jsonl", "comparisons/data.jsonl", "reviews/embeddings.pt"])
+def test_a_file_that_the_run_reads_is_refused_also_through_a_link(tmp_path, inputs, name, link):
+    getattr(tmp_path / "link.jsonl", link)(tmp_path / name)
+    with pytest.raises(InputError, match=r"^--export .*: would replace .*, which this run reads; choose another file$"):
+        check_export(tmp_path / "link.jsonl", inputs)
+
+
+@pytest.mark.parametrize("place", ["embeddings/new.jsonl", "../folder/new.jsonl", "../file.jsonl"])
+def test_a_file_among_stored_embeddings_is_refused_also_through_a_link(tmp_path, inputs, place):
+    store = inputs[1].with_name("embeddings")
+    (tmp_path / "folder").symlink_to(store)
+    (tmp_path / "file.jsonl").symlink_to(store / "stored.safetensors")
+    with pytest.raises(InputError, match=r"^--export .*: .*embeddings is for stored embeddings; choose another"):
+        check_export(inputs[1].parent / place, inputs)
+
+
+def test_an_earlier_export_beside_the_data_may_be_replaced(inputs):
+    earlier = inputs[0].with_name("earlier.jsonl")
+    earlier.touch()
+    check_export(earlier, inputs)

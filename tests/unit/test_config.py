@@ -21,6 +21,7 @@ from noisy_feedback.config import (
 )
 from noisy_feedback.data.dataset import Provenance, ReviewsInfo
 from noisy_feedback.data.embeddings import EmbeddingsInfo
+from noisy_feedback.errors import InputError
 from noisy_feedback.output.records import config_record, identity
 
 CONFIG = Config("multiclass")
@@ -144,6 +145,13 @@ def test_a_number_out_of_range_is_refused(field, value):
 )
 def test_a_number_at_the_end_of_its_range_is_taken(field, value):
     assert getattr(replace(CONFIG, **{field: value}), field) == value
+
+
+def test_a_scalar_head_takes_the_robust_loss_only_with_a_kl_penalty():
+    with pytest.raises(InputError, match=r"^--head scalar --loss robust: .* falls without limit .* give a --kl-weight"):
+        replace(CONFIG, head="scalar", loss="robust")
+    replace(CONFIG, head="scalar", loss="robust", kl_weight=0.1)
+    replace(CONFIG, loss="robust")
 
 
 # --- protocols, departures

@@ -9,18 +9,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from noisy_feedback.config import LOSSES, NOISES, Config
 from noisy_feedback.data.embeddings import Embeddings, EmbeddingsInfo
 from noisy_feedback.data.preferences import Judgements
-from noisy_feedback.data.reviews import SAMPLE_FILE, Reviews, split_dataset
+from noisy_feedback.data.reviews import SAMPLE_FILE, Reviews, Splits, split_dataset
 from noisy_feedback.evaluation.metrics import METRICS
 from noisy_feedback.evaluation.statistics import summarise
 from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.output import console, records
 from noisy_feedback.output.comparisons import AuditedFeedback
-from tests.unit.test_records import metrics_of, result_of
+from tests.unit.test_records import distinct, metrics_of, result_of
 
 RATIOS = (0.0, 0.2, 0.4, 0.6, 0.8)
 RATING_METRICS = [name for field, name in METRICS.items() if field != "preference_accuracy"]
@@ -74,6 +75,13 @@ def test_reviews_are_counted_by_rating_and_by_part():
         "reviews    2,000 from hotels.csv (1: 1,000, 3: 400, 5: 600)",
         "parts      800 training, 200 validation, 800 fine-tuning, 200 test",
     ]
+
+
+def test_parts_of_different_sizes_have_their_own_names():
+    splits = Splits(*(np.arange(size) for size in (1, 2, 3, 4)))
+    sizes = {"train": "training", "validation": "validation", "fine_tuning": "fine-tuning", "test": "test"}
+    expected = ", ".join(f"{len(getattr(splits, part))} {name}" for part, name in sizes.items())
+    assert console.reviews(reviews_of([0] * 10), splits).splitlines()[1] == f"parts      {expected}"
 
 
 def test_dropped_reviews_are_counted():
@@ -171,6 +179,13 @@ def test_the_audit_says_what_it_estimates_what_is_true_and_how_well_it_finds_it(
     ]
 
 
+def test_the_audits_precision_and_auroc_are_told_apart():
+    """Of two wrong comparisons one is among the two most suspected; 3 of 4 pairs of wrong and right are in order."""
+    first, second = console.audit(audited([0, 1, 1, 0], p_wrong=(0.6, 0.75, 0.5, 0.25))).splitlines()
+    assert first.endswith("in truth 50.0%")
+    assert second == "           of the 2 most suspected 50.0% are wrong; AUROC of p_wrong 0.750"
+
+
 def test_where_nothing_is_wrong_the_audit_has_nothing_to_find():
     (line,) = console.audit(audited([0, 0, 0, 0])).splitlines()
     assert line == "audit      6.2% of the comparisons are wrong (estimate); in truth 0.0%"
@@ -211,6 +226,18 @@ def test_the_tables_of_a_run_hold_every_metric_of_ratings_of_every_stage_beside_
         (line,) = (line for line in lines if line.startswith(f"{name:27}"))
         expected = "-" if name == "quadratic weighted kappa" else "0.400"
         assert line.removeprefix(name).split() == [expected, "0.600", "0.700", "0.500"]
+
+
+def test_the_tables_of_a_run_hold_the_metrics_and_the_confusion_matrix_of_each_stage():
+    result = distinct(result_of(Config("multiclass")))
+    result = replace(result, training=[*result.training] * 2, fine_tuning=[*result.fine_tuning] * 5)
+    text = console.run_tables(result, [3])
+    assert "best epoch 2 of 4 in training, 1 of 5 in fine-tuning" in text
+    for place, name in enumerate(METRICS.values()):
+        (line,) = (line for line in text.splitlines() if line.startswith(f"{name} "))
+        assert line.removeprefix(name).split() == [f"{stage + place / 4:.3f}" for stage in (1, 2, 3, 4)]
+    for number, stage in enumerate(("before", "best epoch", "last epoch"), start=2):
+        assert f"confusion matrix, {stage}\ntrue \\ predicted  3\n               3  {number}" in text
 
 
 def test_confusion_matrices_have_the_stars_as_names():
@@ -258,11 +285,41 @@ def test_a_row_holds_the_ratio_the_comparisons_the_means_and_the_differences():
     assert noise4.split()[-1] == "-0.040"
 
 
+def test_each_table_of_a_sweep_holds_its_own_metric():
+    results = [distinct(result_of(Config("human", seed=seed, ratio=0.4))) for seed in (1, 2)]
+    _, *tables = tables_of(results).split("\ntest ")
+    for table, metric in zip(tables, ("preference_accuracy", "quadratic_weighted_kappa"), strict=True):
+        first, majority, before, _, row, *_ = table.splitlines()
+        assert first.startswith(METRICS[metric])
+        expected = [f"{stage + list(METRICS).index(metric) / 4:.3f}" for stage in (1, 2, 3, 4)]
+        assert [majority.split()[-1], before.split()[3], *row.split()[2:4]] == expected
+
+
+def test_the_baseline_of_a_sweep_is_the_mean_over_its_runs():
+    values = zip(results_of(ratios=(0.0,)), (0.1, 0.2, 0.6), strict=True)
+    text = tables_of([replace(result, majority=metrics_of(value)) for result, value in values])
+    assert text.count("most frequent rating 0.300") == 2
+
+
 def test_a_difference_that_varies_has_its_p_value():
-    results = results_of(ratios=(0.0, 0.4))
-    changed = [replace(result, last=metrics_of(0.5 + 0.01 * number**2)) for number, result in enumerate(results)]
-    text = tables_of(changed)
-    assert text.count(" p=0.") > 4
+    last = {0.0: (0.5, 0.52, 0.57), 0.4: (0.51, 0.49, 0.53)}  # by seed
+    results = [
+        replace(result, last=metrics_of(last[result.config.ratio][result.config.seed - 1]))
+        for result in results_of(ratios=tuple(last))
+    ]
+    before = [result.before.macro_f1 for result in results if result.config.ratio == 0.4]
+    lines = tables_of(results).splitlines()
+    row = next(line for line in lines if line.startswith("    0.4"))
+    expected = [
+        f"{np.subtract(last[0.4], other).mean():+.3f} p={stats.ttest_rel(last[0.4], other).pvalue:.3f}"
+        for other in (before, last[0.0])
+    ]
+    assert row.split("]")[1].split() == " ".join(expected).split()
+
+
+def test_a_small_p_value_is_below_0_001():
+    row = pd.Series({"vs_before": -0.1, "vs_before_p": 0.0009, "vs_noise0": 0.1, "vs_noise0_p": math.nan})
+    assert [console.difference(row, name) for name in ("vs_before", "vs_noise0")] == ["-0.100 p<0.001", "+0.100 "]
 
 
 @pytest.mark.parametrize(

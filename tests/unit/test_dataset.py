@@ -25,7 +25,7 @@ from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.reviews import read_reviews, split_dataset
 from noisy_feedback.errors import InputError
 from noisy_feedback.rng import rng_for
-from tests.conftest import write_separable
+from tests.conftest import pooled, write_separable
 
 
 @pytest.fixture
@@ -96,8 +96,8 @@ def judgements_of(folder, *texts):
     return Judgements("judged.jsonl.gz", folder, "ef", list(texts), none, none, none, None, [], None)
 
 
-def load_texts(place, judgements, config, pooling="model"):
-    info = EmbeddingsInfo("bert", "1", pooling, "library", "ab", "cpu")
+def load_texts(place, judgements, config, **reviews):
+    info = replace(EmbeddingsInfo("bert", "1", config.pooling, "library", "ab", "cpu"), **reviews)
     return load_text_embeddings(config, judgements, info, "cpu", iter)
 
 
@@ -105,12 +105,14 @@ def test_where_every_text_is_a_review_nothing_is_embedded(place, tmp_path):
     assert load_texts(place, judgements_of(tmp_path), place.config) is None
 
 
-def test_other_texts_are_embedded_once_and_stored_beside_their_file(place, tmp_path):
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_other_texts_are_embedded_once_as_the_reviews_are_and_stored_beside_their_file(place, tmp_path, pooling):
     judgements = judgements_of(tmp_path, "one", "another")
-    embeddings = load_texts(place, judgements, place.config)
-    assert embeddings.vectors.shape == (2, 16)
+    config = replace(place.config, pooling=pooling)
+    embeddings = load_texts(place, judgements, config)
+    assert torch.allclose(embeddings.vectors, pooled(config.model_name, judgements.texts, pooling), atol=1e-5)
     assert (tmp_path / "embeddings").is_dir()
-    again = load_texts(place, judgements, place.given_only)  # --pc: it must be stored
+    again = load_texts(place, judgements, replace(config, pc=True))  # --pc: it must be stored
     assert torch.equal(again.vectors, embeddings.vectors)
 
 
@@ -127,11 +129,13 @@ def test_given_embeddings_of_the_reviews_fit_no_other_texts(place, tmp_path):
 # --- embeddings
 
 
-def test_without_stored_embeddings_they_are_computed_and_stored(place):
-    embeddings, how = load(place, place.config)
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_without_stored_embeddings_they_are_computed_and_stored(place, pooling):
+    config = replace(place.config, pooling=pooling)
+    embeddings, how = load(place, config)
     assert how == "computed now"
-    assert embeddings.info.pooling == "model"
-    again, how = load(place, place.config)
+    assert torch.allclose(embeddings.vectors, pooled(config.model_name, place.reviews.texts, pooling), atol=1e-5)
+    again, how = load(place, config)
     assert how == "stored beside the data"
     assert torch.equal(again.vectors, embeddings.vectors)
     assert again.info == embeddings.info
@@ -245,7 +249,9 @@ def test_a_dataset_with_judgements_has_the_vectors_and_texts_of_both(place, tmp_
     assert torch.equal(dataset.embeddings, torch.cat([place.given, others.vectors]))
     assert dataset.texts == [*place.reviews.texts, "one", "another"]
     assert dataset.judgements is judgements
+    assert dataset.provenance.encoder == info
     assert dataset.provenance.judgements == JudgementsInfo("judged.jsonl.gz", 0, "ef", "cd")
+    assert np.concatenate(list(dataset.split(Config("human")).by_name().values())).tolist() == list(range(40))
 
 
 def test_a_datasets_split_is_of_its_reviews_alone(place, tmp_path):

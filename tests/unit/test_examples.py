@@ -1,5 +1,8 @@
 """What a model learns from and is scored on, against the data set it comes from."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,8 +10,10 @@ import torch
 from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset, Provenance, ReviewsInfo
 from noisy_feedback.data.embeddings import EmbeddingsInfo
+from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.reviews import split_dataset
 from noisy_feedback.feedback.comparisons import Feedback, no_feedback
+from noisy_feedback.feedback.people import TEST, VALIDATION
 from noisy_feedback.learning import examples
 
 N, CLASSES = 20, 3
@@ -56,6 +61,13 @@ def test_with_a_kl_penalty_comparisons_have_what_the_model_before_fine_tuning_sa
     np.testing.assert_allclose(found.reference.exp().numpy(), PROBABILITIES[LISTS], rtol=1e-6)
 
 
+def test_with_a_scalar_head_the_reference_of_the_kl_penalty_is_its_output():
+    config, output = Config("multiclass", kl_weight=0.5, head="scalar"), np.random.default_rng(2).normal(size=(N, 1))
+    found = examples.compared_reviews(config, FEEDBACK, output, torch.device("cpu"))
+    assert found.reference.dtype == torch.float32
+    np.testing.assert_allclose(found.reference.numpy(), output[LISTS], rtol=1e-6)
+
+
 def test_a_probability_of_zero_has_a_finite_logarithm():
     assert examples.log_probabilities(np.array([0.0, 1.0])).tolist() == pytest.approx([-87.3365, 0.0])
 
@@ -66,5 +78,12 @@ def test_without_feedback_there_are_no_lists_and_nothing_is_changed():
     assert (feedback.changed, feedback.total, feedback.wrong.shape) == (0, 8, (0, 3))
 
 
-def test_where_people_compared_nothing_there_is_nothing_to_score():
-    assert examples.comparisons_to_score(DATASET, SPLITS, part=0) is None
+@pytest.mark.parametrize("part", [VALIDATION, TEST])
+def test_where_people_compared_nothing_there_is_nothing_to_score(part):
+    other = TEST if part == VALIDATION else VALIDATION
+    better, worse = {VALIDATION: SPLITS.validation, TEST: SPLITS.test}[other][:2, None]
+    one = Judgements("", Path(), "", [], better, worse, np.zeros(1, dtype=int), None, [], None)
+    judged = replace(DATASET, judgements=one)
+    assert examples.comparisons_to_score(DATASET, SPLITS, part) is None
+    assert examples.comparisons_to_score(judged, SPLITS, part) is None
+    assert examples.comparisons_to_score(judged, SPLITS, other).tolist() == [[*better, *worse]]

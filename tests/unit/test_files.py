@@ -139,6 +139,19 @@ def test_a_folder_below_a_file_is_not_writable(tmp_path):
         check_writable(tmp_path / "file" / "results")
 
 
+@pytest.mark.parametrize("below", ["", "results"])
+def test_a_link_that_points_nowhere_is_not_writable(tmp_path, below):
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(InputError, match=r"--output .*link.*: .*link is not a folder; choose another one"):
+        check_writable(tmp_path / "link" / below)
+
+
+def test_a_link_to_a_folder_is_writable(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder")
+    check_writable(tmp_path / "link" / "results")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a file system that nobody can write, root included")
 def test_a_folder_that_nobody_can_write_is_refused():
     with pytest.raises(InputError, match=r"--output /proc/nope: /proc cannot be written \(.*\); choose another one"):

@@ -4,6 +4,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from torch.distributions import Normal, kl_divergence
 
 from noisy_feedback.config import LOSSES
 from noisy_feedback.errors import InputError
@@ -374,6 +375,25 @@ def test_the_kl_divergence_is_pytorchs_and_zero_from_itself():
     assert torch.allclose(losses.kl_to_reference(logits, now), torch.zeros(4, dtype=torch.double), atol=1e-12)
 
 
+def test_the_kl_divergence_of_a_scalar_head_is_that_of_normal_distributions_of_variance_1():
+    now, before = (random_lists(k=2, seed=seed)[0][..., :1] for seed in (0, 1))
+    known = kl_divergence(Normal(before, 1.0), Normal(now, 1.0)).sum((-1, -2))
+    assert torch.allclose(losses.kl_to_reference(now, before), known)
+
+
+def test_with_the_penalty_the_robust_loss_of_a_scalar_head_is_bounded_below():
+    """-a log(1 + exp z) >= -a (log 2 + |z|), and each of the two outputs moves by half the change of z at least."""
+    rate, weight = 0.4, 0.1
+    before = torch.from_numpy(np.random.default_rng(0).normal(size=(1, 2, 1)))
+    far = before + torch.tensor([1.0, -1.0]).double()[:, None] * torch.logspace(-3, 6, 100).double()[:, None, None]
+    penalised = losses.preference_objective("robust", partial(losses.robust, flip_rate=rate), weight, outputs=1)
+    a = rate / (1 - 2 * rate)
+    bound = -a * (math.log(2) + losses.margins(before).abs().item()) - a**2 / weight
+    ratings = torch.tensor([[1, 0]]).expand(len(far), -1)
+    assert (penalised.value(far, ratings, before) >= bound).all()
+    assert (penalised.value(far, ratings, None) < bound).any()
+
+
 @pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
 def test_the_penalty_is_its_weight_times_the_divergence(weight):
     logits, ratings = random_lists(k=2)
@@ -385,10 +405,16 @@ def test_the_penalty_is_its_weight_times_the_divergence(weight):
 
 @pytest.mark.parametrize("name", sorted(FUNCTIONS))
 @pytest.mark.parametrize("weight", [None, 0.7])
-def test_the_gradient_of_fine_tuning_is_that_of_the_sum_over_the_batch(name, weight):
-    logits, ratings = random_lists(k=2)
-    reference = None if weight is None else torch.log_softmax(random_lists(k=2, seed=1)[0], -1)
-    objective = losses.preference_objective(name, named(name), weight or 0.0)
+@pytest.mark.parametrize("outputs", [5, 1])
+def test_the_gradient_of_fine_tuning_is_that_of_the_sum_over_the_batch(name, weight, outputs):
+    if (name, outputs) == ("study", 1):
+        pytest.skip("needs a distribution over ratings")
+    (logits, ratings), reference = random_lists(k=2), None
+    logits = logits[..., :outputs]
+    if weight is not None:
+        other = random_lists(k=2, seed=1)[0][..., :outputs]
+        reference = other if outputs == 1 else torch.log_softmax(other, -1)
+    objective = losses.preference_objective(name, named(name), weight or 0.0, outputs=outputs)
     leaf = logits.clone().requires_grad_()
     penalty = 0.0 if reference is None else weight * losses.kl_to_reference(leaf, reference)
     (named(name)(leaf, ratings) + penalty).sum().backward()

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sklearn_metrics
 from sklearn.dummy import DummyClassifier
@@ -17,11 +17,23 @@ def random_predictions(n, classes, seed):
     return rng.dirichlet(np.full(classes, 0.5), size=n), rng.integers(classes, size=n)
 
 
+def nearest_on(scale, expected):
+    """The stars (n,) on the scale that are nearest to the expected ratings; the lower of two as near."""
+    return np.array([min(scale, key=lambda stars: abs(stars - rating)) for rating in expected])
+
+
+def kappa_in_stars(true, predicted):
+    """Quadratic weighted kappa of stars (n,): scikit-learn weights by places, so it gets every number of stars."""
+    labels = range(min(*true, *predicted), max(*true, *predicted) + 1)
+    return sklearn_metrics.cohen_kappa_score(true, predicted, weights="quadratic", labels=labels)
+
+
 @settings(deadline=None)
-@given(n=st.integers(2, 60), classes=st.integers(2, 7), seed=st.integers(0, 2**32))
-def test_metrics_are_scikit_learns(n, classes, seed):
+@given(n=st.integers(2, 60), stars=st.sets(st.integers(0, 12), min_size=2, max_size=7), seed=st.integers(0, 2**32))
+@example(n=60, stars={1, 2, 10}, seed=0)
+def test_metrics_are_scikit_learns(n, stars, seed):
+    classes, scale = len(stars), np.array(sorted(stars))
     probabilities, ratings = random_predictions(n, classes, seed)
-    scale = np.arange(1, classes + 1)
     found = metrics.evaluate(probabilities, ratings, scale)
     predicted, expected = probabilities.argmax(1), probabilities @ scale
     macro = {"average": "macro", "zero_division": 0}
@@ -29,14 +41,13 @@ def test_metrics_are_scikit_learns(n, classes, seed):
     assert found.macro_f1 == pytest.approx(sklearn_metrics.f1_score(ratings, predicted, **macro))
     assert found.macro_precision == pytest.approx(sklearn_metrics.precision_score(ratings, predicted, **macro))
     assert found.macro_recall == pytest.approx(sklearn_metrics.recall_score(ratings, predicted, **macro))
-    assert found.mean_absolute_error == pytest.approx(sklearn_metrics.mean_absolute_error(ratings + 1, expected))
+    assert found.mean_absolute_error == pytest.approx(sklearn_metrics.mean_absolute_error(scale[ratings], expected))
     assert (
         found.confusion_matrix == sklearn_metrics.confusion_matrix(ratings, predicted, labels=range(classes)).tolist()
     )
-    rounded = np.rint(expected).astype(int)
-    if len(np.unique(np.concatenate([ratings + 1, rounded]))) > 1:
-        kappa = sklearn_metrics.cohen_kappa_score(ratings + 1, rounded, weights="quadratic", labels=scale)
-        assert found.quadratic_weighted_kappa == pytest.approx(kappa)
+    rounded = nearest_on(scale, expected)
+    if len(np.unique([scale[ratings], rounded])) > 1:
+        assert found.quadratic_weighted_kappa == pytest.approx(kappa_in_stars(scale[ratings], rounded))
 
 
 @given(n=st.integers(2, 40), seed=st.integers(0, 2**32))
@@ -134,17 +145,19 @@ def test_the_majority_baseline_may_predict_a_rating_that_is_not_tested():
     assert found.confusion_matrix[0] == [0, 0, 0, 0, 2]
 
 
-def test_the_validation_score_is_the_metric_of_its_name():
-    probabilities, ratings = random_predictions(200, 5, seed=0)
-    found = metrics.evaluate(probabilities, ratings, SCALE)
-    rounded = np.rint(probabilities @ SCALE).astype(int) - 1
-    matrices = np.array(found.confusion_matrix), metrics.confusion_matrix(ratings, rounded, 5)
+@pytest.mark.parametrize("scale", [SCALE, np.array([1, 2, 10])])
+def test_the_validation_score_is_the_metric_of_its_name(scale):
+    probabilities, ratings = random_predictions(200, len(scale), seed=0)
+    predicted, true, rounded = probabilities.argmax(1), scale[ratings], nearest_on(scale, probabilities @ scale)
+    of_class, of_expected = (
+        sklearn_metrics.confusion_matrix(true, stars, labels=scale) for stars in (scale[predicted], rounded)
+    )
     for name, expected in (
-        ("accuracy", found.accuracy),
-        ("macro_f1", found.macro_f1),
-        ("kappa", found.quadratic_weighted_kappa),
+        ("accuracy", sklearn_metrics.accuracy_score(ratings, predicted)),
+        ("macro_f1", sklearn_metrics.f1_score(ratings, predicted, average="macro")),
+        ("kappa", kappa_in_stars(true, rounded)),
     ):
-        assert metrics.validation_score(name, *matrices, SCALE) == expected, name
+        assert metrics.validation_score(name, of_class, of_expected, scale) == pytest.approx(expected), name
 
 
 def test_an_undefined_kappa_is_the_lowest_validation_score():

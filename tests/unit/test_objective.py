@@ -9,7 +9,8 @@ import torch
 from noisy_feedback.config import LOSSES, Config
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback.comparisons import Feedback
-from noisy_feedback.feedback.noise import uniform_matrix
+from noisy_feedback.feedback.noise import RatedReviews, uniform_matrix
+from noisy_feedback.feedback.simulate import simulate_feedback
 from noisy_feedback.learning import losses
 from noisy_feedback.learning.objective import MAX_ESTIMATE, fine_tuning_objective, flip_rate_parameters, flip_rates
 
@@ -101,10 +102,12 @@ def test_which_losses_take_a_flip_rate(loss):
 
 
 @pytest.mark.parametrize("loss", NEEDS_FLIP_RATE)
-def test_a_given_flip_rate_replaces_that_of_the_noise(loss):
+@pytest.mark.parametrize("rate", [0.0, 0.2])
+@pytest.mark.parametrize("noise", ["uniform", "reversed"])
+def test_a_given_flip_rate_replaces_that_of_the_noise(loss, rate, noise):
     logits, ratings = some_lists(k=2)
-    given = objective(loss=loss, ratio=0.8, flip_rate=0.2).value(logits, ratings, None)
-    assert torch.equal(given, getattr(losses, loss.replace("-", "_"))(logits, ratings, 0.2))
+    given = objective(loss=loss, noise=noise, ratio=0.4, flip_rate=rate).value(logits, ratings, None)
+    assert torch.equal(given, getattr(losses, loss.replace("-", "_"))(logits, ratings, rate))
 
 
 def test_robust_learns_from_pairs_of_different_true_ratings_and_label_smoothing_from_all():
@@ -123,6 +126,19 @@ def test_the_flip_rate_of_uniform_noise_between_two_ratings_is_exact():
     config = Config("multiclass", loss="robust", ratio=float(ratio))
     given_different, _ = flip_rates(config, feedback_of([(1, 0)]), np.array([0.5, 0.5]))
     assert given_different == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize("order", ["rating", "row"])
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("ratio", [0.0, 0.1, 0.4])
+def test_the_flip_rate_of_reversed_noise_is_the_share_that_is_wrong_in_a_simulation(order, k, ratio):
+    """The last third of the reviews is sorted, the best last: in row order most neighbours are the wrong way round."""
+    ratings = np.random.default_rng(0).integers(5, size=30_000)
+    ratings[20_000:].sort()
+    reviews = RatedReviews(ratings, 5, [], torch.empty(0), np.empty(0))
+    config = Config("multiclass", noise="reversed", ratio=ratio, k=k, list_order=order)
+    feedback = simulate_feedback(config, reviews, np.arange(5))
+    assert flip_rates(config, feedback, EQUAL_SHARES) == pytest.approx([feedback.wrong.mean()] * 2, abs=0.005)
 
 
 def test_every_pair_of_neighbours_in_a_list_counts():

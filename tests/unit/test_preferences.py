@@ -157,8 +157,8 @@ def test_a_conversation_of_another_shape_is_refused_with_its_row(refused, conver
 
 
 def test_judgements_of_the_same_two_texts_are_of_one_pair_whatever_their_order(read):
-    found = read(judged([GOOD, "x", BAD, GOOD, GOOD], [BAD, GOOD, GOOD, FINE, "x"]))
-    assert found.pairs.tolist() == [0, 1, 0, 2, 1]
+    found = read(judged([GOOD, "x", BAD, GOOD, GOOD, "y", BAD], [BAD, GOOD, GOOD, FINE, "x", GOOD, "x"]))
+    assert found.pairs.tolist() == [0, 1, 0, 2, 1, 3, 4]
 
 
 @pytest.mark.parametrize("names", [["q", "p", "q"], [7, 3, 7]], ids=["texts", "numbers"])

@@ -2,6 +2,7 @@
 
 import json
 import random
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -12,12 +13,11 @@ from safetensors.torch import load_file, save_file
 
 from noisy_feedback import RatingModel, rating_model
 from noisy_feedback.config import DEFAULT_ENCODER
-from noisy_feedback.data.embeddings import EmbeddingsInfo, find_embeddings
-from noisy_feedback.data.encoder import find_encoder
+from noisy_feedback.data.embeddings import EmbeddingsInfo
 from noisy_feedback.data.reviews import read_reviews, split_dataset
 from noisy_feedback.errors import InputError
 from noisy_feedback.learning.model import init_model
-from tests.conftest import only_folder, options, run_script
+from tests.conftest import only_folder, options, pooled, run_script
 
 TEXT = "abc def"
 
@@ -33,19 +33,23 @@ def reviews_file(tmp_path_factory):
     return file
 
 
-@pytest.fixture(scope="module", params=["categorical", "scalar"])
+POOLING = {"categorical": "cls", "scalar": "model"}  # by head
+
+
+@pytest.fixture(scope="module", params=POOLING)
 def embedded_run(request, reviews_file, tiny_encoder, tmp_path_factory):
     """The folder of a run that embedded its reviews, or found them embedded."""
     output = tmp_path_factory.mktemp("results")
     arguments = ["--path", reviews_file, "--output", output, "--epochs-t", 20, "--epochs-f", 6, "--k", 2]
-    run_script("multiclass/main.py", [*arguments, "--model_name", tiny_encoder, "--head", request.param])
+    encoder = ["--model_name", tiny_encoder, "--pooling", POOLING[request.param]]
+    run_script("multiclass/main.py", [*arguments, *encoder, "--head", request.param])
     return only_folder(output)
 
 
 @pytest.fixture(scope="module")
 def vectors(reviews_file, tiny_encoder, embedded_run):
-    texts = read_reviews(reviews_file).texts
-    return find_embeddings(texts, find_encoder(str(tiny_encoder), "model"), reviews_file.parent).vectors
+    pooling = json.loads((embedded_run / "run.json").read_text())["config"]["pooling"]
+    return pooled(tiny_encoder, read_reviews(reviews_file).texts, "mean" if pooling == "model" else pooling)
 
 
 @pytest.fixture
@@ -77,9 +81,20 @@ def test_every_saved_model_rates_as_the_run_did(embedded_run, reviews_file, vect
     assert error == pytest.approx(found[stage]["mean_absolute_error"], abs=1e-6)
 
 
-def test_texts_are_rated_as_their_embeddings_are(reviews_file, model, vectors):
+@pytest.mark.parametrize("kind", [list, tuple, np.array, lambda texts: pd.Series(texts, index=range(20, 0, -1))])
+def test_texts_are_rated_as_their_embeddings_are(reviews_file, model, vectors, kind):
     texts = read_reviews(reviews_file).texts[:20]
-    assert np.allclose(model.rate(texts), model.rate_embeddings(vectors[:20]), atol=1e-3)
+    assert np.allclose(model.rate(kind(texts)), model.rate_embeddings(vectors[:20]), atol=1e-3)
+
+
+def test_texts_that_the_encoder_cuts_are_counted_in_a_warning(model):
+    fits, cut = "a " * 62, "a " * 63  # and two tokens that mark start and end
+    with pytest.warns(UserWarning, match=r"^2 of 3 texts were cut at the encoder's limit of 64 tokens$") as warned:
+        rated = model.rate([cut, fits, cut + "b"])
+    assert warned[0].filename == __file__
+    assert np.allclose(rated, rated[0], atol=1e-4)
+    with warnings.catch_warnings(action="error"):
+        model.rate([fits])
 
 
 def test_the_model_is_a_plain_torch_sequential(embedded_run, model, vectors):
@@ -114,8 +129,22 @@ def test_vectors_may_need_a_gradient_or_be_of_another_precision():
 def test_what_is_no_list_of_texts_is_refused():
     with pytest.raises(InputError, match="put a single one in brackets"):
         small_model().rate("A lovely stay.")
-    with pytest.raises(InputError, match="remove or convert items that are not strings"):
-        small_model().rate(["A lovely stay.", None])
+
+
+@pytest.mark.parametrize(
+    "texts", [{TEXT: 1}, {TEXT}, (text for text in [TEXT]), None, pd.DataFrame({TEXT: [TEXT]}), np.array([[TEXT]])]
+)
+def test_what_has_no_order_or_more_than_one_column_is_refused(texts):
+    with pytest.raises(InputError, match=f"^rate takes a list of texts, not {type(texts).__name__}; convert it.*$"):
+        small_model().rate(texts)
+
+
+@pytest.mark.parametrize(
+    ("item", "says"), [(None, "is None; every text must be a string"), ("\ud83d", r"holds half a character \(a lone")]
+)
+def test_an_item_that_is_no_text_is_refused_with_its_number(item, says):
+    with pytest.raises(InputError, match=f"^rate: text 2 {says}.*$"):
+        small_model().rate([TEXT, item])
 
 
 def test_no_texts_have_no_ratings_and_need_no_encoder():

@@ -17,7 +17,7 @@ from noisy_feedback.errors import InputError
 from noisy_feedback.evaluation.metrics import METRICS, Metrics
 from noisy_feedback.feedback.audit import Annotators, Audit
 from noisy_feedback.feedback.comparisons import Feedback
-from noisy_feedback.learning.model import init_model
+from noisy_feedback.learning.model import init_model, state_dict
 from noisy_feedback.learning.training import EpochStats
 from noisy_feedback.output import records
 from noisy_feedback.output.comparisons import AuditedFeedback
@@ -56,6 +56,15 @@ def result_of(config, score=0.6, comparisons=80, compared=False):
         best=metrics_of(score + 0.1, compared) if config.epochs_f else None,
         last=metrics_of(score - 0.1, compared) if config.epochs_f else None,
     )
+
+
+def distinct(result):
+    """The same result with metrics that differ from each other: 1.25 is the second metric of the first stage."""
+    stages = {
+        stage: Metrics(*(number + place / 4 for place in range(len(METRICS))), confusion_matrix=[[number]])
+        for number, stage in enumerate(("majority", "before", "best", "last"), start=1)
+    }
+    return replace(result, **stages)
 
 
 def same(one, other):
@@ -225,6 +234,9 @@ def test_run_json_says_what_the_run_was_and_what_it_found(config, models):
     assert content["encoder"]["sha256"] == "cd34"
     assert content["noise"] == {"ratio": 0.3, "changed": 8, "total": 40}
     assert content["audit"] == AUDIT
+    assert content["comparisons"] == {"count": 80, "k": 2, "reviews_used": 240, "ties": 3}
+    assert content["best_epochs"] == {"training": 2, "fine_tuning": 1}
+    assert content["device"] == "cpu"
     assert [content[stage]["accuracy"] for stage in ("majority", "before", "best", "last")] == [0.4, 0.6, 0.7, 0.5]
     assert {"python", "torch", "numpy", "code"} <= set(content["versions"])
 
@@ -249,9 +261,10 @@ def test_a_record_says_where_the_comparisons_of_people_were(config):
 
 
 def test_a_row_of_a_run_has_every_metric_of_every_stage(config):
-    (row,) = records.runs_rows([result_of(config)])
-    names = [f"{stage}_{name}" for stage in ("majority", "before", "best", "last") for name in METRICS]
-    assert [name for name in row if name in names] == names
+    (row,) = records.runs_rows([distinct(result_of(config))])
+    stages = enumerate(("majority", "before", "best", "last"), start=1)
+    expected = {f"{stage}_{name}": n + place / 4 for n, stage in stages for place, name in enumerate(METRICS)}
+    assert {name: value for name, value in row.items() if name in expected} == expected
     (untuned,) = records.runs_rows([replace(result_of(config), best=None, last=None)])
     assert all(math.isnan(untuned[f"last_{name}"]) for name in METRICS)
 
@@ -286,6 +299,15 @@ def test_saved_models_know_their_scale_and_encoder(config, models):
     assert set(load_file(folder / "model_best.safetensors")) == {
         f"{layer}.{kind}" for layer in (0, 2, 4) for kind in ("weight", "bias")
     }
+
+
+def test_every_stages_model_is_in_its_own_file(config):
+    stages = ("before", "best", "last")
+    models = {stage: init_model((4, 3, 2, 3), np.random.default_rng(seed)) for seed, stage in enumerate(stages)}
+    folder = save_run(result_of(config), models, MADE_FROM)
+    for stage, model in models.items():
+        stored = load_file(folder / f"model_{stage}.safetensors")["0.weight"]
+        assert np.array_equal(stored, state_dict(model)["0.weight"].numpy()), stage
 
 
 def test_a_run_that_was_not_fine_tuned_has_one_model_and_null_for_later_stages(config, models):
@@ -480,15 +502,13 @@ def test_a_damaged_run_counts_as_missing(config, sweep_folder, damage):
 # --- tables
 
 
-def test_a_row_of_runs_csv_holds_every_metric_of_every_stage(config):
+def test_a_row_of_runs_csv_holds_the_axes_counts_audit_and_epochs(config):
     (row,) = records.runs_rows([result_of(config, compared=True)])
     assert {axis: row[axis] for axis in SWEEP_AXES} == {axis: getattr(config, axis) for axis in SWEEP_AXES}
     assert row["ratings_changed"] == 8
     assert (row["ratings"], row["comparisons"], row["reviews_used"], row["ties"]) == (40, 80, 240, 3)
     assert [row[name] for name in AUDIT] == [0.125, 0.25, 0.75, None]
     assert (row["best_training_epoch"], row["best_fine_tuning_epoch"]) == (2, 1)
-    for stage, value in {"before": 0.6, "best": 0.7, "last": 0.5}.items():
-        assert [row[f"{stage}_{name}"] for name in METRICS] == [value] * len(METRICS)
 
 
 def test_training_is_once_per_seed_in_the_curves_of_a_sweep(config):
@@ -498,6 +518,22 @@ def test_training_is_once_per_seed_in_the_curves_of_a_sweep(config):
     assert [row[: len(SWEEP_AXES)] for row in training] == [(seed, *[None] * 5) for seed in (1, 1, 2, 2)]
     tuning = [row for row in rows if row[len(SWEEP_AXES)] == "fine-tuning"]
     assert [(row[0], row[5]) for row in tuning] == [(1, 0.0), (1, 0.5), (2, 0.0), (2, 0.5)]
+
+
+def test_the_curves_of_a_sweep_are_those_of_each_seed_and_run(config):
+    results = []
+    for seed, ratio in ((1, 0.0), (1, 0.5), (2, 0.5)):
+        training, tuning = EpochStats(*[seed] * 6), EpochStats(*[seed + ratio] * 6)
+        run = replace(config, seed=seed, ratio=ratio)
+        results.append(replace(result_of(run), training=[training], fine_tuning=[tuning]))
+    rows = [(row[0], row[5], *row[6:9]) for row in records.sweep_curve_rows(results)]
+    assert rows == [
+        (1, None, "training", 1, 1),
+        (1, 0.0, "fine-tuning", 1, 1.0),
+        (1, 0.5, "fine-tuning", 1, 1.5),
+        (2, None, "training", 1, 2),
+        (2, 0.5, "fine-tuning", 1, 2.5),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -512,5 +548,6 @@ def test_sweep_json_says_which_runs_the_tables_hold(config, sweep_folder):
     sweep_folder.write_record([result_of(run) for run in runs])
     content = json.loads((sweep_folder.path / "sweep.json").read_text())
     assert content["runs"] == [{axis: getattr(run, axis) for axis in SWEEP_AXES} for run in runs]
-    assert not set(SWEEP_AXES) & set(content["config"])
+    assert content["config"].keys() == records.config_record(config).keys() - set(SWEEP_AXES)
+    assert (content["data"]["sha256"], content["encoder"]["sha256"], content["device"]) == ("ab12", "cd34", "cpu")
     assert content["identity"] == sweep_folder.identity

@@ -1,3 +1,4 @@
+import hashlib
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from noisy_feedback.data.reviews import (
     SAMPLE_FILE,
     STUDY_FILE,
     Reviews,
+    class_priors,
     find_reviews,
     read_reviews,
     shuffle_splits,
@@ -79,7 +81,7 @@ def test_columns_may_have_other_names_and_stand_among_others(tmp_path):
 def test_the_reviews_are_identified_by_the_content_of_their_file(tmp_path):
     first, same = (read(tmp_path, CONTENTS[".csv"], name) for name in ("first.csv", "same.csv"))
     other = read(tmp_path, CONTENTS[".csv"] + b"other,1\n", "other.csv")
-    assert first.sha256 == same.sha256
+    assert first.sha256 == same.sha256 == hashlib.sha256(CONTENTS[".csv"]).hexdigest()
     assert first.sha256 != other.sha256
 
 
@@ -106,8 +108,8 @@ def test_reviews_without_text_are_dropped_on_request_whatever_their_rating(tmp_p
 
 
 def test_values_that_are_not_text_are_not_dropped(tmp_path):
-    assert "review 1 is 7; every review must be text" in refused(
-        tmp_path, as_jsonl([(7, 3), *REVIEWS]), "hotels.jsonl", drop_empty=True
+    assert "review 2 is 7; every review must be text" in refused(
+        tmp_path, as_jsonl([("", 1), (7, 3), *REVIEWS]), "hotels.jsonl", drop_empty=True
     )
 
 
@@ -195,6 +197,10 @@ def test_a_path_that_the_system_refuses_is_an_input_error():
 # --- splits
 
 
+def test_priors_are_the_shares_of_all_classes():
+    assert class_priors(np.array([0, 3, 3, 0, 3]), 5).tolist() == [0.4, 0, 0, 0.6, 0]
+
+
 def parts_of(splits):
     return [splits.train, splits.validation, splits.fine_tuning, splits.test]
 
@@ -259,7 +265,8 @@ def test_reviews_that_are_dropped_leave_the_groups_of_the_others(tmp_path):
 
 
 def test_a_review_without_a_group_is_named(tmp_path):
-    message = refused(tmp_path, with_groups([*HOTELS[:4], " ", *HOTELS[5:]]), group_column="Hotel")
+    content = with_groups([*HOTELS[:4], " ", *HOTELS[5:]]).replace(TEXTS[0].encode(), b"")
+    message = refused(tmp_path, content, group_column="Hotel", drop_empty=True)
     assert "review 5 has no group; every review needs one (column 'Hotel')" in message
 
 

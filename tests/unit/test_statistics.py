@@ -65,6 +65,22 @@ def test_mean_and_standard_deviation_are_over_seeds(summary):
     assert row["seeds"] == 8
 
 
+def test_every_stage_and_metric_is_summarised_from_its_own_column(monkeypatch):
+    monkeypatch.setattr(statistics, "RESAMPLES", 99)
+    runs = runs_with_effect(seeds=3)
+    columns = [f"{stage}_{metric}" for stage in STAGES for metric in METRICS]
+    runs[columns] = np.random.default_rng(0).random((len(runs), len(columns)))
+    summary = summarise(runs)
+    means = runs.groupby("ratio")[columns].mean()
+    for row in summary.to_dict("records"):
+        stage, metric, own = row["stage"], row["metric"], means.loc[row["ratio"]]
+        assert row["mean"] == pytest.approx(own[f"{stage}_{metric}"])
+        if stage != "before":
+            assert row["vs_before"] == pytest.approx(own[f"{stage}_{metric}"] - own[f"before_{metric}"])
+        if row["ratio"]:
+            assert row["vs_noise0"] == pytest.approx(row["mean"] - means.loc[0.0, f"{stage}_{metric}"])
+
+
 def test_the_number_of_comparisons_is_a_mean_over_seeds(summary):
     assert row_of(summary, 0.0)["comparisons"] == 103.5
     assert row_of(summary, 0.5)["comparisons"] == 83.5
