@@ -474,7 +474,7 @@ CASES = {
     "people, one, study": {**HUMAN, "labels": "one", "loss": "study"},
     "people, scalar head": {**HUMAN, "head": "scalar", "labels": "majority"},
     "people, none to score": {
-        **{**HUMAN, "labels": "one", "ratio": 0.2, "select": "macro_f1"},
+        **{**HUMAN, "labels": "one", "ratio": 0.2, "kl_weight": 0.5, "select": "macro_f1"},
         **{"loss": "label-smoothing", "flip_rate": 0.0},
     },
 }
