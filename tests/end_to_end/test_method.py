@@ -211,9 +211,9 @@ def give_feedback(config, true, confidence):
 
 
 def choose_feedback(config, judged):
-    """Comparisons (L, 2) of the fine-tuning part, which are wrong (L, 1), how many are reversed, ties, pairs, annotators.
+    """Comparisons (L, 2) of the fine-tuning part, which of them are wrong (L, 1), how many are reversed, ties.
 
-    Nobody made the comparisons of a majority or of the truth: their annotators are None.
+    Last come their pairs (L,) and annotators (L,): None for a majority or the truth, which are nobody's judgements.
     """
     rng, ties = rng_for(config.seed, "comparisons"), 0
     of_pair = {pair: [j for j in judged if j.pair == pair] for pair in sorted({j.pair for j in judged})}
@@ -479,7 +479,7 @@ CASES = {
     "people, one, study": {**HUMAN, "labels": "one", "loss": "study"},
     "people, scalar head": {**HUMAN, "head": "scalar", "labels": "majority"},
     "people, none to score": {
-        **{**HUMAN, "labels": "one", "ratio": 0.2, "select": "macro_f1"},
+        **{**HUMAN, "labels": "one", "ratio": 0.2, "kl_weight": 0.5, "select": "macro_f1"},
         **{"loss": "label-smoothing", "flip_rate": 0.0},
     },
 }

@@ -272,7 +272,10 @@ def test_a_quoted_field_of_several_lines_is_one_review(tmp_path, text):
     assert texts_of(tmp_path, content, "hotels.tsv") == [*TEXTS, text]
 
 
-@pytest.mark.parametrize("text", ["one, two\nthree", "in May, 2023\n5, or 4\n", "we paid 1,000\nfor this", "a,b\nc,d"])
+@pytest.mark.parametrize(
+    "text",
+    ["one, two\nthree", "in May, 2023\n5, or 4\n", "we paid 1,000\nfor this", "nice,really\nand cheap", "a,b\nc,d"],
+)
 def test_commas_in_a_field_of_several_lines_are_part_of_the_review(tmp_path, text):
     assert texts_of(tmp_path, as_csv([*REVIEWS, (text, 3)])) == [*TEXTS, text]
 

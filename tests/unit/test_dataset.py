@@ -195,14 +195,6 @@ def test_embeddings_of_something_else_are_not_used(place, tiny_encoder, tmp_path
         load(place, config)
 
 
-def test_an_encoder_is_the_same_wherever_its_folder_is(place, tiny_encoder, tmp_path):
-    stored = store(place)
-    elsewhere = shutil.copytree(tiny_encoder, tmp_path / "elsewhere")
-    embeddings, how = load(place, Config("multiclass", path=place.config.path, model_name=str(elsewhere)))
-    assert how == "stored beside the data"
-    assert embeddings.info == stored.info
-
-
 # --- devices
 
 

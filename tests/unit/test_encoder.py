@@ -82,11 +82,6 @@ def test_an_encoder_in_a_folder_with_a_file_renamed_is_another_revision(tiny_enc
     assert find_encoder(str(folder), "mean").revision != find_encoder(str(tiny_encoder), "mean").revision
 
 
-def test_a_copy_of_a_folder_has_the_same_revision(tiny_encoder, tmp_path):
-    copy = shutil.copytree(tiny_encoder, tmp_path / "copy")
-    assert find_encoder(str(copy), "mean").revision == find_encoder(str(tiny_encoder), "mean").revision
-
-
 def test_a_folder_without_a_model_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"cannot be loaded: it has neither config\.json nor modules\.json"):
         find_encoder(str(tmp_path), "model")

@@ -117,9 +117,9 @@ def test_ratings_that_are_never_three_apart_make_no_pairs(make_config, never_emb
 
 
 def good_and_bad_seed(n, rows):
-    """A seed that puts these of n shuffled rows in the fine-tuning part, and one that does not."""
+    """A seed that puts these of n shuffled rows in the fine-tuning part, and a later one that does not."""
     good = [set(rows) <= set(split_of(Config("binary", shuffle=True, seed=s), n).fine_tuning) for s in range(30)]
-    return [good.index(True), good.index(False)]
+    return [first := good.index(True), good.index(False, first)]
 
 
 def test_the_run_of_a_sweep_that_cannot_be_made_is_named(make_config, never_embeds):

@@ -375,9 +375,10 @@ def test_good_data_give_no_warning():
     assert warnings_of(MIXED) == []
 
 
-def test_a_sorted_file_is_warned_about():
-    lines = warnings_of(np.sort(MIXED))
-    assert any("the file seems sorted; --shuffle" in line for line in lines)
+@pytest.mark.parametrize(("stars", "share"), [(np.sort(MIXED), "100%"), (MIXED[:450] + [5] * 50, "80%")])
+def test_a_file_whose_last_ratings_are_others_is_warned_about(stars, share):
+    says = f"ratings of the training and the test part differ by {share}: the file seems sorted; --shuffle"
+    assert any(says in line for line in warnings_of(stars))
 
 
 def test_a_sorted_file_that_is_shuffled_is_not():
