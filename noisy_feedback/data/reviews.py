@@ -144,7 +144,8 @@ def read_reviews(
 def classes_of(file: Path, column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     """Ratings as classes (n,) and the scale (C,). Errors: InputError for ratings that are not integers, or no scale."""
     numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-    wrong = (numbers != np.floor(numbers)) | ~(np.abs(numbers) < 2**53) | (column.map(type) == bool).to_numpy()
+    numbers[[isinstance(value, bool) for value in column]] = np.nan
+    wrong = ~((numbers == np.floor(numbers)) & (np.abs(numbers) < 2**53))
     if wrong.any():
         row, value = column.index[wrong][0], column[wrong].iloc[0]
         way_out = next(words for pattern, words in WAYS_OUT.items() if re.fullmatch(pattern, str(value).strip()))
@@ -155,7 +156,7 @@ def classes_of(file: Path, column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     scale, ratings = np.unique(numbers.astype(np.int64), return_inverse=True)
     if not 2 <= len(scale) <= MAX_CLASSES:
         raise InputError(
-            f"{file}: {len(scale)} different values in column {column.name!r}, {join_words(scale, most=3)}; a rating "
+            f"{file}: different values in column {column.name!r}: {len(scale)} ({join_words(scale, most=3)}); a rating "
             f"scale has 2 to {MAX_CLASSES}, --rating-column names another column"
         )
     return ratings.astype(np.int64), scale
@@ -168,8 +169,7 @@ def class_priors(ratings: np.ndarray, classes: int) -> np.ndarray:
 
 def split_dataset(n: int) -> Splits:
     """Contiguous parts in file order: 40 % training, 10 % validation, 40 % fine-tuning, the rest test."""
-    rows = np.arange(n)
-    return Splits(*np.split(rows, [n * 4 // 10, n * 5 // 10, n * 9 // 10]))
+    return Splits(*np.split(np.arange(n), [n * 4 // 10, n * 5 // 10, n * 9 // 10]))
 
 
 def shuffle_splits(splits: Splits, rng: np.random.Generator) -> Splits:
