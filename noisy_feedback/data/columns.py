@@ -68,10 +68,8 @@ def read_columns(
     except InputError:
         raise
     except Exception as error:  # a broken file makes the parsers raise many kinds; for the user they are one
-        unclosed = re.search(r"EOF inside string starting at row (\d+)", str(error))
-        reason = (
-            f'a quote (") that opens in {row} {unclosed[1]} is not closed' if unclosed else str(error).strip()[:200]
-        )
+        quote = re.search(r"EOF inside string starting at row (\d+)", str(error))
+        reason = f'a quote (") that opens in {row} {quote[1]} is not closed' if quote else str(error).strip()[:200]
         raise InputError(f"{file}: unreadable or cut short as {suffix[1:]}: {reason}") from None
     if suffix in SEPARATORS:
         check_quotes(file, frame, SEPARATORS[suffix], row)

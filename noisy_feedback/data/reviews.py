@@ -143,8 +143,7 @@ def read_reviews(
 
 def classes_of(file: Path, column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     """Ratings as classes (n,) and the scale (C,). Errors: InputError for ratings that are not integers, or no scale."""
-    numbers = pd.to_numeric(column, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-    numbers[[isinstance(value, bool) for value in column]] = np.nan
+    numbers = pd.to_numeric(column.map(str), errors="coerce").to_numpy(dtype=float, na_value=np.nan)  # True is no 1
     wrong = ~((numbers == np.floor(numbers)) & (np.abs(numbers) < 2**53))
     if wrong.any():
         row, value = column.index[wrong][0], column[wrong].iloc[0]

@@ -71,7 +71,7 @@ def test_columns_may_have_other_names_and_stand_among_others(tmp_path):
 
 @pytest.mark.parametrize("given", [{"rating_column": "Review"}, {"group_column": "Rating"}])
 def test_texts_ratings_and_groups_are_columns_of_their_own(tmp_path, given):
-    with pytest.raises(InputError, match="--text-column, --rating-column, --group-column: .*; they must differ"):
+    with pytest.raises(InputError, match=r"--text-column, --rating-column, --group-column: .*; they must differ"):
         read(tmp_path, CONTENTS[".csv"], **given)
 
 
