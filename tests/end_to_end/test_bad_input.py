@@ -147,20 +147,17 @@ WRONG_EMBEDDINGS = {
     "one vector": (VECTORS[0], "holds no tensor of shape"),
     "sparse": (VECTORS.to_sparse(), "holds no tensor of shape"),
     "numpy array": (VECTORS.numpy(), "not a plain tensor"),
+    "empty": (b"", "not a plain tensor"),
+    "cut short": (b"\x80\x02X\x01", "not a plain tensor"),
 }
 
 
 @pytest.mark.parametrize("kind", WRONG_EMBEDDINGS)
 def test_wrong_embeddings_are_refused(refused, data, kind):
     value, reason = WRONG_EMBEDDINGS[kind]
-    torch.save(value, data / "embeddings.pt")
-    assert f"{data / 'embeddings.pt'}: {reason}" in refused("--path", data / "hotels.csv", "--pc")
-
-
-@pytest.mark.parametrize("content", [b"", b"0.1 0.2\n", b"\x80\x02X\x01"], ids=["empty", "text", "cut short"])
-def test_embeddings_that_torch_cannot_load_are_refused(refused, data, content):
-    (data / "embeddings.pt").write_bytes(content)
-    assert f"{data / 'embeddings.pt'}: not a plain tensor" in refused("--path", data / "hotels.csv", "--pc")
+    file = data / "embeddings.pt"
+    file.write_bytes(value) if isinstance(value, bytes) else torch.save(value, file)
+    assert f"{file}: {reason}" in refused("--path", data / "hotels.csv", "--pc")
 
 
 class Attack:
@@ -173,19 +170,14 @@ class Attack:
         return Path.touch, (self.file,)
 
 
-def saved(value, file):
-    torch.save(value, file)
+DUMPS = {
+    "saved": torch.save,
+    "saved in the old format": lambda value, file: torch.save(value, file, _use_new_zipfile_serialization=False),
+    "pickled": lambda value, file: file.write_bytes(pickle.dumps(value, protocol=2)),
+}
 
 
-def saved_in_the_old_format(value, file):
-    torch.save(value, file, _use_new_zipfile_serialization=False)
-
-
-def pickled(value, file):
-    file.write_bytes(pickle.dumps(value, protocol=2))
-
-
-@pytest.mark.parametrize("dump", [saved, saved_in_the_old_format, pickled])
+@pytest.mark.parametrize("dump", DUMPS.values(), ids=DUMPS)
 def test_code_in_embeddings_does_not_run(refused, data, tmp_path, dump):
     dump(Attack(tmp_path / "ran"), data / "embeddings.pt")
     assert f"{data / 'embeddings.pt'}: not a plain tensor" in refused("--path", data / "hotels.csv", "--pc")

@@ -86,46 +86,64 @@ def test_judgements_and_gold_labels_equal_and_pairs_without_a_gold_label_are_lef
     assert list(judgements) == ["chosen", "rejected", "annotator", "correct", "Topic", "pair"]
 
 
-@pytest.mark.parametrize("folder", ["", "a/b/c/"])
-def test_the_two_folders_may_be_anywhere_in_the_zip(folder):
-    for found, expected in zip(
-        arguments.read_corpus(zip_of(folder=folder)), arguments.read_corpus(zip_of()), strict=True
-    ):
+REWRITTEN = {  # with blank lines, Windows line ends and indented XML
+    name: text.replace("\n", "\r\n") + "\r\n"
+    if name.endswith(".csv")
+    else text.replace("<goldLabel>", "\n  <goldLabel>\n  ").replace("</turkID>", "\n  </turkID>")
+    for name, text in FILES.items()
+}
+OTHERS = {
+    "UKPConvArg1-full-XML/README.txt": "<",
+    "UKPConvArg1-full-XML/._dogs_yes.xml": "a file of macOS",
+    "UKPConvArg1Strict-XML/dogs_yes.xml": "<",
+}
+
+
+@pytest.mark.parametrize("content", [zip_of(folder=""), zip_of(REWRITTEN), zip_of({**FILES, **OTHERS}, "a/b/c/")])
+def test_other_folders_other_files_and_layout_change_nothing(content):
+    for found, expected in zip(arguments.read_corpus(content), arguments.read_corpus(zip_of()), strict=True):
         pd.testing.assert_frame_equal(found, expected)
 
 
-def test_other_files_of_the_zip_are_not_read():
-    others = {
-        "UKPConvArg1-full-XML/README.txt": "<",
-        "UKPConvArg1-full-XML/._dogs_yes.xml": "a file of macOS",
-        "UKPConvArg1Strict-XML/dogs_yes.xml": "<",
-    }
-    pd.testing.assert_frame_equal(
-        arguments.read_corpus(zip_of({**FILES, **others}))[1], arguments.read_corpus(zip_of())[1]
-    )
-
-
-def test_blank_lines_windows_line_ends_and_indented_xml_change_nothing():
-    rewritten = {
-        name: text.replace("\n", "\r\n") + "\r\n"
-        if name.endswith(".csv")
-        else text.replace("<goldLabel>", "\n  <goldLabel>\n  ").replace("</turkID>", "\n  </turkID>")
-        for name, text in FILES.items()
-    }
-    for found, expected in zip(arguments.read_corpus(zip_of(rewritten)), arguments.read_corpus(zip_of()), strict=True):
-        pd.testing.assert_frame_equal(found, expected)
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 5, 25, 28, 31, 33, 35])
-def test_ratings_are_the_quintiles_of_the_rank_of_the_score(count):
-    scores = [(7 * i % 11) / 10 for i in range(count)]  # with equal ones
-    ranks = pd.Series(scores).rank(method="first")
-    quintiles = [5] if count == 1 else (5 - pd.qcut(ranks, 5, labels=False)).tolist()
-    assert arguments.ratings_from_scores(scores) == quintiles
-
-
-def test_the_first_of_equal_scores_is_the_more_convincing():
+def test_ratings_are_the_quintiles_of_the_rank_of_the_score_and_the_first_of_equal_scores_is_the_higher():
+    for count in (2, 3, 5, 25, 28, 31, 33, 35):
+        scores = [(7 * i % 11) / 10 for i in range(count)]  # with equal ones
+        quintiles = 5 - pd.qcut(pd.Series(scores).rank(method="first"), 5, labels=False)
+        assert arguments.ratings_from_scores(scores) == quintiles.tolist()
+    assert arguments.ratings_from_scores([0.3]) == [5]
     assert arguments.ratings_from_scores([0.2] * 6) == [5, 5, 4, 3, 2, 1]
+
+
+RANKS, JUDGED = "UKPConvArg1-Ranking-CSV/dogs_yes.csv", "UKPConvArg1-full-XML/dogs_yes.xml"
+NO_RANK = "dogs_yes.xml: argument {!r} is not in UKPConvArg1-Ranking-CSV"
+WRONG = {
+    "no zip": (b"<html>not found</html>", "not a readable zip"),
+    "a missing column": (changed(RANKS, DOGS + "31\t0.1"), "dogs_yes.csv, line 4: not an id"),
+    "another column": (changed(RANKS, DOGS + "31\t0.1\tThey\tdig."), "dogs_yes.csv, line 4: not an id"),
+    "a score that is a word": (changed(RANKS, DOGS + "31\tbest\tThey dig."), "dogs_yes.csv, line 4: not an id"),
+    "a score that is NaN": (changed(RANKS, DOGS + "31\tnan\tThey dig."), "dogs_yes.csv, line 4: not an id"),
+    "an argument twice": (changed("UKPConvArg1-Ranking-CSV/cats.csv", DOGS), "argument 'arg21' occurs twice"),
+    "no rank": (changed(JUDGED, xml(pair("arg21", "99", "a1", Ann="a1"))), NO_RANK.format("99")),
+    "no id": (changed(JUDGED, xml(pair("arg21", "", "a1", Ann="a1"))), NO_RANK.format("")),
+    "entities": (
+        changed(JUDGED, '<!DOCTYPE list [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><list>&b;</list>'),
+        "dogs_yes.xml: declares a document type",
+    ),
+    "another file": (
+        changed(JUDGED, '<!DOCTYPE list SYSTEM "file:///etc/passwd"><list></list>'),
+        "dogs_yes.xml: declares a document type",
+    ),
+    "broken XML": (
+        changed(JUDGED, "<list><annotatedArgumentPair></list>"),
+        "dogs_yes.xml: not readable XML (mismatched tag: line 1",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_what_is_wrong_in_a_zip_is_named(kind):
+    content, says = WRONG[kind]
+    assert says in error_of(content)
 
 
 @pytest.mark.parametrize("folder", ["UKPConvArg1-Ranking-CSV", "UKPConvArg1-full-XML"])
@@ -134,41 +152,6 @@ def test_a_missing_folder_is_named_with_the_way_out(folder):
     message = error_of(zip_of({**files, f"{folder}.tar.gz": "an archive"}))
     assert f"the zip holds no {folder}/" in message
     assert "--zip FILE" in message
-
-
-def test_bytes_that_are_no_zip_are_refused():
-    assert "not a readable zip" in error_of(b"<html>not found</html>")
-
-
-@pytest.mark.parametrize(
-    "line", ["31\t0.1", "31\t0.1\tThey\tdig.", "31\tbest\tThey dig.", "31\tnan\tThey dig.", "They dig."]
-)
-def test_a_line_that_is_not_an_id_a_score_and_a_text_is_named(line):
-    assert "dogs_yes.csv, line 4: not an id" in error_of(changed("UKPConvArg1-Ranking-CSV/dogs_yes.csv", DOGS + line))
-
-
-def test_an_argument_that_occurs_twice_is_named():
-    assert "argument 'arg21' occurs twice" in error_of(changed("UKPConvArg1-Ranking-CSV/cats.csv", DOGS))
-
-
-@pytest.mark.parametrize("name", ["99", ""])
-def test_an_argument_without_a_rank_is_named(name):
-    content = changed("UKPConvArg1-full-XML/dogs_yes.xml", xml(pair("arg21", name, "a1", Ann="a1")))
-    assert f"dogs_yes.xml: argument {name!r} is not in UKPConvArg1-Ranking-CSV" in error_of(content)
-
-
-@pytest.mark.parametrize(
-    "declaration",
-    ['<!DOCTYPE list [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>', '<!DOCTYPE list SYSTEM "file:///etc/passwd">'],
-)
-def test_xml_that_declares_a_document_type_is_refused(declaration):
-    content = changed("UKPConvArg1-full-XML/dogs_yes.xml", f"{declaration}<list>&b;</list>")
-    assert "dogs_yes.xml: declares a document type" in error_of(content)
-
-
-def test_broken_xml_is_named():
-    content = changed("UKPConvArg1-full-XML/dogs_yes.xml", "<list><annotatedArgumentPair></list>")
-    assert "dogs_yes.xml: not readable XML (mismatched tag: line 1" in error_of(content)
 
 
 def test_the_official_size_is_accepted_and_another_refused(monkeypatch):

@@ -45,13 +45,6 @@ def refused(folder, content, name="hotels.csv", **options):
 # --- formats
 
 
-@pytest.mark.parametrize("suffix", CONTENTS)
-def test_every_format_gives_the_same_reviews(tmp_path, suffix):
-    reviews = read(tmp_path, CONTENTS[suffix], f"hotels{suffix}")
-    assert reviews.texts == TEXTS
-    assert reviews.scale[reviews.ratings].tolist() == STARS
-
-
 @pytest.mark.parametrize("scale", [range(4), (-1, 1), (10, 20, 50)], ids=str)
 @pytest.mark.parametrize("form", ["{}", "{}.0", " {} "])
 def test_any_scale_of_integers_however_written_becomes_classes_from_0(tmp_path, scale, form):
