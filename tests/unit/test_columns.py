@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+from itertools import product
 
 import pandas as pd
 import pyarrow as pa
@@ -102,10 +103,6 @@ def test_json_may_be_an_array_or_one_object_per_line_whatever_the_suffix(tmp_pat
     assert texts_of(tmp_path, CONTENTS[suffix], name) == TEXTS
 
 
-def test_windows_line_ends_are_not_part_of_a_review(tmp_path):
-    assert texts_of(tmp_path, as_csv(REVIEWS, line_end="\r\n")) == TEXTS
-
-
 def test_columns_that_may_be_missing_are_read_where_they_are(tmp_path):
     content = as_csv([(*row, "x") for row in REVIEWS], columns=("Review", "Rating", "More"))
     found = read(tmp_path, content, wanted=("Review",), optional=("Else", "More"))
@@ -113,14 +110,11 @@ def test_columns_that_may_be_missing_are_read_where_they_are(tmp_path):
     assert found.index.tolist() == list(range(len(REVIEWS)))  # the rows of the file, from 0
 
 
-def test_a_missing_column_is_named_with_those_that_there_are_and_a_hint(tmp_path):
-    message = refused(tmp_path, CONTENTS[".csv"], wanted=("Review", "Stars"), hint="a hint")
-    assert message.endswith("no column 'Stars'; it has 'Review', 'Rating' (a hint)")
-
-
-def test_a_file_that_begins_with_a_review_is_said_to_lack_column_names(tmp_path):
+def test_a_missing_column_is_named_with_those_that_there_are_unless_they_look_like_a_row(tmp_path):
     message = refused(tmp_path, as_csv(REVIEWS, columns=("A clean room, and near the station", "4")), row="comparison")
     assert message.endswith("its first line looks like a comparison; add a line of column names above it")
+    message = refused(tmp_path, CONTENTS[".csv"], wanted=("Review", "Stars"), hint="a hint")
+    assert message.endswith("no column 'Stars'; it has 'Review', 'Rating' (a hint)")
     for columns in (("A clean room, and near the station", "Stars"), ("Text", "4")):
         assert "no column 'Review'" in refused(tmp_path, as_csv(REVIEWS, columns=columns))
 
@@ -135,6 +129,8 @@ def test_a_column_that_a_file_has_twice_is_refused(tmp_path, options):
 def test_a_csv_file_gives_the_texts_that_were_written(tmp_path_factory, texts):
     content = as_csv([(text, row % 5) for row, text in enumerate(texts)])
     assert texts_of(tmp_path_factory.getbasetemp(), content) == texts
+    windows = as_csv([(text, row % 5) for row, text in enumerate(texts)], line_end="\r\n")
+    assert texts_of(tmp_path_factory.getbasetemp(), windows) == texts
 
 
 # --- what is no text
@@ -145,16 +141,13 @@ def test_what_is_missing_or_blank_is_no_text():
     assert not any(map(has_no_text, ["0", 0, False, [], [None]]))
 
 
-@pytest.mark.parametrize("value", [7, None, ["a"], b"a"])
-def test_what_is_not_text_is_refused_with_its_row_and_column(tmp_path, value):
-    column = pd.Series(["good", value], name="Review", dtype=object)
-    with pytest.raises(InputError, match=r"hotels: opinion 2 is .*; every opinion must be text \(column 'Review'\)"):
-        check_texts(tmp_path / "hotels", column, "opinion")
-
-
-def test_half_a_character_is_refused_with_its_row(tmp_path):
-    with pytest.raises(InputError, match=r"review 1 holds half a character \(a lone surrogate\)"):
-        check_texts(tmp_path / "hotels", pd.Series(["\ud83d"], name="Review", dtype=object))
+@pytest.mark.parametrize("value", [7, None, ["a"], b"a", "\ud83d"])
+def test_what_is_not_text_is_refused_with_its_row(tmp_path, value):
+    says = (
+        "holds half a character" if isinstance(value, str) else r"is .*; every opinion must be text \(column 'Review'\)"
+    )
+    with pytest.raises(InputError, match=rf"hotels: opinion 2 {says}"):
+        check_texts(tmp_path / "hotels", pd.Series(["good", value], name="Review", dtype=object), "opinion")
 
 
 # --- files of another format
@@ -196,18 +189,18 @@ def test_a_broken_file_is_refused_as_what_it_seems_to_be(tmp_path, name):
     assert f"unreadable or cut short as {suffix}: " in refused(tmp_path, BROKEN[name], name)
 
 
-@pytest.mark.parametrize(
-    ("name", "separator", "hint"),
-    [
-        ("hotels.csv", ";", "separated by semicolons, and those of a .csv file by commas; save it with commas"),
-        ("hotels.csv", "\t", "separated by tabs, and those of a .csv file by commas; rename it to .tsv"),
-        ("hotels.tsv", ",", "separated by commas, and those of a .tsv file by tabs; rename it to .csv"),
-        ("hotels.csv.gz", ";", "separated by semicolons, and those of a .csv file by commas"),
-    ],
-)
-def test_another_separator_is_named(tmp_path, name, separator, hint):
+SEPARATED = {
+    ("csv", ";"): "separated by semicolons, and those of a .csv file by commas; save it with commas",
+    ("csv", "\t"): "separated by tabs, and those of a .csv file by commas; rename it to .tsv",
+    ("tsv", ","): "separated by commas, and those of a .tsv file by tabs; rename it to .csv",
+}
+
+
+@pytest.mark.parametrize(("suffix", "separator"), SEPARATED)
+def test_another_separator_is_named(tmp_path, suffix, separator):
     content = unquoted([("good, but dear", 4)] * 20, separator)
-    assert hint in refused(tmp_path, gzip.compress(content) if name.endswith(".gz") else content, name)
+    assert refused(tmp_path, content, f"hotels.{suffix}").endswith(SEPARATED[suffix, separator])
+    assert refused(tmp_path, gzip.compress(content), f"hotels.{suffix}.gz").endswith(SEPARATED[suffix, separator])
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
@@ -269,37 +262,26 @@ def test_a_stray_quote_is_found_in_whatever_column(tmp_path, suffix, separator, 
 
 
 @separators
-def test_a_stray_quote_is_found_in_a_file_of_texts_alone_and_where_it_is_closed_at_the_end_of_a_field(
-    tmp_path, suffix, separator
-):
+def test_a_stray_quote_is_found_wherever_it_is_closed_if_at_all(tmp_path, suffix, separator):
     rows = [("a", "b"), ('"good', "bad"), ("c", "d"), ('"fine"', "e")]
     assert "review 2 joins 3 rows" in refused(tmp_path, unquoted(rows, separator), f"hotels{suffix}")
     rows = [('"good', 4), ("fine", 3), ('not so good"', 2), *REVIEWS[:3] * 4]
     assert "review 1 joins 3 rows" in refused(tmp_path, unquoted(rows, separator), f"hotels{suffix}")
+    rows = [("good", 4)] * 10 + [('"bad', 1)] + [("good", 5)] * 10
+    says = 'a quote (") that opens in review 11 is not closed'
+    assert says in refused(tmp_path, unquoted(rows, separator), f"hotels{suffix}")
 
 
-@separators
-def test_a_quote_that_is_never_closed_is_named_with_its_row(tmp_path, suffix, separator):
-    content = unquoted([("good", 4)] * 10 + [('"bad', 1)] + [("good", 5)] * 10, separator)
-    assert 'a quote (") that opens in review 11 is not closed' in refused(tmp_path, content, f"hotels{suffix}")
+LINES = ["lines\nand\ta tab", "a\tb\nc\td", "1\t2\n3", 'she said "good"\nand left', "two\nlines"]
+COMMAS = ["one, two\nthree", "in May, 2023\n5, or 4\n", "we paid 1,000\nfor this", "nice,really\nand cheap", "a,b\nc,d"]
 
 
-@pytest.mark.parametrize(
-    "text", ["lines\nand\ta tab", "a\tb\nc\td", "1\t2\n3", 'she said "good"\nand left', "two\nlines"]
-)
-def test_a_quoted_field_of_several_lines_is_one_review(tmp_path, text):
-    content = as_csv(
-        [(1, *row, "x") for row in [*REVIEWS, (text, 3)]], "\t", columns=("Stay", "Review", "Rating", "Else")
-    )
-    assert texts_of(tmp_path, content, "hotels.tsv") == [*TEXTS, text]
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["one, two\nthree", "in May, 2023\n5, or 4\n", "we paid 1,000\nfor this", "nice,really\nand cheap", "a,b\nc,d"],
-)
-def test_commas_in_a_field_of_several_lines_are_part_of_the_review(tmp_path, text):
-    assert texts_of(tmp_path, as_csv([*REVIEWS, (text, 3)])) == [*TEXTS, text]
+@pytest.mark.parametrize(("separator", "text"), [*product("\t", LINES), *product(",", COMMAS)])
+def test_a_quoted_field_of_several_lines_is_one_review(tmp_path, separator, text):
+    rows = [(1, *row, "x") for row in [*REVIEWS, (text, 3)]] if separator == "\t" else [*REVIEWS, (text, 3)]
+    columns = ("Stay", "Review", "Rating", "Else") if separator == "\t" else ("Review", "Rating")
+    name = "hotels.tsv" if separator == "\t" else "hotels.csv"
+    assert texts_of(tmp_path, as_csv(rows, separator, columns=columns), name) == [*TEXTS, text]
 
 
 @separators
