@@ -63,27 +63,23 @@ def error_of(content):
     return str(error.value)
 
 
-def test_arguments_have_their_text_rating_and_topic_sorted_by_topic_and_id():
-    reviews, _ = arguments.read_corpus(zip_of())
-    assert reviews.to_dict("split")["data"] == [
-        ["They fetch.", 1, "dogs_yes"],
-        ["They bark.", 5, "dogs_yes"],
-        ["It wakes you.", 5, "tea_the-comon-view"],
-        ["It is hot. \n Very hot.", 1, "tea_the-comon-view"],
-        ["It is old.", 3, "tea_the-comon-view"],
+def test_arguments_have_their_rating_and_topic_and_judgements_without_gold_label_or_of_equal_ones_are_left_out():
+    reviews, judgements = arguments.read_corpus(zip_of())
+    assert [tuple(reviews), *reviews.itertuples(index=False, name=None)] == [
+        ("Review", "Rating", "Topic"),
+        ("They fetch.", 1, "dogs_yes"),
+        ("They bark.", 5, "dogs_yes"),
+        ("It wakes you.", 5, "tea_the-comon-view"),
+        ("It is hot. \n Very hot.", 1, "tea_the-comon-view"),
+        ("It is old.", 3, "tea_the-comon-view"),
     ]
-    assert list(reviews) == ["Review", "Rating", "Topic"]
-
-
-def test_judgements_and_gold_labels_equal_and_pairs_without_a_gold_label_are_left_out():
-    _, judgements = arguments.read_corpus(zip_of())
-    assert judgements.to_dict("split")["data"] == [
-        ["They bark.", "They fetch.", "Ann", False, "dogs_yes", 0],
-        ["They fetch.", "They bark.", "Dan", True, "dogs_yes", 0],
-        ["It wakes you.", "It is hot. \n Very hot.", "Ann", True, "tea_the-common-view", 1],
-        ["It is hot. \n Very hot.", "It wakes you.", "Cy", False, "tea_the-common-view", 1],
+    assert [tuple(judgements), *judgements.itertuples(index=False, name=None)] == [
+        ("chosen", "rejected", "annotator", "correct", "Topic", "pair"),
+        ("They bark.", "They fetch.", "Ann", False, "dogs_yes", 0),
+        ("They fetch.", "They bark.", "Dan", True, "dogs_yes", 0),
+        ("It wakes you.", "It is hot. \n Very hot.", "Ann", True, "tea_the-common-view", 1),
+        ("It is hot. \n Very hot.", "It wakes you.", "Cy", False, "tea_the-common-view", 1),
     ]
-    assert list(judgements) == ["chosen", "rejected", "annotator", "correct", "Topic", "pair"]
 
 
 REWRITTEN = {  # with blank lines, Windows line ends and indented XML
@@ -114,44 +110,33 @@ def test_ratings_are_the_quintiles_of_the_rank_of_the_score_and_the_first_of_equ
     assert arguments.ratings_from_scores([0.2] * 6) == [5, 5, 4, 3, 2, 1]
 
 
-RANKS, JUDGED = "UKPConvArg1-Ranking-CSV/dogs_yes.csv", "UKPConvArg1-full-XML/dogs_yes.xml"
-NO_RANK = "dogs_yes.xml: argument {!r} is not in UKPConvArg1-Ranking-CSV"
-WRONG = {
-    "no zip": (b"<html>not found</html>", "not a readable zip"),
-    "a missing column": (changed(RANKS, DOGS + "31\t0.1"), "dogs_yes.csv, line 4: not an id"),
-    "another column": (changed(RANKS, DOGS + "31\t0.1\tThey\tdig."), "dogs_yes.csv, line 4: not an id"),
-    "a score that is a word": (changed(RANKS, DOGS + "31\tbest\tThey dig."), "dogs_yes.csv, line 4: not an id"),
-    "a score that is NaN": (changed(RANKS, DOGS + "31\tnan\tThey dig."), "dogs_yes.csv, line 4: not an id"),
-    "an argument twice": (changed("UKPConvArg1-Ranking-CSV/cats.csv", DOGS), "argument 'arg21' occurs twice"),
-    "no rank": (changed(JUDGED, xml(pair("arg21", "99", "a1", Ann="a1"))), NO_RANK.format("99")),
-    "no id": (changed(JUDGED, xml(pair("arg21", "", "a1", Ann="a1"))), NO_RANK.format("")),
-    "entities": (
-        changed(JUDGED, '<!DOCTYPE list [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><list>&b;</list>'),
-        "dogs_yes.xml: declares a document type",
-    ),
-    "another file": (
-        changed(JUDGED, '<!DOCTYPE list SYSTEM "file:///etc/passwd"><list></list>'),
-        "dogs_yes.xml: declares a document type",
-    ),
-    "broken XML": (
-        changed(JUDGED, "<list><annotatedArgumentPair></list>"),
-        "dogs_yes.xml: not readable XML (mismatched tag: line 1",
-    ),
-}
+@pytest.mark.parametrize("line", ["31\t0.1", "31\t0.1\tThey\tdig.", "31\tbest\tThey dig.", "31\tnan\tThey dig."])
+def test_a_line_that_is_not_an_id_a_score_and_a_text_is_named(line):
+    assert "dogs_yes.csv, line 4: not an id" in error_of(changed("UKPConvArg1-Ranking-CSV/dogs_yes.csv", DOGS + line))
 
 
-@pytest.mark.parametrize("kind", WRONG)
-def test_what_is_wrong_in_a_zip_is_named(kind):
-    content, says = WRONG[kind]
-    assert says in error_of(content)
+WRONG_XML = [
+    (xml(pair("arg21", "99", "a1", Ann="a1")), "argument '99' is not in UKPConvArg1-Ranking-CSV"),
+    (xml(pair("arg21", "", "a1", Ann="a1")), "argument '' is not in UKPConvArg1-Ranking-CSV"),
+    ('<!DOCTYPE a [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><list>&b;</list>', "declares a document type"),
+    ('<!DOCTYPE a SYSTEM "file:///etc/passwd"><list></list>', "declares a document type"),
+    ("<list><annotatedArgumentPair></list>", "not readable XML (mismatched tag: line 1"),
+]
+
+
+@pytest.mark.parametrize(("content", "says"), WRONG_XML)
+def test_xml_that_is_broken_or_refers_to_something_else_is_named(content, says):
+    assert f"dogs_yes.xml: {says}" in error_of(changed("UKPConvArg1-full-XML/dogs_yes.xml", content))
 
 
 @pytest.mark.parametrize("folder", ["UKPConvArg1-Ranking-CSV", "UKPConvArg1-full-XML"])
-def test_a_missing_folder_is_named_with_the_way_out(folder):
+def test_a_missing_folder_another_file_and_an_argument_that_occurs_twice_are_named(folder):
     files = {name: text for name, text in FILES.items() if folder not in name}
     message = error_of(zip_of({**files, f"{folder}.tar.gz": "an archive"}))
     assert f"the zip holds no {folder}/" in message
     assert "--zip FILE" in message
+    assert "not a readable zip" in error_of(b"<html>not found</html>")
+    assert "argument 'arg21' occurs twice" in error_of(changed("UKPConvArg1-Ranking-CSV/cats.csv", DOGS))
 
 
 def test_the_official_size_is_accepted_and_another_refused(monkeypatch):

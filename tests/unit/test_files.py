@@ -19,9 +19,6 @@ def names_in(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-# --- atomic_write
-
-
 def test_a_written_file_gets_its_name_and_folders_and_the_temporary_one_goes(tmp_path):
     file = tmp_path / "a" / "b" / "curves.png"
     with atomic_write(file) as temporary:
@@ -32,20 +29,15 @@ def test_a_written_file_gets_its_name_and_folders_and_the_temporary_one_goes(tmp
     assert names_in(file.parent) == ["curves.png"]
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, OSError])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), ValueError(), OSError(errno.ENOSPC, "No space left")])
 def test_an_error_in_the_middle_leaves_the_old_file_and_nothing_else(tmp_path, error):
     (tmp_path / "run.json").write_text("old")
-    with pytest.raises(error), atomic_write(tmp_path / "run.json") as temporary:
+    with pytest.raises(type(error)) as raised, atomic_write(tmp_path / "run.json") as temporary:
         temporary.write_text("half of the ne")
         raise error
     assert (tmp_path / "run.json").read_text() == "old"
     assert names_in(tmp_path) == ["run.json"]
-
-
-def test_an_error_of_the_disk_names_the_file(tmp_path):
-    with pytest.raises(OSError, match="No space left") as raised, atomic_write(tmp_path / "run.json"):
-        raise OSError(errno.ENOSPC, "No space left")
-    assert raised.value.filename == str(tmp_path / "run.json")
+    assert getattr(raised.value, "filename", str(tmp_path / "run.json")) == str(tmp_path / "run.json")
 
 
 def test_the_content_is_on_the_disk_before_the_name_points_to_it(tmp_path, monkeypatch):
@@ -67,16 +59,10 @@ def test_whoever_may_read_other_files_may_read_this_one(tmp_path):
     assert len(modes) == 1
 
 
-# --- write_csv
-
-
 def test_a_table_has_every_digit_quotes_where_they_are_needed_and_an_empty_cell_for_none(tmp_path):
     write_csv(tmp_path / "t.csv", ("a", "b"), [(0.1 + 0.2, None), ('x "y", z', "é")])
     expected = 'a,b\n0.30000000000000004,\n"x ""y"", z",é\n'
     assert (tmp_path / "t.csv").read_bytes() == expected.encode()
-
-
-# --- write_tensors
 
 
 def test_tensors_are_written_with_one_text_about_them(tmp_path):
@@ -101,9 +87,6 @@ def test_tensors_on_a_full_disk_are_one_error_with_the_files_name(tmp_path, monk
     with pytest.raises(InputError, match=r"model.safetensors: cannot be written \(I/O error: No space left"):
         write_tensors(tmp_path / "model.safetensors", {"a": torch.zeros(1)}, "")
     assert names_in(tmp_path) == []
-
-
-# --- check_writable
 
 
 def test_a_folder_that_can_be_made_is_writable_and_is_not_made(tmp_path):
