@@ -42,9 +42,6 @@ def refused(folder, content, name="hotels.csv", **options):
     return message
 
 
-# --- formats
-
-
 @pytest.mark.parametrize("scale", [range(4), (-1, 1), (10, 20, 50)], ids=str)
 @pytest.mark.parametrize("form", ["{}", "{}.0", " {} "])
 def test_any_scale_of_integers_however_written_becomes_classes_from_0(tmp_path, scale, form):
@@ -67,8 +64,6 @@ def test_texts_ratings_and_groups_are_columns_of_their_own(tmp_path, given):
     with pytest.raises(InputError, match=r"--text-column, --rating-column, --group-column: .*; they must differ"):
         read(tmp_path, CONTENTS[".csv"], **given)
 
-
-# --- ratings
 
 WAYS_OUT = {
     "4 stars": "keep the number alone",
@@ -104,8 +99,6 @@ def test_a_scale_has_2_to_100_ratings(tmp_path, stars, values):
     message = refused(tmp_path, as_csv([("good", star) for star in stars]))
     assert re.search(rf"different values in column 'Rating': {values}; a rating scale has 2 to 100", message)
 
-
-# --- rows that are left out
 
 WITH_EMPTY = [*REVIEWS[:3], ("", 5), (" \n", "none"), *REVIEWS[3:]]
 UNRATED = [*REVIEWS[:3], ("good", ""), ("", ""), ("bad", " "), *REVIEWS[3:]]
@@ -155,9 +148,6 @@ def test_what_is_wrong_in_the_rows_that_stay_is_named_as_in_the_file(tmp_path):
     assert "review 2 is 7; every review must be text" in refused(tmp_path, content, "hotels.jsonl", **options)
     message = refused(tmp_path, as_csv([("good", row % 2) for row in range(40)]), **options)
     assert message.endswith("1 reviews are too few to split in four; 10 are the least")
-
-
-# --- finding the file
 
 
 def test_a_folder_stands_for_the_studys_file_or_else_the_sample(tmp_path):
@@ -210,9 +200,6 @@ def test_a_path_without_reviews_is_named_with_the_way_out(project, path):
         find_reviews(Path(path))
 
 
-# --- splits
-
-
 def test_priors_are_the_shares_of_all_classes():
     assert class_priors(np.array([0, 3, 3, 0, 3]), 5).tolist() == [0.4, 0, 0, 0.6, 0]
 
@@ -221,15 +208,12 @@ def parts_of(splits):
     return [splits.train, splits.validation, splits.fine_tuning, splits.test]
 
 
-def test_the_studys_file_is_split_as_in_the_study():
-    assert [len(rows) for rows in parts_of(split_dataset(20491))] == [8196, 2049, 8196, 2050]
-
-
 @given(st.integers(MIN_REVIEWS, 50_000))
 def test_the_parts_follow_each_other_cover_every_row_and_none_is_empty(n):
     parts = parts_of(split_dataset(n))
     assert np.array_equal(np.concatenate(parts), np.arange(n))
     assert all(len(rows) for rows in parts)
+    assert [len(rows) for rows in parts_of(split_dataset(20491))] == [8196, 2049, 8196, 2050]  # the study's
 
 
 def test_shuffling_permutes_the_rows_by_its_generator_alone_and_keeps_the_sizes_of_the_parts():
@@ -239,9 +223,6 @@ def test_shuffling_permutes_the_rows_by_its_generator_alone_and_keeps_the_sizes_
     assert np.array_equal(np.sort(np.concatenate(parts_of(first))), np.arange(1234))
     assert np.array_equal(first.train, same.train)
     assert not any(np.array_equal(first.train, rows) for rows in (splits.train, other.train))
-
-
-# --- groups
 
 
 HOTELS = ["z", "b", "a", "b", "c", "a", "c", "b", "b", "d", "e", "f", "g"]
@@ -256,9 +237,8 @@ def test_groups_are_numbered_in_the_order_of_their_first_reviews_without_those_t
     found = read(tmp_path, with_groups(HOTELS), group_column="Hotel", drop_empty=True)
     assert found.groups.tolist() == [0, 1, 0, 2, 1, 2, 0, 0, 3, 4, 5, 6]
     assert read(tmp_path, with_groups(HOTELS), drop_empty=True).groups is None
-    message = refused(
-        tmp_path, with_groups(["", *HOTELS[1:4], " ", *HOTELS[5:]]), group_column="Hotel", drop_empty=True
-    )
+    content = with_groups(["", *HOTELS[1:4], " ", *HOTELS[5:]])
+    message = refused(tmp_path, content, group_column="Hotel", drop_empty=True)
     assert message.endswith("no group in 1 of 12 reviews (column 'Hotel'), first in review 5; every review needs one")
 
 
@@ -281,37 +261,26 @@ def test_no_group_is_in_two_parts_whose_shares_are_the_studys_but_for_half_a_gro
     parts = parts_of(split_groups(groups, generator(shuffled_by)))
     assert sorted(np.concatenate(parts)) == list(range(len(groups)))
     assert sum(len(set(groups[rows])) for rows in parts) == 200
+    for earlier, later in pairwise(parts):
+        assert shuffled_by or groups[earlier].max() < groups[later].min()  # in the order of the file
     ends = np.cumsum([len(rows) for rows in parts])[:3]
     assert np.abs(ends - np.array([0.4, 0.5, 0.9]) * len(groups)).max() <= np.bincount(groups).max() / 2
 
 
-def test_groups_follow_each_other_in_the_order_of_the_file():
-    groups = some_groups(0)
-    parts = [groups[rows] for rows in parts_of(split_groups(groups))]
-    for earlier, later in pairwise(parts):
-        assert earlier.max() < later.min()
-
-
 @pytest.mark.parametrize("n", [10, 11, 100, 1234])
 def test_groups_of_one_row_are_split_as_rows_are(n):
-    rows, in_order, shuffled = (
-        parts_of(splits)
-        for splits in (split_dataset(n), split_groups(np.arange(n)), split_groups(np.arange(n), generator(1)))
-    )
+    expected = parts_of(split_dataset(n))
+    in_order, shuffled = (parts_of(split_groups(np.arange(n), generator(seed))) for seed in (None, 1))
     for ours in (in_order, shuffled):
-        assert all(abs(len(part) - len(expected)) <= (n % 10 > 0) for part, expected in zip(ours, rows, strict=True))
-    if n % 10 == 0:
-        assert all(np.array_equal(part, expected) for part, expected in zip(in_order, rows, strict=True))
+        assert all(abs(len(part) - len(rows)) <= (n % 10 > 0) for part, rows in zip(ours, expected, strict=True))
+    assert n % 10 or all(map(np.array_equal, in_order, expected))
 
 
-def test_shuffling_permutes_groups_by_its_generator():
+def test_shuffling_permutes_groups_by_its_generator_and_each_is_as_likely_in_the_training_part():
     groups = some_groups(0)
     first, same, other, in_order = (set(split_groups(groups, generator(seed)).train) for seed in (1, 1, 2, None))
     assert first == same
     assert len({frozenset(rows) for rows in (first, other, in_order)}) == 3
-
-
-def test_every_group_is_as_likely_in_the_training_part_when_they_are_shuffled():
     drawn = [split_groups(np.arange(20), generator(seed)).train for seed in range(300)]
     assert stats.chisquare(np.bincount(np.concatenate(drawn), minlength=20)).pvalue > 1e-3
 
@@ -327,9 +296,6 @@ def test_groups_that_leave_a_part_empty_are_refused_with_its_name(part):
         split_groups(np.repeat(np.arange(len(sizes)), sizes))
     with pytest.raises(InputError, match=r"use more or smaller groups, or another seed$"):
         split_groups(np.array([0, 1, 2]), generator(1))
-
-
-# --- warnings
 
 
 def warnings_of(stars, texts=None, shuffled=False):
