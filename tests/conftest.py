@@ -14,11 +14,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import settings
 
 from noisy_feedback import reproduce
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is imported: so before any test is
 
+settings.register_profile("any speed", deadline=None)
+settings.load_profile("any speed")
 torch.set_num_threads(1)  # a second thread makes small tensors slower, much so on a busy machine
 
 ROOT = Path(__file__).parents[1]

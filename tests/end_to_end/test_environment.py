@@ -7,7 +7,6 @@ import tomllib
 from importlib.metadata import packages_distributions
 from itertools import chain
 
-import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -32,47 +31,31 @@ def pinned(requirement):
     return specifiers[0].version if [specifier.operator for specifier in specifiers] == ["=="] else None
 
 
-def test_conda_forge_is_the_only_channel():
+def test_conda_gives_a_python_that_the_project_takes_and_pip_from_conda_forge_alone():
     assert ENVIRONMENT["channels"] == ["conda-forge", "nodefaults"]
-
-
-def test_conda_gives_python_and_pip_alone():
-    *from_conda, from_pip = ENVIRONMENT["dependencies"]
-    assert [name.partition("=")[0] for name in from_conda] == ["python", "pip"]
-    assert list(from_pip) == ["pip"]
-
-
-def test_condas_python_is_one_that_the_project_takes():
-    (python,) = (name for name in ENVIRONMENT["dependencies"] if str(name).startswith("python="))
+    python, pip, from_pip = ENVIRONMENT["dependencies"]
+    assert (python.partition("=")[0], pip.partition("=")[0], list(from_pip)) == ("python", "pip", ["pip"])
     assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(python.partition("=")[2])
 
 
-def test_pip_installs_under_the_constraints_nothing_but_the_project():
+def test_pip_installs_the_project_with_every_extra_under_the_constraints_and_nothing_else():
     under, what = ENVIRONMENT["dependencies"][-1]["pip"]
     assert under == "-c constraints.txt"
     assert re.fullmatch(r"-e \.\[[a-z,]+\]", what)
-
-
-def test_pip_installs_every_extra():
-    *_, what = ENVIRONMENT["dependencies"][-1]["pip"]
     named = set(re.findall(r"[a-z]+", what.removeprefix("-e ")))
-    named_in_turn = {
+    in_turn = {
         extra for name in named for line in EXTRAS[name] if line.name == PROJECT["name"] for extra in line.extras
     }
-    assert named | named_in_turn == set(EXTRAS)
+    assert named | in_turn == set(EXTRAS)
 
 
-@pytest.mark.parametrize("requirement", DIRECT, ids=lambda requirement: requirement.name)
-def test_the_constraints_hold_one_version_of_every_direct_dependency_and_the_project_takes_it(requirement):
-    versions = [pinned(line) for line in constraints() if canonicalize_name(line.name) == requirement.name]
-    assert len(versions) == 1
-    assert requirement.specifier.contains(versions[0])
-
-
-@pytest.mark.parametrize("requirement", DIRECT, ids=lambda requirement: requirement.name)
-def test_a_direct_dependency_has_an_oldest_version_and_an_end(requirement):
-    operators = sorted(specifier.operator for specifier in requirement.specifier)
-    assert operators in (["<", ">="], ["=="])
+def test_every_direct_dependency_has_an_oldest_version_an_end_and_one_version_in_the_constraints():
+    for requirement in DIRECT:
+        versions = [pinned(line) for line in constraints() if canonicalize_name(line.name) == requirement.name]
+        assert len(versions) == 1, requirement
+        assert requirement.specifier.contains(versions[0]), requirement
+        operators = sorted(specifier.operator for specifier in requirement.specifier)
+        assert operators in (["<", ">="], ["=="]), requirement
 
 
 def test_every_library_that_the_package_imports_is_declared():
@@ -95,9 +78,5 @@ def imports_of(file):
             yield node.module.partition(".")[0]
 
 
-def test_every_constraint_is_one_version():
-    assert all(pinned(line) for line in constraints())
-
-
-def test_no_constraint_names_a_local_version():
-    assert not [str(line) for line in constraints() if "+" in str(line.specifier)]
+def test_every_constraint_is_one_version_and_no_local_one():
+    assert all(pinned(line) and "+" not in pinned(line) for line in constraints())

@@ -63,112 +63,80 @@ def error_of(content):
     return str(error.value)
 
 
-def test_arguments_have_their_text_rating_and_topic_sorted_by_topic_and_id():
-    reviews, _ = arguments.read_corpus(zip_of())
-    assert reviews.to_dict("split")["data"] == [
-        ["They fetch.", 1, "dogs_yes"],
-        ["They bark.", 5, "dogs_yes"],
-        ["It wakes you.", 5, "tea_the-comon-view"],
-        ["It is hot. \n Very hot.", 1, "tea_the-comon-view"],
-        ["It is old.", 3, "tea_the-comon-view"],
+def test_arguments_have_their_rating_and_topic_and_judgements_without_gold_label_or_of_equal_ones_are_left_out():
+    reviews, judgements = arguments.read_corpus(zip_of())
+    assert [tuple(reviews), *reviews.itertuples(index=False, name=None)] == [
+        ("Review", "Rating", "Topic"),
+        ("They fetch.", 1, "dogs_yes"),
+        ("They bark.", 5, "dogs_yes"),
+        ("It wakes you.", 5, "tea_the-comon-view"),
+        ("It is hot. \n Very hot.", 1, "tea_the-comon-view"),
+        ("It is old.", 3, "tea_the-comon-view"),
     ]
-    assert list(reviews) == ["Review", "Rating", "Topic"]
-
-
-def test_judgements_and_gold_labels_equal_and_pairs_without_a_gold_label_are_left_out():
-    _, judgements = arguments.read_corpus(zip_of())
-    assert judgements.to_dict("split")["data"] == [
-        ["They bark.", "They fetch.", "Ann", False, "dogs_yes", 0],
-        ["They fetch.", "They bark.", "Dan", True, "dogs_yes", 0],
-        ["It wakes you.", "It is hot. \n Very hot.", "Ann", True, "tea_the-common-view", 1],
-        ["It is hot. \n Very hot.", "It wakes you.", "Cy", False, "tea_the-common-view", 1],
+    assert [tuple(judgements), *judgements.itertuples(index=False, name=None)] == [
+        ("chosen", "rejected", "annotator", "correct", "Topic", "pair"),
+        ("They bark.", "They fetch.", "Ann", False, "dogs_yes", 0),
+        ("They fetch.", "They bark.", "Dan", True, "dogs_yes", 0),
+        ("It wakes you.", "It is hot. \n Very hot.", "Ann", True, "tea_the-common-view", 1),
+        ("It is hot. \n Very hot.", "It wakes you.", "Cy", False, "tea_the-common-view", 1),
     ]
-    assert list(judgements) == ["chosen", "rejected", "annotator", "correct", "Topic", "pair"]
 
 
-@pytest.mark.parametrize("folder", ["", "a/b/c/"])
-def test_the_two_folders_may_be_anywhere_in_the_zip(folder):
-    for found, expected in zip(
-        arguments.read_corpus(zip_of(folder=folder)), arguments.read_corpus(zip_of()), strict=True
-    ):
+REWRITTEN = {  # with blank lines, Windows line ends and indented XML
+    name: text.replace("\n", "\r\n") + "\r\n"
+    if name.endswith(".csv")
+    else text.replace("<goldLabel>", "\n  <goldLabel>\n  ").replace("</turkID>", "\n  </turkID>")
+    for name, text in FILES.items()
+}
+OTHERS = {
+    "UKPConvArg1-full-XML/README.txt": "<",
+    "UKPConvArg1-full-XML/._dogs_yes.xml": "a file of macOS",
+    "UKPConvArg1Strict-XML/dogs_yes.xml": "<",
+}
+
+
+@pytest.mark.parametrize("content", [zip_of(folder=""), zip_of(REWRITTEN), zip_of({**FILES, **OTHERS}, "a/b/c/")])
+def test_other_folders_other_files_and_layout_change_nothing(content):
+    for found, expected in zip(arguments.read_corpus(content), arguments.read_corpus(zip_of()), strict=True):
         pd.testing.assert_frame_equal(found, expected)
 
 
-def test_other_files_of_the_zip_are_not_read():
-    others = {
-        "UKPConvArg1-full-XML/README.txt": "<",
-        "UKPConvArg1-full-XML/._dogs_yes.xml": "a file of macOS",
-        "UKPConvArg1Strict-XML/dogs_yes.xml": "<",
-    }
-    pd.testing.assert_frame_equal(
-        arguments.read_corpus(zip_of({**FILES, **others}))[1], arguments.read_corpus(zip_of())[1]
-    )
-
-
-def test_blank_lines_windows_line_ends_and_indented_xml_change_nothing():
-    rewritten = {
-        name: text.replace("\n", "\r\n") + "\r\n"
-        if name.endswith(".csv")
-        else text.replace("<goldLabel>", "\n  <goldLabel>\n  ").replace("</turkID>", "\n  </turkID>")
-        for name, text in FILES.items()
-    }
-    for found, expected in zip(arguments.read_corpus(zip_of(rewritten)), arguments.read_corpus(zip_of()), strict=True):
-        pd.testing.assert_frame_equal(found, expected)
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 5, 25, 28, 31, 33, 35])
-def test_ratings_are_the_quintiles_of_the_rank_of_the_score(count):
-    scores = [(7 * i % 11) / 10 for i in range(count)]  # with equal ones
-    ranks = pd.Series(scores).rank(method="first")
-    quintiles = [5] if count == 1 else (5 - pd.qcut(ranks, 5, labels=False)).tolist()
-    assert arguments.ratings_from_scores(scores) == quintiles
-
-
-def test_the_first_of_equal_scores_is_the_more_convincing():
+def test_ratings_are_the_quintiles_of_the_rank_of_the_score_and_the_first_of_equal_scores_is_the_higher():
+    for count in (2, 3, 5, 25, 28, 31, 33, 35):
+        scores = [(7 * i % 11) / 10 for i in range(count)]  # with equal ones
+        quintiles = 5 - pd.qcut(pd.Series(scores).rank(method="first"), 5, labels=False)
+        assert arguments.ratings_from_scores(scores) == quintiles.tolist()
+    assert arguments.ratings_from_scores([0.3]) == [5]
     assert arguments.ratings_from_scores([0.2] * 6) == [5, 5, 4, 3, 2, 1]
 
 
-@pytest.mark.parametrize("folder", ["UKPConvArg1-Ranking-CSV", "UKPConvArg1-full-XML"])
-def test_a_missing_folder_is_named_with_the_way_out(folder):
-    files = {name: text for name, text in FILES.items() if folder not in name}
-    message = error_of(zip_of({**files, f"{folder}.tar.gz": "an archive"}))
-    assert f"the zip holds no {folder}/" in message
-    assert "--zip FILE" in message
-
-
-def test_bytes_that_are_no_zip_are_refused():
-    assert "not a readable zip" in error_of(b"<html>not found</html>")
-
-
-@pytest.mark.parametrize(
-    "line", ["31\t0.1", "31\t0.1\tThey\tdig.", "31\tbest\tThey dig.", "31\tnan\tThey dig.", "They dig."]
-)
+@pytest.mark.parametrize("line", ["31\t0.1", "31\t0.1\tThey\tdig.", "31\tbest\tThey dig.", "31\tnan\tThey dig."])
 def test_a_line_that_is_not_an_id_a_score_and_a_text_is_named(line):
     assert "dogs_yes.csv, line 4: not an id" in error_of(changed("UKPConvArg1-Ranking-CSV/dogs_yes.csv", DOGS + line))
 
 
-def test_an_argument_that_occurs_twice_is_named():
+WRONG_XML = [
+    (xml(pair("arg21", "99", "a1", Ann="a1")), "argument '99' is not in UKPConvArg1-Ranking-CSV"),
+    (xml(pair("arg21", "", "a1", Ann="a1")), "argument '' is not in UKPConvArg1-Ranking-CSV"),
+    ('<!DOCTYPE a [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]><list>&b;</list>', "declares a document type"),
+    ('<!DOCTYPE a SYSTEM "file:///etc/passwd"><list></list>', "declares a document type"),
+    ("<list><annotatedArgumentPair></list>", "not readable XML (mismatched tag: line 1"),
+]
+
+
+@pytest.mark.parametrize(("content", "says"), WRONG_XML)
+def test_xml_that_is_broken_or_refers_to_something_else_is_named(content, says):
+    assert f"dogs_yes.xml: {says}" in error_of(changed("UKPConvArg1-full-XML/dogs_yes.xml", content))
+
+
+@pytest.mark.parametrize("folder", ["UKPConvArg1-Ranking-CSV", "UKPConvArg1-full-XML"])
+def test_a_missing_folder_another_file_and_an_argument_that_occurs_twice_are_named(folder):
+    files = {name: text for name, text in FILES.items() if folder not in name}
+    message = error_of(zip_of({**files, f"{folder}.tar.gz": "an archive"}))
+    assert f"the zip holds no {folder}/" in message
+    assert "--zip FILE" in message
+    assert "not a readable zip" in error_of(b"<html>not found</html>")
     assert "argument 'arg21' occurs twice" in error_of(changed("UKPConvArg1-Ranking-CSV/cats.csv", DOGS))
-
-
-@pytest.mark.parametrize("name", ["99", ""])
-def test_an_argument_without_a_rank_is_named(name):
-    content = changed("UKPConvArg1-full-XML/dogs_yes.xml", xml(pair("arg21", name, "a1", Ann="a1")))
-    assert f"dogs_yes.xml: argument {name!r} is not in UKPConvArg1-Ranking-CSV" in error_of(content)
-
-
-@pytest.mark.parametrize(
-    "declaration",
-    ['<!DOCTYPE list [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;">]>', '<!DOCTYPE list SYSTEM "file:///etc/passwd">'],
-)
-def test_xml_that_declares_a_document_type_is_refused(declaration):
-    content = changed("UKPConvArg1-full-XML/dogs_yes.xml", f"{declaration}<list>&b;</list>")
-    assert "dogs_yes.xml: declares a document type" in error_of(content)
-
-
-def test_broken_xml_is_named():
-    content = changed("UKPConvArg1-full-XML/dogs_yes.xml", "<list><annotatedArgumentPair></list>")
-    assert "dogs_yes.xml: not readable XML (mismatched tag: line 1" in error_of(content)
 
 
 def test_the_official_size_is_accepted_and_another_refused(monkeypatch):

@@ -4,8 +4,11 @@ import csv
 import gzip
 import io
 import json
+from itertools import product
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,19 +58,15 @@ CONTENTS = {
     ".csv": as_csv(REVIEWS),
     ".tsv": as_csv(REVIEWS, delimiter="\t"),
     ".jsonl": as_jsonl(REVIEWS),
+    ".json": json.dumps([{"Review": text, "Rating": stars} for text, stars in REVIEWS], indent=2).encode(),
     ".parquet": as_parquet(REVIEWS),
 }
 CONTENTS |= {f"{suffix}.gz": gzip.compress(content) for suffix, content in CONTENTS.items()}
 
 
-def write(folder, content, name="hotels.csv"):
-    (folder / name).write_bytes(content)
-    return folder / name
-
-
 def read(folder, content, name="hotels.csv", wanted=("Review", "Rating"), **options):
-    file = write(folder, content, name)
-    return read_columns(file, read_content(file), wanted, **options)
+    (folder / name).write_bytes(content)
+    return read_columns(folder / name, read_content(folder / name), wanted, **options)
 
 
 def texts_of(*given, **options):
@@ -84,9 +83,6 @@ def refused(folder, content, name="hotels.csv", **options):
     return message
 
 
-# --- columns
-
-
 @pytest.mark.parametrize("suffix", CONTENTS)
 def test_every_format_gives_the_same_columns(tmp_path, suffix):
     columns = read(tmp_path, CONTENTS[suffix], f"hotels{suffix}")
@@ -94,30 +90,28 @@ def test_every_format_gives_the_same_columns(tmp_path, suffix):
     assert columns["Rating"].astype(int).tolist() == STARS
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
-def test_a_byte_order_mark_is_not_part_of_the_first_column(tmp_path, suffix):
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".json"])
+def test_a_byte_order_mark_is_no_part_of_a_column_and_json_may_be_an_array_or_one_object_per_line(tmp_path, suffix):
     assert texts_of(tmp_path, b"\xef\xbb\xbf" + CONTENTS[suffix], f"hotels{suffix}") == TEXTS
-
-
-def test_windows_line_ends_are_not_part_of_a_review(tmp_path):
-    assert texts_of(tmp_path, as_csv(REVIEWS, line_end="\r\n")) == TEXTS
-
-
-def test_any_column_can_be_read(tmp_path):
-    rows = [(text, stars, f"hotel {row % 3}") for row, (text, stars) in enumerate(REVIEWS)]
-    content = as_csv(rows, columns=("Review", "Rating", "Hotel"))
-    columns = read_columns(tmp_path / "hotels.csv", content, ["Hotel"])
-    assert columns["Hotel"].tolist() == [hotel for _, _, hotel in rows]
+    if suffix.startswith(".json"):
+        assert texts_of(tmp_path, CONTENTS[suffix], {".json": "a.jsonl", ".jsonl": "a.json"}[suffix]) == TEXTS
 
 
 def test_columns_that_may_be_missing_are_read_where_they_are(tmp_path):
     content = as_csv([(*row, "x") for row in REVIEWS], columns=("Review", "Rating", "More"))
-    assert list(read(tmp_path, content, optional=("Else", "More"))) == ["Review", "Rating", "More"]
+    found = read(tmp_path, content, wanted=("Review",), optional=("Else", "More"))
+    assert list(found) == ["Review", "More"]
+    assert found.index.tolist() == list(range(len(REVIEWS)))  # the rows of the file, from 0
 
 
-def test_a_missing_column_is_named_with_those_that_there_are_and_a_hint(tmp_path):
+def test_a_missing_column_is_named_with_those_that_there_are_unless_they_look_like_a_row(tmp_path):
+    message = refused(tmp_path, as_csv(REVIEWS, columns=("A clean room, and near the station", "4")), row="comparison")
+    assert message.endswith("its first line looks like a comparison; add a line of column names above it")
     message = refused(tmp_path, CONTENTS[".csv"], wanted=("Review", "Stars"), hint="a hint")
     assert message.endswith("no column 'Stars'; it has 'Review', 'Rating' (a hint)")
+    for columns in (("A clean room, and near the station", "Stars"), ("Text", "4")):
+        assert "no column 'Review'" in refused(tmp_path, as_csv(REVIEWS, columns=columns))
+    assert "no column 'Review'" in refused(tmp_path, b"1\n2\n3\n", "hotels.jsonl")
 
 
 @pytest.mark.parametrize("options", [{}, {"wanted": ("Review",), "optional": ("Rating",)}])
@@ -126,91 +120,99 @@ def test_a_column_that_a_file_has_twice_is_refused(tmp_path, options):
     assert "more than one column 'Rating'" in refused(tmp_path, content, **options)
 
 
-def test_rows_are_counted_from_0_as_in_the_file(tmp_path):
-    assert read(tmp_path, CONTENTS[".csv"]).index.tolist() == list(range(len(REVIEWS)))
-
-
 @given(st.lists(st.text().filter(str.strip), min_size=1, max_size=10))
 def test_a_csv_file_gives_the_texts_that_were_written(tmp_path_factory, texts):
     content = as_csv([(text, row % 5) for row, text in enumerate(texts)])
     assert texts_of(tmp_path_factory.getbasetemp(), content) == texts
+    windows = as_csv([(text, row % 5) for row, text in enumerate(texts)], line_end="\r\n")
+    assert texts_of(tmp_path_factory.getbasetemp(), windows) == texts
 
 
-# --- what is no text
+def test_what_is_missing_or_blank_is_no_text():
+    assert all(map(has_no_text, [None, float("nan"), pd.NA, "", " \n\t"]))
+    assert not any(map(has_no_text, ["0", 0, False, [], [None]]))
 
 
-@pytest.mark.parametrize("value", [None, float("nan"), pd.NA, "", " \n\t"])
-def test_what_is_missing_or_blank_is_no_text(value):
-    assert has_no_text(value)
+@pytest.mark.parametrize("value", [7, None, ["a"], b"a", "\ud83d"])
+def test_what_is_not_text_is_refused_with_its_row(tmp_path, value):
+    says = r"(holds half a character|is .*; every opinion must be text \(column 'Review'\)$)"
+    with pytest.raises(InputError, match=rf"hotels: opinion 2 {says}"):
+        check_texts(tmp_path / "hotels", pd.Series(["good", value], name="Review", dtype=object), "opinion")
 
 
-@pytest.mark.parametrize("value", ["a", "0", 0, False, [], [None]])
-def test_what_is_there_is_not_missing(value):
-    assert not has_no_text(value)
-
-
-@pytest.mark.parametrize("value", [7, None, ["a"], b"a"])
-def test_what_is_not_text_is_refused_with_its_row_and_column(tmp_path, value):
-    column = pd.Series(["good", value], name="Review", dtype=object)
-    with pytest.raises(InputError, match=r"hotels: opinion 2 is .*; every opinion must be text \(column 'Review'\)"):
-        check_texts(tmp_path / "hotels", column, "opinion")
-
-
-def test_half_a_character_is_refused_with_its_row(tmp_path):
-    with pytest.raises(InputError, match=r"review 1 holds half a character \(a lone surrogate\)"):
-        check_texts(tmp_path / "hotels", pd.Series(["\ud83d"], name="Review", dtype=object))
-
-
-# --- files of another format
-
-
-def test_a_file_that_cannot_be_opened_is_an_input_error(tmp_path):
+def test_a_file_that_cannot_be_opened_or_is_empty_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"nowhere\.csv: No such file or directory"):
         read_content(tmp_path / "nowhere.csv")
-
-
-def test_an_empty_file_is_refused(tmp_path):
     assert refused(tmp_path, b"").endswith("the file is empty")
 
 
-@pytest.mark.parametrize("name", ["hotels.xlsx", "hotels", "hotels.gz", "hotels.csv.zip"])
-def test_an_unknown_kind_of_file_is_refused_with_those_that_are_known(tmp_path, name):
-    assert "one of .csv, .tsv, .jsonl, .parquet, or gzipped (.gz)" in refused(tmp_path, CONTENTS[".csv"], name)
+KINDS = {
+    "hotels.xlsx": "save it as CSV",
+    "hotels.csv.zip": "unzip it",
+    "hotels.gz": "one of .csv, .tsv, .json, .jsonl, .parquet, or gzipped (.gz)",
+    "hotels": "one of .csv, .tsv, .json, .jsonl, .parquet, or gzipped (.gz)",
+}
 
 
-@pytest.mark.parametrize(
-    ("name", "separator", "hint"),
-    [
-        ("hotels.csv", ";", "separated by semicolons, and those of a .csv file by commas; save it with commas"),
-        ("hotels.csv", "\t", "separated by tabs, and those of a .csv file by commas; rename it to .tsv"),
-        ("hotels.tsv", ",", "separated by commas, and those of a .tsv file by tabs; rename it to .csv"),
-        ("hotels.csv.gz", ";", "separated by semicolons, and those of a .csv file by commas"),
-    ],
-)
-def test_another_separator_is_named(tmp_path, name, separator, hint):
+@pytest.mark.parametrize("name", KINDS)
+def test_an_unknown_kind_of_file_is_refused_with_the_way_out(tmp_path, name):
+    assert refused(tmp_path, CONTENTS[".csv"], name).endswith(f"unknown kind of file; {KINDS[name]}")
+
+
+LATIN1 = pa.array([b"\xe9t\xe9"] * 20).cast(pa.string(), safe=False)  # as programs write it that do not check
+pyarrow.parquet.write_table(pa.table({"Review": LATIN1, "Rating": [4] * 20}), latin1 := io.BytesIO())
+BROKEN = {
+    "latin1.parquet": latin1.getvalue(),
+    "cut.csv.gz": gzip.compress(CONTENTS[".csv"])[:-20],
+    "not-zipped.csv.gz": CONTENTS[".csv"],
+    "ragged.csv": CONTENTS[".csv"] + b"one,2,three\n",
+    "cut.jsonl": CONTENTS[".jsonl"][:-20],
+    "cut.json": CONTENTS[".json"][:-20],
+    "cut.parquet": CONTENTS[".parquet"][:-20],
+    "text.parquet": CONTENTS[".csv"],
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_file_is_refused_as_what_it_seems_to_be(tmp_path, name):
+    suffix = name.split(".")[1]
+    assert f"unreadable or cut short as {suffix}: " in refused(tmp_path, BROKEN[name], name)
+
+
+SEPARATED = {
+    ("csv", ";"): "separated by semicolons, and those of a .csv file by commas; save it with commas",
+    ("csv", "\t"): "separated by tabs, and those of a .csv file by commas; rename it to .tsv",
+    ("tsv", ","): "separated by commas, and those of a .tsv file by tabs; rename it to .csv",
+}
+
+
+@pytest.mark.parametrize(("suffix", "separator"), SEPARATED)
+def test_another_separator_is_named(tmp_path, suffix, separator):
     content = unquoted([("good, but dear", 4)] * 20, separator)
-    assert hint in refused(tmp_path, gzip.compress(content) if name.endswith(".gz") else content, name)
+    assert refused(tmp_path, content, f"hotels.{suffix}").endswith(SEPARATED[suffix, separator])
+    assert refused(tmp_path, gzip.compress(content), f"hotels.{suffix}.gz").endswith(SEPARATED[suffix, separator])
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be"])
-@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl"])
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
 def test_utf16_is_named_with_a_way_to_convert_it(tmp_path, suffix, encoding):
     content = CONTENTS[suffix].decode().encode(encoding)
-    assert "UTF-16, not UTF-8 text; convert it" in refused(tmp_path, content, f"hotels{suffix}")
+    assert refused(tmp_path, content, f"hotels{suffix}").endswith("for example with iconv -f utf-16 -t utf-8")
 
 
-@pytest.mark.parametrize("indent", [None, 2])
-def test_a_json_array_is_named_with_a_way_to_convert_it(tmp_path, indent):
-    rows = [{"Review": text, "Rating": stars} for text, stars in REVIEWS]
-    message = refused(tmp_path, json.dumps(rows, indent=indent).encode(), "hotels.jsonl")
-    assert "a JSON array, not one object per line; convert it" in message
+@pytest.mark.parametrize("text", [b"it\x92s", b"\x92", b'"\x92"', b'"two\n\nlines, ""it\x92s"""', b'a 5" bed\x92s'])
+@pytest.mark.parametrize("rows", [20, 20_000])  # parsers read long files in pieces
+def test_a_text_of_windows_is_named_by_its_row_with_a_way_to_convert_it(tmp_path, text, rows):
+    before = unquoted([('"two\n\nlines"', 4), ("été", 4), *[("good", 5)] * (rows - 3)], ",")
+    message = refused(tmp_path, before + text + b",3\n" + b"more,4\n" * rows)
+    assert f"review {rows} is not UTF-8 text; convert the file, for example with iconv -f cp1252 -t utf-8" in message
 
 
-def test_a_jsonl_file_without_objects_has_no_column(tmp_path):
-    assert "no column 'Review'" in refused(tmp_path, b"1\n2\n3\n", "hotels.jsonl")
+def test_a_text_of_windows_is_named_by_its_line_where_it_is_in_json_or_among_the_names_of_columns(tmp_path):
+    lines = b'{"Review": "good", "Rating": 4}\n' * 20 + b'{"Review": "it\x92s", "Rating": 4}\n'
+    assert "line 21 is not UTF-8 text" in refused(tmp_path, lines, "hotels.jsonl")
+    assert "line 1 is not UTF-8 text" in refused(tmp_path, b"Review,Rat\x92ing\ngood,4\n")
 
-
-# --- quotes
 
 separators = pytest.mark.parametrize(("suffix", "separator"), [(".csv", ","), (".tsv", "\t")])
 
@@ -237,47 +239,26 @@ def test_a_stray_quote_is_found_in_whatever_column(tmp_path, suffix, separator, 
 
 
 @separators
-def test_a_stray_quote_is_found_in_a_file_of_texts_alone(tmp_path, suffix, separator):
+def test_a_stray_quote_is_found_wherever_it_is_closed_if_at_all(tmp_path, suffix, separator):
     rows = [("a", "b"), ('"good', "bad"), ("c", "d"), ('"fine"', "e")]
     assert "review 2 joins 3 rows" in refused(tmp_path, unquoted(rows, separator), f"hotels{suffix}")
-
-
-@separators
-def test_a_stray_quote_that_is_closed_at_the_end_of_a_field_is_found(tmp_path, suffix, separator):
     rows = [('"good', 4), ("fine", 3), ('not so good"', 2), *REVIEWS[:3] * 4]
     assert "review 1 joins 3 rows" in refused(tmp_path, unquoted(rows, separator), f"hotels{suffix}")
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".tsv"])
-def test_a_quote_that_is_never_closed_is_named_with_its_row(tmp_path, suffix):
     rows = [("good", 4)] * 10 + [('"bad', 1)] + [("good", 5)] * 10
-    content = unquoted(rows, "\t" if suffix == ".tsv" else ",")
-    assert 'a quote (") that opens in review 11 is not closed' in refused(tmp_path, content, f"hotels{suffix}")
+    says = 'a quote (") that opens in review 11 is not closed'
+    assert says in refused(tmp_path, unquoted(rows, separator), f"hotels{suffix}")
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "two\nlines",
-        "a tab\tand\nlines",
-        "lines\nand\ta tab",
-        "a\tb\nc\td",
-        "1\t2\n3",
-        'she said "good"\nand left',
-    ],
-)
-def test_a_quoted_field_of_several_lines_is_one_review(tmp_path, text):
-    rows = [*REVIEWS, (text, 3)]
-    content = as_csv([(1, *row, "x") for row in rows], "\t", columns=("Stay", "Review", "Rating", "Else"))
-    assert texts_of(tmp_path, content, "hotels.tsv") == [*TEXTS, text]
+LINES = ["lines\nand\ta tab", "a\tb\nc\td", "1\t2\n3", 'she said "good"\nand left', "two\nlines"]
+COMMAS = ["one, two\nthree", "in May, 2023\n5, or 4\n", "we paid 1,000\nfor this", "nice,really\nand cheap", "a,b\nc,d"]
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["one, two\nthree", "in May, 2023\n5, or 4\n", "we paid 1,000\nfor this", "nice,really\nand cheap", "a,b\nc,d"],
-)
-def test_commas_in_a_field_of_several_lines_are_part_of_the_review(tmp_path, text):
-    assert texts_of(tmp_path, as_csv([*REVIEWS, (text, 3)])) == [*TEXTS, text]
+@pytest.mark.parametrize(("separator", "text"), [*product("\t", LINES), *product(",", COMMAS)])
+def test_a_quoted_field_of_several_lines_is_one_review(tmp_path, separator, text):
+    rows = [(1, *row, "x") for row in [*REVIEWS, (text, 3)]] if separator == "\t" else [*REVIEWS, (text, 3)]
+    columns = ("Stay", "Review", "Rating", "Else") if separator == "\t" else ("Review", "Rating")
+    name = "hotels.tsv" if separator == "\t" else "hotels.csv"
+    assert texts_of(tmp_path, as_csv(rows, separator, columns=columns), name) == [*TEXTS, text]
 
 
 @separators

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from noisy_feedback.errors import InputError, print_error, run_with_error_messages
+from noisy_feedback.errors import InputError, run_with_error_messages
 
 
 def failing(error):
@@ -25,9 +25,16 @@ def test_the_status_says_how_the_work_ended(capsys, result, status):
 
 ERRORS = {
     "what was given": (InputError("--k 9: too large"), 2, "main.py: error: --k 9: too large\n"),
+    "several lines": (InputError("first\n  second\tthird\r\n"), 2, "main.py: error: first second third\n"),
     "a file": (OSError(errno.ENOSPC, "No space left", "a.csv"), 2, "main.py: error: a.csv: No space left\n"),
     "a file without a name": (OSError(errno.ENOSPC, "No space left"), 2, "main.py: error: a file: No space left\n"),
     "an error without a number": (OSError("too long"), 2, "main.py: error: a file: too long\n"),
+    "a lack of memory": (MemoryError(), 2, "main.py: error: out of memory (): use fewer reviews, or a machine with"),
+    "a GPU": (
+        RuntimeError("CUDA error: x\nmore"),
+        2,
+        "main.py: error: the GPU failed (CUDA error: x); leave out --use-c",
+    ),
     "Ctrl-C": (KeyboardInterrupt(), 130, "main.py: interrupted; files already written are complete\n"),
 }
 
@@ -36,12 +43,8 @@ ERRORS = {
 def test_an_error_is_one_line_with_a_status(capsys, kind):
     error, status, line = ERRORS[kind]
     assert run_with_error_messages("main.py", failing(error)) == status
-    assert capsys.readouterr() == ("", line)
-
-
-def test_a_message_of_several_lines_becomes_one(capsys):
-    assert print_error("main.py", "first\n  second\tthird\r\n") == 2
-    assert capsys.readouterr().err == "main.py: error: first second third\n"
+    out, printed = capsys.readouterr()
+    assert (out, printed[: len(line)], printed.count("\n")) == ("", line, 1)
 
 
 @pytest.mark.parametrize("error", [ValueError("a mistake of ours"), ZeroDivisionError()])

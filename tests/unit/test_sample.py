@@ -17,46 +17,26 @@ def comparisons(reviews):
     return make_sample.make_comparisons(reviews)
 
 
-def test_the_bundled_file_is_what_the_generator_writes(reviews):
+def test_the_bundled_files_are_what_the_generator_writes(reviews, comparisons):
     assert make_sample.to_csv(reviews) == make_sample.FILE.read_bytes()
-
-
-def test_ratings_are_distributed_as_in_the_tripadvisor_data_set(reviews):
-    counts = Counter(rating for _, rating in reviews)
-    tripadvisor = {1: 1421, 2: 1793, 3: 2184, 4: 6039, 5: 9054}
-    for rating, count in tripadvisor.items():
-        assert counts[rating] == pytest.approx(len(reviews) * count / 20491, abs=1)
-
-
-def test_another_seed_gives_other_reviews():
+    assert make_sample.comparisons_to_csv(comparisons) == make_sample.COMPARISONS_FILE.read_bytes()
     assert make_sample.make_reviews(rows=10, seed=1) != make_sample.make_reviews(rows=10, seed=2)
 
 
-def test_the_bundled_comparisons_are_what_the_generator_writes(comparisons):
-    assert make_sample.comparisons_to_csv(comparisons) == make_sample.COMPARISONS_FILE.read_bytes()
-
-
-def test_the_columns_of_comparisons_are_named(comparisons):
-    (first, *_) = csv.DictReader(io.StringIO(make_sample.comparisons_to_csv(comparisons).decode()))
-    chosen, rejected, annotator, pair, correct = comparisons[0]
-    assert first == {
-        "chosen": chosen,
-        "rejected": rejected,
-        "annotator": annotator,
-        "pair": str(pair),
-        "correct": str(correct),
-    }
-
-
-def test_no_text_of_the_sample_occurs_twice(reviews):
+def test_texts_differ_and_ratings_are_distributed_as_in_the_tripadvisor_data_set(reviews):
     assert len({text for text, _ in reviews}) == len(reviews)
+    counts = Counter(rating for _, rating in reviews)
+    for rating, count in {1: 1421, 2: 1793, 3: 2184, 4: 6039, 5: 9054}.items():
+        assert counts[rating] == pytest.approx(len(reviews) * count / 20491, abs=1)
 
 
 def test_a_judgement_is_correct_where_the_chosen_review_has_the_higher_rating(reviews, comparisons):
+    rows = csv.reader(io.StringIO(make_sample.comparisons_to_csv(comparisons).decode()))
+    assert next(rows) == ["chosen", "rejected", "annotator", "pair", "correct"]
     ratings = dict(reviews)
-    for chosen, rejected, _, _, correct in comparisons:
+    for chosen, rejected, _, _, correct in rows:
         assert ratings[chosen] != ratings[rejected]
-        assert correct == (ratings[chosen] > ratings[rejected])
+        assert correct == str(ratings[chosen] > ratings[rejected])
 
 
 def test_annotators_are_as_reliable_as_planted(comparisons):
