@@ -351,7 +351,7 @@ def test_a_run_that_fails_ends_the_sweep_in_one_line(overlapping_reviews, tmp_pa
 
 
 CANNOT = {
-    "robust": ("multiclass", ["--loss", "robust", "--noise", "reversed"], "a flip rate of 0.6 .*seed 1, reversed"),
+    "robust": ("multiclass", ["--loss", "robust", "--noise", "reversed"], "a flip rate of 0.8 .*seed 1, reversed"),
     "no pairs": ("binary", ["--shuffle"], "no pair of ratings exactly 3 stars apart .*seed [0-9]+, uniform noise"),
     "flip rate": ("multiclass", ["--flip-rate", 0.1, "--loss", "study", "hinge"], "--loss study takes none"),
 }
