@@ -3,7 +3,7 @@
 import argparse
 import difflib
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -110,7 +110,8 @@ def add_option(group: Any, name: str, option: Option, default: Any, script: str)
     if option.values == SWITCH:
         group.add_argument(flag, dest=name, action="store_true", help=option.help)
         return
-    values, text, convert_one = option.values, option.help, partial(convert, option)
+    values, text = option.values, option.help
+    convert_one: Callable[[str], Any] = partial(convert, option)
     metavar = values.metavar if isinstance(values, Numbers) else "PATH" if values is Path else "NAME"
     if isinstance(values, tuple) and len(values) < LONG_LIST:
         metavar = f"{{{','.join(values)}}}"
