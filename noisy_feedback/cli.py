@@ -44,12 +44,8 @@ class HelpFormatter(argparse.HelpFormatter):
 
 def run_main(protocol: str) -> int:
     """`main.py`: one run of the protocol; returns the exit status."""
-    parser = make_parser(
-        protocol,
-        "main.py",
-        f"One run of the {protocol} study: train a rating model on embeddings of reviews, fine-tune it on noisy "
-        "comparisons, and evaluate.",
-    )
+    what = "train a rating model on embeddings of reviews, fine-tune it on noisy comparisons, and evaluate it"
+    parser = make_parser(protocol, "main.py", f"One run of the {protocol} study: {what}.")
 
     def work() -> None:
         (config,) = to_configs(parser, protocol, "main.py", vars(parser.parse_args()))
@@ -62,12 +58,9 @@ def run_main(protocol: str) -> int:
 
 def run_config(protocol: str) -> int:
     """`config.py`: the protocol over seeds, noise ratios and more; returns the exit status."""
-    parser = make_parser(
-        protocol,
-        "config.py",
-        f"The {protocol} study over seeds and noise ratios, with tables and figures. Repeat a command to compute only "
-        "what is missing; add seeds or ratios to extend the sweep.",
-    )
+    again = "Repeat a command to compute only what is missing; add seeds or ratios to extend the sweep."
+    about = f"The {protocol} study over seeds and noise ratios, with tables and figures. {again}"
+    parser = make_parser(protocol, "config.py", about)
 
     def work() -> None:
         given = vars(parser.parse_args())

@@ -99,8 +99,7 @@ class Config:
     batch_t: int = option(64, "reviews per training batch", values=COUNT)
     select: str = option(
         "accuracy",
-        "validation score that chooses the best epoch (in `human` that of training; in fine-tuning the preference "
-        "accuracy does)",
+        "validation score that chooses the best epoch (of fine-tuning in `human`, the preference accuracy does)",
         values=("accuracy", "macro_f1", "kappa"),
     )
     validation_ratings: str = option("own", values=("own", "misaligned"))  # misaligned: the published code's
@@ -186,10 +185,8 @@ def combination_problem(config: Config) -> str:
         if given and config.head == "scalar":
             return f"{flag} needs a distribution over ratings; give another one, or --head categorical"
     if config.head == "scalar" and config.loss == "robust" and not config.kl_weight:
-        return (
-            "--head scalar --loss robust: this loss falls without limit as the outputs grow; give a --kl-weight above "
-            "0, or another loss"
-        )
+        falls = "--head scalar --loss robust: this loss falls without limit as the outputs grow"
+        return f"{falls}; give a --kl-weight above 0, or another loss"
     if config.loss == "robust" and isinstance(config.flip_rate, float) and config.flip_rate >= 0.5:
         return f"--flip-rate {config.flip_rate:g}: --loss robust needs one below 0.5"
     if config.name is not None and (Path(config.name).name != config.name or config.name in ("", "..")):

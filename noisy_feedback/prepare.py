@@ -26,7 +26,7 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> dat
     device = data.choose_device(config)
     file = find_reviews(config.path)
     if config.export is not None:
-        check_export(config.export, [file, *([config.comparisons] if config.comparisons else [])])
+        check_export(config.export, [each for each in (file, config.comparisons) if each is not None])
         if not config.epochs_f:
             raise InputError("--export: with --epochs-f 0 there are no comparisons to write; leave out one of them")
     if config.path.is_dir():

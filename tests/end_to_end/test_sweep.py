@@ -217,15 +217,6 @@ def test_the_number_of_processes_and_threads_and_the_order_of_values_change_noth
     assert contents(tmp_path) == contents(complete[0])
 
 
-def test_the_same_command_again_computes_nothing_and_gives_the_same(overlapping_reviews, copy, monkeypatch):
-    before, kept = contents(copy), kept_files(copy)
-    monkeypatch.setattr(sweep, "train_model", None)
-    screen = run_script(CONFIG, options(overlapping_reviews, copy, *SIX_RUNS))
-    assert "6 runs, of which 6 are kept already" in screen
-    assert kept_files(copy) == kept
-    assert contents(copy) == before
-
-
 def test_more_seeds_and_ratios_extend_the_same_result(overlapping_reviews, complete, tmp_path):
     def extend(seeds, ratios):
         arguments = options(overlapping_reviews, tmp_path, "--k", 2, "--seeds", *seeds, "--ratio", *ratios)
@@ -287,26 +278,13 @@ def test_runs_of_other_code_data_or_options_are_not_used(copy, tmp_path, monkeyp
     assert all(kept.stat().st_mtime_ns == time for kept, time in before.items())
 
 
-def test_the_same_data_elsewhere_is_the_same(complete, copy, tmp_path):
-    file = write_overlapping(tmp_path / "elsewhere")
+def test_the_same_command_with_the_same_data_elsewhere_computes_nothing(complete, copy, tmp_path, monkeypatch):
+    file, kept = write_overlapping(tmp_path / "elsewhere"), kept_files(copy)
+    monkeypatch.setattr(sweep, "train_model", None)
     assert "6 runs, of which 6 are kept already" in run_script(CONFIG, options(file, copy, *SIX_RUNS))
+    assert kept_files(copy) == kept
     differing = {name for name, content in contents(copy).items() if content != contents(complete[0])[name]}
     assert differing == {"sweep.json"}  # which says where the data is
-
-
-# --- --name
-
-
-def test_a_sweep_has_the_name_it_is_given_and_no_other_sweep_gets_it(overlapping_reviews, tmp_path, capsys):
-    named = ["--k", 2, "--ratio", 0.5, "--name", "mine"]
-    run_script(CONFIG, options(overlapping_reviews, tmp_path, *named, "--seeds", 1))
-    before = contents(tmp_path)
-    assert only_folder(tmp_path).name == "mine"
-    line = refused(capsys, options(overlapping_reviews, tmp_path, *named, "--seeds", 1, "--shuffle"))
-    assert line.endswith("mine holds a result with shuffle False, this command has True; choose another name")
-    assert contents(tmp_path) == before
-    screen = run_script(CONFIG, options(overlapping_reviews, tmp_path, *named, "--seeds", 1, 2))
-    assert "2 runs, of which 1 are kept already" in screen
 
 
 # --- comparisons that noise makes fewer
