@@ -159,8 +159,10 @@ def test_a_sweep_holds_every_combination_once_whatever_the_order_of_the_argument
 
 def test_a_sweep_holds_every_kind_of_labels_in_their_order(parse):
     given = "--labels majority all gold --seeds 1 --ratio 0.2 0"
-    found = [(run.labels, run.ratio) for run in parse("config.py", *given.split(), protocol="human").runs]
+    sweep = parse("config.py", *given.split(), "--dask", "tcp://host:8786", protocol="human")
+    found = [(run.labels, run.ratio) for run in sweep.runs]
     assert found == list(product(("all", "majority", "gold"), (0.0, 0.2)))
+    assert sweep.dask == "tcp://host:8786"
 
 
 def test_a_loss_of_a_sweep_can_have_a_kl_weight_of_its_own(parse):
@@ -174,10 +176,6 @@ def test_a_loss_of_a_sweep_can_have_a_kl_weight_of_its_own(parse):
         ("study", 0.5), ("study", 2), ("robust", 1), ("symmetric-sigmoid", 0.3)
     ]  # fmt: skip
     assert settings("--head scalar --loss robust:0.1 bradley-terry") == [("bradley-terry", 0), ("robust", 0.1)]
-
-
-def test_a_cluster_is_named_by_its_address(parse):
-    assert parse("config.py", "--dask", "tcp://host:8786").dask == "tcp://host:8786"
 
 
 # --- the published code

@@ -116,26 +116,26 @@ def good_and_bad_seed(n, rows):
     return [first := good.index(True), good.index(False, first)]
 
 
-def test_the_run_of_a_sweep_that_cannot_be_made_is_named(make_config, never_embeds):
-    seeds = good_and_bad_seed(24, [0, 1])
-    with pytest.raises(InputError, match=rf"no pair .* \(seed {seeds[1]}, uniform noise, ratio 0\)"):
-        prepare(sweep_of(make_config([1, 4] + [2, 3] * 11, protocol="binary", shuffle=True), seed=seeds))
+@pytest.mark.parametrize("protocol", ["binary", "human"])
+def test_the_run_of_a_sweep_without_comparisons_is_named(make_config, human, never_embeds, protocol):
+    if protocol == "binary":
+        says, seeds = "no pair .* (seed {}, uniform noise, ratio 0)", good_and_bad_seed(24, [0, 1])
+        config = make_config([1, 4] + [2, 3] * 11, protocol="binary", shuffle=True)
+    else:
+        says, seeds = "no comparison has .* (seed {}, labels all, ratio 0)", good_and_bad_seed(100, [50, 51])
+        config = human((50, 51), shuffle=True)
+    with pytest.raises(InputError, match=says.format(seeds[1]).replace("(", r"\(").replace(")", r"\)")):
+        prepare(sweep_of(config, seed=seeds))
 
 
 # --- flip rates
 
 
-@pytest.mark.parametrize(
-    ("kind", "ratio", "says"),
-    [
-        ("reversed", 0.5, "--loss robust: a flip rate of 0.5 leaves nothing to learn; it must be below 0.5"),
-        ("uniform", 1.0, "--loss robust: a flip rate of .* leaves nothing to learn"),
-    ],
-)
+@pytest.mark.parametrize(("kind", "ratio", "rate"), [("reversed", 0.5, "0.5"), ("uniform", 1.0, "0[.].*")])
 def test_noise_that_leaves_nothing_to_learn_for_the_robust_loss_is_refused(
-    make_config, never_embeds, kind, ratio, says
+    make_config, never_embeds, kind, ratio, rate
 ):
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=f"--loss robust: a flip rate of {rate} leaves nothing to learn; it must be"):
         prepare([make_config(loss="robust", noise=kind, ratio=ratio)])
 
 
@@ -160,7 +160,9 @@ def test_a_flip_rate_that_is_given_or_estimated_or_implied_by_any_noise_is_taken
     prepare(
         sweep_of(make_config(noise="redrawn-off-scale", ratio=1.0, flip_rate="estimated"), loss=["study", "robust"])
     )
-    prepare(sweep_of(make_config(loss="robust", ratio=0.2), noise=list(NOISES)))
+    prepare(sweep_of(make_config(loss="robust", ratio=0.2), noise=list(NOISES[:-1])))
+    with pytest.raises(InputError, match=f"--noise {NOISES[-1]} has no transition matrix"):
+        prepare([make_config(loss="robust", noise=NOISES[-1], ratio=0.2)])
 
 
 @pytest.mark.parametrize("loss", ["study", "dr-dpo"])
@@ -199,23 +201,15 @@ def test_judgements_are_read_with_the_reviews_and_said_by_part(human, capsys):
     assert "           12 fine-tuning, 1 validation, 0 test; 1 left out: texts in two parts, or in training" in lines
 
 
-def test_comparisons_that_are_all_outside_the_fine_tuning_part_are_refused(human, never_embeds):
+def test_human_comparisons_that_cannot_be_learned_from_are_refused(human, never_embeds):
     with pytest.raises(InputError, match=r"judged\.jsonl: no comparison has both texts in the fine-tuning part"):
         prepare([human((0, 1), (41, 42))])
-
-
-@pytest.mark.parametrize("labels", LABELS)
-def test_labels_that_need_the_truth_are_refused_where_it_is_not_known(human, never_embeds, labels):
-    says = f"--labels {labels}: " if labels in ("gold", "flipped") else "embedding has begun"
-    with pytest.raises((InputError, AssertionError), match=says):
-        prepare([human(*PAIRS, correct=None, labels=labels)])
-
-
-def test_the_studys_loss_needs_the_ratings_of_chosen_texts(human, never_embeds):
-    with pytest.raises(
-        InputError, match="--loss study needs the rating of the chosen text, and 2 chosen texts are not"
-    ):
+    with pytest.raises(InputError, match="--loss study needs the rating of the chosen text, and 2 chosen texts are"):
         prepare([human(*PAIRS, (1000, 50), (1001, 51), (52, 1002), loss="study")])
+    for labels in LABELS:
+        says = f"--labels {labels}: " if labels in ("gold", "flipped") else "embedding has begun"
+        with pytest.raises((InputError, AssertionError), match=says):
+            prepare([human(*PAIRS, correct=None, labels=labels)])
 
 
 def test_a_text_that_is_only_rejected_needs_no_rating(human, monkeypatch):
@@ -230,20 +224,12 @@ def test_texts_that_are_in_no_review_are_embedded_as_the_reviews_are(human, tiny
     assert torch.allclose(dataset.embeddings, pooled(tiny_encoder, texts, "cls"), atol=1e-5)
 
 
-def test_the_run_of_a_sweep_without_human_comparisons_is_named(human, never_embeds):
-    seeds = good_and_bad_seed(100, [50, 51])
-    runs = sweep_of(human((50, 51), shuffle=True), seed=seeds)
-    with pytest.raises(InputError, match=rf"no comparison has both .* \(seed {seeds[1]}, labels all, ratio 0\)"):
-        prepare(runs)
-
-
-def test_an_export_that_cannot_be_written_is_refused_first(make_config, never_embeds, tmp_path):
+def test_an_export_that_cannot_be_written_or_would_replace_an_input_is_refused_first(human, never_embeds, tmp_path):
+    config = human((0, 1))
     with pytest.raises(InputError, match=r"^--export .*comparisons\.csv: ends with neither"):
-        prepare([make_config([1] * 100, export=tmp_path / "comparisons.csv")])
-
-
-def test_an_export_onto_the_comparisons_or_the_reviews_of_a_folder_is_refused(human, never_embeds, tmp_path):
-    config = human(*PAIRS)
+        prepare([replace(config, export=tmp_path / "comparisons.csv")])
+    with pytest.raises(InputError, match=r"^--export: with --epochs-f 0 there are no comparisons to write"):
+        prepare([replace(config, export=tmp_path / "c.jsonl", epochs_f=0)])
     reviews = config.path.rename(config.path.with_name(SAMPLE_FILE))
     (tmp_path / "reviews.jsonl").hardlink_to(reviews)
     for export in (config.comparisons, tmp_path / "reviews.jsonl"):
