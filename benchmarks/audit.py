@@ -27,9 +27,8 @@ def main() -> None:
         start = time.perf_counter()
         found = audit_comparisons(p_better, 2 * pairs + ~chooses_first, pairs, names if annotators else None)
         seconds = time.perf_counter() - start
-        print(
-            f"{judgements:10,} {per_pair:10} {annotators:11,} {seconds:8.2f} {wrong.mean():6.3f} {found.flip_rate:9.3f}"
-        )
+        rates = f"{wrong.mean():6.3f} {found.estimated_flip_rate:9.3f}"
+        print(f"{judgements:10,} {per_pair:10} {annotators:11,} {seconds:8.2f} {rates}")
 
 
 if __name__ == "__main__":

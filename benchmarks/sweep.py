@@ -40,9 +40,10 @@ from noisy_feedback.data.reviews import split_dataset
 from noisy_feedback.experiment import fine_tune_model, train_model
 from noisy_feedback.feedback.comparisons import build_lists
 from noisy_feedback.learning import losses
-from noisy_feedback.learning.training import WEIGHT_DECAY, single_threaded
+from noisy_feedback.learning.model import WEIGHT_DECAY
+from noisy_feedback.learning.training import single_threaded
 from noisy_feedback.prepare import prepare
-from noisy_feedback.sweep import available_cores, compute_here, start_workers_early
+from noisy_feedback.sweep import available_cores, run_locally, start_server
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = 3
@@ -120,9 +121,8 @@ def write_reviews(folder: Path, counts: Sequence[int], dimensions: int) -> Path:
 
 def runs_of(file: Path, seeds: Sequence[int] = SEEDS) -> list[Config]:
     """The runs of the published sweep."""
-    defaults = PROTOCOLS["multiclass"]["config.py"]
-    config = Config(protocol="multiclass", path=file, pc=True, k=3, **defaults)
-    return grid(config, {"seed": seeds, "ratio": RATIOS})
+    config = Config(protocol="multiclass", path=file, pc=True, k=3, **PROTOCOLS["multiclass"]["config.py"])
+    return grid({**vars(config), "seed": list(seeds), "ratio": RATIOS})
 
 
 def load(runs: Sequence[Config]) -> Dataset:
@@ -204,9 +204,9 @@ def threads_and_processes(file: Path) -> None:
     """The sweep's runs without start-up and files, in threads and in processes of one thread each."""
     runs = runs_of(file)
     dataset = load(runs)
-    start_workers_early()
+    start_server()
     processes, threads = in_turn(
-        timed(lambda: list(compute_here(runs, dataset))), timed(lambda: compute_in_threads(runs, dataset))
+        timed(lambda: list(run_locally(runs, dataset))), timed(lambda: compute_in_threads(runs, dataset))
     )
     show(f"the 25 runs alone, in {available_cores()} processes", median(processes))
     show(f"the 25 runs alone, in {available_cores()} threads", median(threads))
@@ -316,7 +316,7 @@ def growth(folder: Path) -> None:
         file = write_reviews(folder / f"{what}{size}", np.round(shares * reviews).astype(int).tolist(), dimensions)
         dataset = load(runs_of(file))
         start = time.perf_counter()
-        for _ in compute_here(runs_of(file, range(seeds)), dataset):
+        for _ in run_locally(runs_of(file, range(seeds)), dataset):
             pass
         show(f"  {size:9,} {what}", time.perf_counter() - start)
 

@@ -18,13 +18,13 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sweeps import make_parser, print_table, run_script
+from sweeps import integer_from, make_parser, print_table, run_script
 
-from noisy_feedback.cli import int_at_least
 from noisy_feedback.config import PROTOCOLS, Config
 from noisy_feedback.errors import InputError
-from noisy_feedback.experiment import Trained, audit, collect_feedback, train_model
-from noisy_feedback.feedback.audit import audit_comparisons
+from noisy_feedback.experiment import Trained, train_model
+from noisy_feedback.feedback import human
+from noisy_feedback.feedback.audit import audit_comparisons, audit_feedback
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.learning.training import single_threaded
 from noisy_feedback.prepare import prepare
@@ -34,7 +34,7 @@ MANY = 20  # judgements of an annotator whose reliability is compared with the t
 
 def audit_with_texts(trained: Trained, feedback: Feedback) -> np.ndarray:
     """P(right) of every judgement, by the audit."""
-    return 1 - audit(trained, feedback).p_wrong
+    return 1 - audit_feedback(feedback, trained.probabilities, trained.temperature).p_wrong
 
 
 def audit_without_texts(trained: Trained, feedback: Feedback) -> np.ndarray:
@@ -95,7 +95,7 @@ def label_of(feedback: Feedback) -> np.ndarray:
 
 def scores(p_right: np.ndarray, feedback: Feedback) -> tuple[float, float]:
     """Share of pairs whose order is found (undecided: half); error of the reliability of annotators of MANY."""
-    correct = 1 - feedback.wrong[:, 0]
+    correct = 1 - feedback.flipped[:, 0]
     assert feedback.pairs is not None
     _, first = np.unique(feedback.pairs, return_index=True)
     decided = np.where(p_right == 0.5, 0.5, (p_right > 0.5) == (correct == 1))
@@ -113,12 +113,14 @@ def work(given: Namespace) -> None:
     defaults = dict(PROTOCOLS["human"]["config.py"]) | {"path": given.data, "comparisons": given.comparisons}
     config = Config(protocol="human", group_column="Topic", shuffle=True, **defaults)
     dataset = prepare([config])
+    assert dataset.judgements is not None
     found: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for seed in range(1, given.seeds + 1):
         with single_threaded():
             trained = train_model(replace(config, seed=seed), dataset)
         for labels in ("all", "one"):
-            feedback = collect_feedback(replace(config, seed=seed, labels=labels), dataset, trained)
+            run = replace(config, seed=seed, labels=labels)
+            feedback = human.feedback(run, dataset.judgements, trained.splits, dataset.ratings)
             for name, method in METHODS.items():
                 found.setdefault((name, labels), []).append(scores(method(trained, feedback), feedback))
     rows = []
@@ -143,5 +145,5 @@ if __name__ == "__main__":
     parser = make_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="the arguments")
     parser.add_argument("--comparisons", type=Path, required=True, metavar="FILE", help="judgements of them")
-    parser.add_argument("--seeds", type=int_at_least(2), default=5, metavar="N", help="how many seeds, from 1 on")
+    parser.add_argument("--seeds", type=integer_from(2), default=5, metavar="N", help="how many seeds, from 1 on")
     sys.exit(run_script(parser, work))

@@ -28,6 +28,7 @@ from sweeps import (
     data_name,
     group_column,
     harmed,
+    integer_from,
     last_epoch,
     make_parser,
     print_table,
@@ -37,16 +38,16 @@ from sweeps import (
 )
 from sweeps import METRICS as TABLE_METRICS
 
-from noisy_feedback.cli import int_at_least
 from noisy_feedback.config import PROTOCOLS, Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.evaluation.metrics import Metrics, majority_baseline
+from noisy_feedback.evaluation.results import evaluate_on_test
 from noisy_feedback.evaluation.statistics import paired_t_test
-from noisy_feedback.experiment import Trained, evaluate_on_test, train_model
+from noisy_feedback.experiment import Trained, train_model
 from noisy_feedback.files import check_writable
 from noisy_feedback.learning.examples import single_reviews, validation_reviews
-from noisy_feedback.learning.losses import TRAINING_OBJECTIVES
 from noisy_feedback.learning.model import init_model
+from noisy_feedback.learning.objective import TRAINING_OBJECTIVES
 from noisy_feedback.learning.training import TrainConfig, TrainingTask, fit, single_threaded
 from noisy_feedback.prepare import prepare
 from noisy_feedback.rng import rng_for
@@ -184,6 +185,6 @@ if __name__ == "__main__":
     parser.add_argument("--loss", default="symmetric-sigmoid", metavar="NAME", help="preference loss")
     parser.add_argument("--kl-weight", default="0.3", metavar="WEIGHT", help="weight of the KL penalty")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, metavar="NAME", help="only these settings")
-    parser.add_argument("--seeds", type=int_at_least(2), default=20, metavar="N", help="how many seeds")
-    parser.add_argument("--first", type=int_at_least(0), default=1, metavar="N", help="the first seed")
+    parser.add_argument("--seeds", type=integer_from(2), default=20, metavar="N", help="how many seeds")
+    parser.add_argument("--first", type=integer_from(0), default=1, metavar="N", help="the first seed")
     sys.exit(run_script(parser, work))

@@ -14,15 +14,18 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sweeps import make_parser, print_table, run_script
+from sweeps import integer_from, make_parser, print_table, run_script
 from tqdm import tqdm
 
-from noisy_feedback.cli import int_at_least
 from noisy_feedback.config import PROTOCOLS, RATIOS, Config
-from noisy_feedback.experiment import audit, collect_feedback, train_model
-from noisy_feedback.feedback.audit import audit_scores
+from noisy_feedback.data.dataset import Dataset
+from noisy_feedback.evaluation.metrics import expected_class
+from noisy_feedback.evaluation.results import audit_record
+from noisy_feedback.experiment import Trained, reviews_to_compare, train_model
+from noisy_feedback.feedback import human, noise, protocols
+from noisy_feedback.feedback.audit import audit_feedback, audit_scores
+from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.learning.training import single_threaded
-from noisy_feedback.output.comparisons import AuditedFeedback
 from noisy_feedback.prepare import prepare
 
 
@@ -41,6 +44,14 @@ def cases_of(given: Namespace) -> dict[str, Config]:
     }
 
 
+def collect_feedback(config: Config, dataset: Dataset, trained: Trained) -> Feedback:
+    """The comparisons of one run: noisy ratings and what follows from them, or human comparisons."""
+    if dataset.judgements is not None:
+        return human.feedback(config, dataset.judgements, trained.splits, dataset.ratings)
+    noisy = noise.make_noisy(config, reviews_to_compare(dataset, trained))
+    return protocols.compare(config, noisy, dataset.ratings, trained.splits.fine_tuning, dataset.scale)
+
+
 def work(given: Namespace) -> None:
     cases = cases_of(given)
     dataset = prepare(list(cases.values())[:1])
@@ -50,11 +61,13 @@ def work(given: Namespace) -> None:
             trained = {k: train_model(replace(next(iter(cases.values())), seed=seed, k=k), dataset) for k in (1, 3)}
             for name, case in cases.items():
                 config = replace(case, seed=seed)
-                feedback = collect_feedback(config, dataset, trained[config.k])
-                audited = AuditedFeedback(feedback, audit(trained[config.k], feedback), trained[config.k].probabilities)
-                scores = audited.scores()
-                of_margin, _ = audit_scores(-audited.margins(audited.output_before), feedback.wrong.ravel())
-                values = (scores["flip_rate"], scores["estimated_flip_rate"], scores["auroc"], of_margin)
+                own = trained[config.k]
+                feedback = collect_feedback(config, dataset, own)
+                scores = audit_record(feedback, audit_feedback(feedback, own.probabilities, own.temperature))
+                better, worse = feedback.adjacent_pairs()
+                rewards = expected_class(own.probabilities)
+                of_margin, _ = audit_scores(rewards[worse] - rewards[better], feedback.flipped.ravel())
+                values = (scores["true_flip_rate"], scores["estimated_flip_rate"], scores["auroc"], of_margin)
                 found[name].append(tuple(np.nan if value is None else value for value in values))
     rows = []
     for name, of_seeds in found.items():
@@ -75,5 +88,5 @@ if __name__ == "__main__":
     parser = make_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="a file of reviews")
     parser.add_argument("--comparisons", type=Path, metavar="FILE", help="judgements of them, with a column Topic")
-    parser.add_argument("--seeds", type=int_at_least(2), default=10, metavar="N", help="how many seeds, from 1 on")
+    parser.add_argument("--seeds", type=integer_from(2), default=10, metavar="N", help="how many seeds, from 1 on")
     sys.exit(run_script(parser, work))

@@ -18,15 +18,14 @@ import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from sweeps import change_and_p, make_parser, print_table, run_script, run_sweep, seed_options
+from sweeps import change_and_p, integer_from, make_parser, print_table, run_script, run_sweep, seed_options
 
-from noisy_feedback.cli import int_at_least
 from noisy_feedback.config import PROTOCOLS, Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.evaluation.statistics import paired_t_test
 from noisy_feedback.experiment import fine_tune_model, train_model
-from noisy_feedback.feedback import people
+from noisy_feedback.feedback import human
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.files import atomic_write
 from noisy_feedback.learning.training import single_threaded
@@ -56,14 +55,14 @@ def without_suspects(judgements: Judgements, feedback: Feedback, p_wrong: np.nda
     """The judgements that are not suspected, and all of the other parts."""
     kept = feedback.subset(np.flatnonzero(p_wrong <= 0.5))
     assert kept.pairs is not None and kept.annotators is not None and judgements.correct is not None
-    others = np.flatnonzero(part != people.FINE_TUNING)
+    others = np.flatnonzero(part != human.FINE_TUNING)
     return replace(
         judgements,
         chosen=np.append(kept.lists[:, 0], judgements.chosen[others]),
         rejected=np.append(kept.lists[:, 1], judgements.rejected[others]),
         pairs=np.append(kept.pairs, judgements.pairs[others]),
         annotators=np.append(kept.annotators, judgements.annotators[others]),  # type: ignore[index]
-        correct=np.append(1 - kept.wrong[:, 0], judgements.correct[others]),
+        correct=np.append(1 - kept.flipped[:, 0], judgements.correct[others]),
     )
 
 
@@ -82,21 +81,21 @@ def cleaned_runs(given: Namespace) -> pd.DataFrame:
     with single_threaded():
         for seed in range(1, given.seeds + 1):
             trained = train_model(replace(config, seed=seed), dataset)
-            part = people.part_of_judgements(dataset.judgements, trained.splits)
+            part = human.part_of_judgements(dataset.judgements, trained.splits)
             for labels in ("one", "all"):
                 run = replace(config, seed=seed, labels=labels)
-                audited = fine_tune_model(replace(run, epochs_f=1), dataset, trained).feedback
-                assert audited is not None
+                tuned = fine_tune_model(replace(run, epochs_f=1), dataset, trained)
+                assert tuned.feedback is not None and tuned.audit is not None
                 cleaned: Dataset = replace(
                     dataset,
-                    judgements=without_suspects(dataset.judgements, audited.feedback, audited.audit.p_wrong, part),
+                    judgements=without_suspects(dataset.judgements, tuned.feedback, tuned.audit.p_wrong, part),
                 )
                 result = fine_tune_model(replace(run, labels="all"), cleaned, trained).result
                 assert result.last is not None
                 rows.append(
                     {"seed": seed, "labels": labels, "loss": SUSPECTS, "comparisons": result.comparisons["count"]}
                     | {"before": result.before.preference_accuracy, "last": result.last.preference_accuracy}
-                    | {"flip_rate": (result.audit or {})["flip_rate"]}
+                    | {"true_flip_rate": (result.audit or {})["true_flip_rate"]}
                 )
     return pd.DataFrame(rows)
 
@@ -114,7 +113,7 @@ def report(runs: pd.DataFrame) -> None:
     rows = []
     for labels in LABELS:
         own = by["bradley-terry", labels]
-        cells = [f"{own[name].mean():.3f}" for name in ("flip_rate", "estimated_flip_rate", "auroc", "precision")]
+        cells = [f"{own[name].mean():.3f}" for name in ("true_flip_rate", "estimated_flip_rate", "auroc", "precision")]
         rows.append([labels, f"{own['comparisons'].mean():,.0f}", *cells])
     print_table(["labels", "comparisons", "flip rate", "estimated", "AUROC of p_wrong", "precision"], rows)
     print("\nchange of preference accuracy by fine-tuning, last epoch [95 % interval]")
@@ -164,7 +163,7 @@ def draw(runs: pd.DataFrame) -> Figure:
         axes.axhline(0, color=figures.GREY, linewidth=0.8, linestyle=":")
         axes.set_xticks(range(len(LABELS)), LABELS)
         axes.set(ylabel="change of test\npreference accuracy")
-        figures.add_legend(figure, *axes.get_legend_handles_labels())
+        figures.add_legend(figure, *axes.get_legend_handles_labels(), columns=3)
         count = runs["seed"].nunique()
         figures.add_notes(figure, [f"arguments, unseen topics, last epoch, KL weight 1; {count} seeds, 95 % intervals"])
     return figure
@@ -181,7 +180,7 @@ if __name__ == "__main__":
     parser = make_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="the arguments")
     parser.add_argument("--comparisons", type=Path, required=True, metavar="FILE", help="judgements of them")
-    parser.add_argument("--seeds", type=int_at_least(2), default=20, metavar="N", help="how many seeds, from 1 on")
+    parser.add_argument("--seeds", type=integer_from(2), default=20, metavar="N", help="how many seeds, from 1 on")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="for the sweep")
     parser.add_argument("--figure", type=Path, required=True, metavar="FILE", help="the figure to draw")
     sys.exit(run_script(parser, work))

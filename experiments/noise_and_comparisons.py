@@ -23,6 +23,7 @@ from sweeps import (
     METRICS,
     change,
     change_and_p,
+    integer_from,
     last_epoch,
     make_parser,
     print_table,
@@ -33,7 +34,6 @@ from sweeps import (
     write_selection,
 )
 
-from noisy_feedback.cli import int_at_least
 from noisy_feedback.errors import InputError
 from noisy_feedback.files import atomic_write
 from noisy_feedback.output import figures
@@ -76,15 +76,8 @@ def draw(results: dict[str, tuple[Path, Path]], file: Path) -> None:
             for axes, metric in zip(column, METRICS, strict=True):
                 for number, (label, folder) in enumerate(zip(labels, folders, strict=True)):
                     rows = last_epoch(folder, metric)
-                    figures.draw_means(
-                        axes,
-                        rows,
-                        shift=figures.dodge(number, len(folders), rows["ratio"].tolist()),
-                        color=figures.PALETTE[number],
-                        linestyle=figures.LINES[number],
-                        marker=figures.MARKERS[number],
-                        label=label,
-                    )
+                    shift = rows["ratio"].diff().min() * figures.dodge(number, len(folders))
+                    figures.draw_means(axes, rows["ratio"] + shift, rows, label=label, **figures.line_style(number))
                     axes.set_xticks(rows["ratio"])
         for axes, shown in zip(grid[:, 0], METRICS.values(), strict=True):
             axes.set(ylabel=f"test {shown}")
@@ -156,7 +149,7 @@ if __name__ == "__main__":
         "--data", type=Path, nargs="+", default=[], metavar="FILE", help="files of reviews, as they are"
     )
     parser.add_argument("--skew", type=Path, metavar="FILE", help="a file of reviews to select a skewed part of")
-    parser.add_argument("--seeds", type=int_at_least(2), default=20, metavar="N", help="how many seeds, from 1 on")
+    parser.add_argument("--seeds", type=integer_from(2), default=20, metavar="N", help="how many seeds, from 1 on")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="for the sweeps")
     parser.add_argument("--figure", type=Path, metavar="FILE", help="figure of --data (default: lists.png in --output)")
     sys.exit(run_script(parser, work))

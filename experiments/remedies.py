@@ -238,7 +238,7 @@ def draw(judged: dict[str, pd.DataFrame], file: Path) -> None:
                 rows = change_by_noise(cells, data)
                 lowest = min(lowest, rows["change"].min())
                 errors = rows["change_ci_high"] - rows["change"]
-                places = rows["ratio"] + figures.dodge(number, len(judged), RATIOS)
+                places = rows["ratio"] + (RATIOS[1] - RATIOS[0]) * figures.dodge(number, len(judged))
                 style = figures.line_style(number)
                 axes.errorbar(places, rows["change"], errors, markersize=3, elinewidth=0.8, label=label, **style)
             axes.axhline(0, color=figures.GREY, linewidth=0.8, linestyle=":")
@@ -246,7 +246,8 @@ def draw(judged: dict[str, pd.DataFrame], file: Path) -> None:
             axes.set_xticks(RATIOS)
             axes.set(xlabel="noise ratio")
         panels[0].set(ylabel="change of test kappa\nby fine-tuning", ylim=(-SHOWN, SHOWN))
-        figures.add_legend(figure, *panels[0].get_legend_handles_labels())
+        handles, labels = panels[0].get_legend_handles_labels()
+        figures.add_legend(figure, handles, labels, columns=len(judged))
         notes = ["mean of k = 1, 2, 3 and binary, last epoch, 20 seeds, 95 % intervals"]
         if lowest < -SHOWN:
             notes.append(f"the lines that leave a panel fall to {lowest:.2f} at most")

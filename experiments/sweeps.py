@@ -5,16 +5,18 @@ import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from noisy_feedback.cli import OneLineParser
+from noisy_feedback.cli import OneLineParser, convert
 from noisy_feedback.data.columns import read_columns, read_content
 from noisy_feedback.data.reviews import Reviews, read_reviews
 from noisy_feedback.errors import InputError, run_with_error_messages
 from noisy_feedback.files import atomic_write
+from noisy_feedback.options import Numbers, Option
 
 ROOT = Path(__file__).parents[1]
 LEVEL = 0.05
@@ -27,6 +29,11 @@ def make_parser(docstring: str | None) -> OneLineParser:
     parser = OneLineParser(description=(docstring or "").splitlines()[0])
     parser.add_argument("-h", "--help", action="help", help="show this help and exit")
     return parser
+
+
+def integer_from(least: int) -> Callable[[str], int]:
+    """The type of an argument: integers of at least `least`."""
+    return partial(convert, Option(values=Numbers(int, least)))
 
 
 def run_script(parser: OneLineParser, work: Callable[[Namespace], None]) -> int:
@@ -51,7 +58,7 @@ def group_column(file: Path) -> str | None:
 
 
 def check_files(files: Sequence[Path]) -> None:
-    """Read every file before the long work. Errors: InputError, also where two data sets have the same name."""
+    """Read every file before anything expensive runs. Errors: InputError, also where two data sets have one name."""
     for file in files:
         read(file)
     names = [data_name(file) for file in files]

@@ -5,13 +5,14 @@ import difflib
 import textwrap
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import Any, NoReturn
 
 from noisy_feedback.config import AXES, OPTIONS, PROTOCOLS, SWEEP_AXES, Config, Sweep, grid
 from noisy_feedback.errors import run_with_error_messages
 from noisy_feedback.options import SWITCH, Numbers, Option
 
-PLURALS = {"seed": "seeds"}  # the study's spelling of an axis in config.py
 LONG_LIST = 6  # names that stand in the help's text, not in its first column
 DEPARTURES = ("labels", "noise", "order")  # of the published code from its own description
 
@@ -41,26 +42,10 @@ class HelpFormatter(argparse.HelpFormatter):
         return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
 
-class AllIfNoneNamed(argparse.Action):
-    """An option that takes some of its choices, and means all of them when given alone."""
-
-    def __call__(self, _: Any, namespace: argparse.Namespace, values: Any, option: str | None = None) -> None:
-        chosen = values or self.choices or ()
-        setattr(namespace, self.dest, tuple(choice for choice in self.choices or () if choice in chosen))
-
-
 def run_main(protocol: str) -> int:
     """`main.py`: one run of the protocol; returns the exit status."""
-    feedback = (
-        "fine-tune on human comparisons"
-        if protocol == "human"
-        else "make some ratings noisy, fine-tune on preferences that follow from them"
-    )
-    parser = make_parser(
-        protocol,
-        "main.py",
-        f"One run of the {protocol} study: train a rating model on embeddings of reviews, {feedback}, and evaluate.",
-    )
+    what = "train a rating model on embeddings of reviews, fine-tune it on noisy comparisons, and evaluate it"
+    parser = make_parser(protocol, "main.py", f"One run of the {protocol} study: {what}.")
 
     def work() -> None:
         (config,) = to_configs(parser, protocol, "main.py", vars(parser.parse_args()))
@@ -73,12 +58,9 @@ def run_main(protocol: str) -> int:
 
 def run_config(protocol: str) -> int:
     """`config.py`: the protocol over seeds, noise ratios and more; returns the exit status."""
-    parser = make_parser(
-        protocol,
-        "config.py",
-        f"The {protocol} study over seeds and noise ratios, with tables and figures. Repeat a command to compute only "
-        "what is missing; add seeds or ratios to extend the sweep.",
-    )
+    again = "Repeat a command to compute only what is missing; add seeds or ratios to extend the sweep."
+    about = f"The {protocol} study over seeds and noise ratios, with tables and figures. {again}"
+    parser = make_parser(protocol, "config.py", about)
 
     def work() -> None:
         given = vars(parser.parse_args())
@@ -105,7 +87,6 @@ def make_parser(protocol: str, script: str, description: str) -> OneLineParser:
             "--as-published",
             nargs="*",
             choices=DEPARTURES,
-            action=AllIfNoneNamed,
             help="repeat departures of the published code from its description, to see their effect; none named: all",
         )
     if script == "config.py":
@@ -116,24 +97,29 @@ def make_parser(protocol: str, script: str, description: str) -> OneLineParser:
 
 def add_option(group: Any, name: str, option: Option, default: Any, script: str) -> None:
     """One argument: its spelling, its values, and a help that ends with its default."""
-    several = script == "config.py" and name in SWEEP_AXES
-    flag = "--" + (PLURALS.get(name, name) if several else name)
+    is_axis = script == "config.py" and name in SWEEP_AXES
+    flag = "--" + ("seeds" if is_axis and name == "seed" else name)
     flag = flag if name == "model_name" else flag.replace("_", "-")  # the study's spelling
     if option.values == SWITCH:
         group.add_argument(flag, dest=name, action="store_true", help=option.help)
         return
-    names = option.values if isinstance(option.values, tuple) else ()
-    text = option.help
-    if len(names) >= LONG_LIST:
-        text += f": {', '.join(names)}"
+    values, text = option.values, option.help
+    convert_one: Callable[[str], Any] = partial(convert, option)
+    metavar = values.metavar if isinstance(values, Numbers) else "PATH" if values is Path else "NAME"
+    if isinstance(values, tuple) and len(values) < LONG_LIST:
+        metavar = f"{{{','.join(values)}}}"
+    elif isinstance(values, tuple):
+        text += f": {', '.join(values)}"
+    if is_axis and name == "loss":
+        convert_one, metavar = convert_loss, "NAME[:WEIGHT]"
+        text += "; NAME:WEIGHT gives a loss its own KL weight"
     shown = option.unset if default is None else words(default)
-    several = several or isinstance(default, tuple)
     group.add_argument(
         flag,
         dest=name,
-        type=option.values if isinstance(option.values, type) else converter(option),
-        nargs="+" if several else None,
-        metavar=option.metavar or f"{{{','.join(names)}}}",
+        type=convert_one,
+        nargs="+" if is_axis or isinstance(default, tuple) else None,
+        metavar=metavar,
         help=f"{text} (default: {shown})" if shown else text,
     )
 
@@ -144,23 +130,31 @@ def words(default: Any) -> str:
     return " ".join(f"{part:g}" if isinstance(part, float) else str(part) for part in parts)
 
 
-def converter(option: Option) -> Callable[[str], Any]:
+def convert(option: Option, text: str) -> Any:
     """Text -> a value that the option allows. Errors: ArgumentTypeError in one line."""
+    value: Any = text
+    if isinstance(option.values, type):
+        return option.values(text)
+    if isinstance(option.values, Numbers) and text not in option.also:
+        with suppress(ValueError):
+            value = option.values.kind(text)
+    if not (problem := option.problem(value)):
+        return value
+    if isinstance(option.values, tuple):
+        problem += hint(text, option.values)
+    elif value is text and "," in text:
+        problem += "; separate several by spaces"
+    raise argparse.ArgumentTypeError(problem)
 
-    def convert(text: str) -> Any:
-        value: Any = text
-        if isinstance(option.values, Numbers) and text not in option.also:
-            with suppress(ValueError):
-                value = option.values.kind(text)
-        if not (problem := option.problem(value)):
-            return value
-        if isinstance(option.values, tuple):
-            problem += hint(text, option.values)
-        elif value is text and "," in text:
-            problem += "; separate several by spaces"
-        raise argparse.ArgumentTypeError(problem)
 
-    return convert
+def convert_loss(text: str) -> Any:
+    """A loss of a sweep: NAME -> name, NAME:WEIGHT -> (name, KL weight). Errors: ArgumentTypeError."""
+    name, colon, weight = text.partition(":")
+    loss = convert(OPTIONS["loss"], name)
+    try:
+        return (loss, convert(OPTIONS["kl_weight"], weight)) if colon else loss
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"KL weight of {text}: {error}") from None
 
 
 def hint(given: str, names: Sequence[str], cutoff: float = 0.6) -> str:
@@ -178,25 +172,21 @@ def default_values(protocol: str, script: str) -> dict[str, Any]:
 def to_configs(parser: OneLineParser, protocol: str, script: str, given: dict[str, Any]) -> list[Config]:
     """The runs that parsed arguments stand for: one, or with lists of values for axes the whole grid."""
     departures = given.pop("as_published", ())
+    departures = DEPARTURES if departures == [] else departures
     if "noise" in departures and "noise" in given:
         parser.error("--noise: --as-published noise chooses the kind of noise; leave out one of them")
-    values = default_values(protocol, script) | published_choices(protocol, departures) | given
-    if values["head"] == "scalar" and "loss" not in given:
-        values["loss"] = "bradley-terry" if values["loss"] == "study" else values["loss"]
-    values["hidden"] = tuple(values["hidden"])
-    axes = {axis: values.pop(axis) for axis in SWEEP_AXES}
-    axes = {axis: value if isinstance(value, (list, tuple)) else [value] for axis, value in axes.items()}
-    try:
-        return grid(Config(**values, **{axis: value[0] for axis, value in axes.items()}), axes)
-    except ValueError as error:
-        parser.error(str(error))
-
-
-def published_choices(protocol: str, departures: Sequence[str]) -> dict[str, str]:
-    """`--as-published`: the fields of Config that repeat the published code's departures from its description."""
-    choices = {
+    if "kl_weight" in given and all(isinstance(loss, tuple) for loss in given.get("loss", [""])):
+        parser.error("--kl-weight: every --loss has its own KL weight; leave out one of them")
+    published = {
         "labels": ("validation_ratings", "misaligned"),
         "noise": ("noise", "redrawn-off-scale" if protocol == "binary" else "redrawn"),
         "order": ("list_order", "row"),
     }
-    return dict(choices[departure] for departure in departures)
+    values = default_values(protocol, script) | dict(published[departure] for departure in departures) | given
+    if values["head"] == "scalar" and "loss" not in given and values["loss"] == "study":
+        values["loss"] = "bradley-terry"
+    values["hidden"] = tuple(values["hidden"])
+    try:
+        return grid(values)
+    except ValueError as error:
+        parser.error(str(error))

@@ -18,7 +18,6 @@ from noisy_feedback.evaluation.results import RunResult
 from noisy_feedback.experiment import fine_tune_model, train_model
 from noisy_feedback.output.records import versions
 
-LOCAL = "local"  # --dask local: a cluster of this machine's cores
 TRIES = 5  # of a seed whose worker was lost
 TIMEOUT = 5  # seconds for a scheduler to answer
 RESTART = "restart the workers, with the same environment and code"
@@ -34,7 +33,7 @@ def connect(address: str) -> Iterator[Any]:
     import distributed
 
     with ExitStack() as stack:
-        if address == LOCAL:
+        if address == "local":
             local = distributed.LocalCluster(threads_per_worker=1, dashboard_address=None)
             address = stack.enter_context(local).scheduler_address
         try:
@@ -86,7 +85,7 @@ def check_workers(client: Any) -> None:
     except InputError:
         raise
     except OSError:
-        return  # a worker was lost just now, or is starting
+        pass  # a worker was lost just now, or is starting
     except Exception as error:  # Dask passes on what the worker's import raised, or its text
         raise InputError(f"--dask: a worker cannot load this program ({error}); {RESTART}") from None
 
@@ -112,7 +111,7 @@ def run_seed(
         raise InputError(f"--dask: a worker has {here}, this program has {wanted}; use the same, or no --use-cuda")
     torch.set_num_threads(1)
     # A copy: arrays from the network may be read-only, which torch refuses, and lie at any address.
-    vectors = torch.from_numpy(np.array(embeddings)).clone()
-    dataset = replace(dataset, embeddings=vectors.to("cpu" if wanted == "cpu" else "cuda"))
+    vectors = torch.tensor(embeddings, device="cpu" if wanted == "cpu" else "cuda")
+    dataset = replace(dataset, embeddings=vectors)
     trained = train_model(runs[0], dataset)
     return [fine_tune_model(run, dataset, trained).result for run in runs]

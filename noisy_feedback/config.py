@@ -4,33 +4,20 @@ Imports nothing heavy: `--help` and errors in arguments come at once.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from noisy_feedback.options import COUNT, EPOCHS, POSITIVE, SHARE, SWITCH, Numbers, Option, option
 
-LOSSES = (  # keys of LOSS_FUNCTIONS in learning/losses.py
-    "study",
-    "bradley-terry",
-    "plackett-luce",
-    "hinge",
-    "label-smoothing",
-    "robust",
-    "symmetric-sigmoid",
-    "dr-dpo",
-    "holder-dpo",
-    "re-po",
-)
-NOISES = (  # keys of RATING_NOISE in feedback/noise.py, and reversed lists; the last two are the published code's
-    "uniform",
-    "adjacent",
-    "reversed",
-    "least-confident",
-    "redrawn",
-    "redrawn-off-scale",
-)
+# Keys of LOSS_FUNCTIONS in learning/losses.py.
+LOSSES = (
+    "study", "bradley-terry", "plackett-luce", "hinge", "label-smoothing", "robust", "symmetric-sigmoid", "dr-dpo",
+    "holder-dpo", "re-po",
+)  # fmt: skip
+# Keys of RATING_NOISE in feedback/noise.py, and reversed lists; the last two are the published code's.
+NOISES = ("uniform", "adjacent", "reversed", "least-confident", "redrawn", "redrawn-off-scale")
 LABELS = ("all", "one", "majority", "gold", "flipped")  # judgements to learn from: feedback/human.py
 ESTIMATED = "estimated"  # a flip rate: that of the audit
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
@@ -77,21 +64,14 @@ class Config:
     use_cuda: bool = option(False, "compute on the GPU if there is one", values=SWITCH, study=True, recorded=False)
     # --- data
     path: Path = option(
-        Path("../data/"),
-        "file of reviews, or folder that holds one",
-        values=Path,
-        metavar="PATH",
-        study=True,
-        recorded=False,
+        Path("../data/"), "file of reviews, or folder that holds one", values=Path, study=True, recorded=False
     )
     comparisons: Path | None = option(
-        None, "file of human comparisons", values=Path, metavar="FILE", study=True, protocols=("human",), recorded=False
+        None, "file of human comparisons", values=Path, study=True, protocols=("human",), recorded=False
     )
-    text_column: str = option("Review", "column that holds the texts", metavar="NAME")
-    rating_column: str = option("Rating", "column that holds the ratings", metavar="NAME")
-    group_column: str | None = option(
-        None, "column of groups: rows of a group stay in one part of the split", metavar="NAME"
-    )
+    text_column: str = option("Review", "column that holds the texts")
+    rating_column: str = option("Rating", "column that holds the ratings")
+    group_column: str | None = option(None, "column of groups: rows of a group stay in one part of the split")
     shuffle: bool = option(
         False, "permute rows, or groups, before the split (by the seed): for sorted files", values=SWITCH
     )
@@ -99,39 +79,28 @@ class Config:
     drop_unrated: bool = option(False, "drop rows without rating", values=SWITCH)
     drop_duplicates: bool = option(False, "keep only the first of reviews with the same text", values=SWITCH)
     # --- embeddings
-    model_name: str = option(DEFAULT_ENCODER, "encoder: hub name or folder", metavar="NAME", study=True)
+    model_name: str = option(DEFAULT_ENCODER, "encoder: hub name or folder", study=True)
     pooling: str = option(
-        "model",
-        "how token vectors become one: as the encoder says, the [CLS] vector, or their mean",
-        values=("model", "cls", "mean"),
+        "model", "pooling of token vectors: the encoder's own, [CLS], or mean", values=("model", "cls", "mean")
     )
     pc: bool = option(
-        False,
-        "use pre-calculated embeddings, stored or in embeddings.pt; never embed",
-        values=SWITCH,
-        study=True,
-        recorded=False,
+        False, "read embeddings, stored or in embeddings.pt; never embed", values=SWITCH, study=True, recorded=False
     )
     # --- training
-    seed: int = option(
-        SEEDS[0],
-        "seed of all random numbers",
-        values=Numbers(int, 0, 2**32 - 1),  # beyond it, two seeds can give the same random numbers
-        metavar="N",
-    )
+    # Beyond 32 bits, two seeds can give the same random numbers.
+    seed: int = option(SEEDS[0], "seed of all random numbers", values=Numbers(int, 0, 2**32 - 1))
     head: str = option(
         "categorical",
         "the model's output: a distribution over ratings, or one number (squared error in training)",
         values=("categorical", "scalar"),
     )
-    hidden: tuple[int, ...] = option((64, 32), "widths of the rating model's hidden layers", values=COUNT, metavar="N")
-    epochs_t: int = option(100, "training epochs", values=EPOCHS, metavar="N", study=True)
-    lr_t: float = option(0.01, "training learning rate", values=POSITIVE, metavar="RATE")
-    batch_t: int = option(64, "reviews per training batch", values=COUNT, metavar="N")
+    hidden: tuple[int, ...] = option((64, 32), "widths of the rating model's hidden layers", values=COUNT)
+    epochs_t: int = option(100, "training epochs", values=EPOCHS, study=True)
+    lr_t: float = option(0.01, "training learning rate", values=POSITIVE)
+    batch_t: int = option(64, "reviews per training batch", values=COUNT)
     select: str = option(
         "accuracy",
-        "validation score that chooses the best epoch (in `human` that of training; in fine-tuning the preference "
-        "accuracy does)",
+        "validation score that chooses the best epoch (of fine-tuning in `human`, the preference accuracy does)",
         values=("accuracy", "macro_f1", "kappa"),
     )
     validation_ratings: str = option("own", values=("own", "misaligned"))  # misaligned: the published code's
@@ -144,42 +113,27 @@ class Config:
         study=True,
         protocols=("human",),
     )
-    noise: str = option("uniform", "kind of noise", values=NOISES, metavar="NAME", protocols=SIMULATED)
+    noise: str = option("uniform", "kind of noise", values=NOISES, protocols=SIMULATED)
     ratio: float = option(
         0.0,
         "share of fine-tuning ratings made noisy, or of comparisons reversed (`human`, --noise reversed)",
         values=SHARE,
-        metavar="RATIO",
         study=True,
     )
     k: int = option(
-        1,
-        "comparisons per list of k+1 reviews, best first",
-        values=COUNT,
-        metavar="K",
-        study=True,
-        protocols=("multiclass",),
+        1, "comparisons per list of k+1 reviews, best first", values=COUNT, study=True, protocols=("multiclass",)
     )
-    lists: int | None = option(
-        None, "at most N comparisons, drawn at random", values=COUNT, also=(None,), unset="all", metavar="N"
-    )
+    lists: int | None = option(None, "at most N comparisons, drawn at random", values=COUNT, also=(None,), unset="all")
     lists_per_review: int = option(
-        1,
-        "how often lists are drawn from all reviews; a review is in up to N lists",
-        values=COUNT,
-        metavar="N",
-        protocols=SIMULATED,
+        1, "draws of lists from all reviews: a review is in up to N lists", values=COUNT, protocols=SIMULATED
     )
     list_order: str = option("rating", values=("rating", "row"))  # row: the published code's
     # --- fine-tuning
-    loss: str = option(
-        "study", "preference loss (of a scalar head bradley-terry, where none is named)", values=LOSSES, metavar="NAME"
-    )
+    loss: str = option("study", "preference loss (of a scalar head bradley-terry, where none is named)", values=LOSSES)
     kl_weight: float = option(
         0.0,
         "weight of the KL divergence from the model before fine-tuning; --loss robust of --head scalar needs it",
-        values=Numbers(float, 0),
-        metavar="WEIGHT",
+        values=Numbers(float, 0, metavar="WEIGHT"),
     )
     flip_rate: float | str | None = option(
         None,
@@ -187,25 +141,17 @@ class Config:
         values=SHARE,
         also=(None, ESTIMATED),
         unset="what --noise and --ratio imply",
-        metavar="SHARE",
     )
-    epochs_f: int = option(20, "fine-tuning epochs", values=EPOCHS, metavar="N", study=True)
-    lr_f: float = option(1e-3, "fine-tuning learning rate", values=POSITIVE, metavar="RATE")
-    batch_f: int = option(512, "comparisons per batch", values=COUNT, metavar="N")
+    epochs_f: int = option(20, "fine-tuning epochs", values=EPOCHS, study=True)
+    lr_f: float = option(1e-3, "fine-tuning learning rate", values=POSITIVE)
+    batch_f: int = option(512, "comparisons per batch", values=COUNT)
     # --- results
     output: Path = option(
-        Path("results/"), "results are saved in a folder inside it", values=Path, metavar="FOLDER", recorded=False
+        Path("results/"), "folder for results, each in a folder of its own", values=Path, recorded=False
     )
-    name: str | None = option(
-        None, "name of the results folder", unset="made from the options", metavar="NAME", recorded=False
-    )
+    name: str | None = option(None, "name of the results folder", unset="made from the options", recorded=False)
     export: Path | None = option(
-        None,
-        "write the comparisons as a preference data set (.jsonl, .parquet)",
-        values=Path,
-        metavar="FILE",
-        script="main.py",
-        recorded=False,
+        None, "write the comparisons to this file (.jsonl, .parquet)", values=Path, script="main.py", recorded=False
     )
 
     def __post_init__(self) -> None:
@@ -240,10 +186,8 @@ def combination_problem(config: Config) -> str:
         if given and config.head == "scalar":
             return f"{flag} needs a distribution over ratings; give another one, or --head categorical"
     if config.head == "scalar" and config.loss == "robust" and not config.kl_weight:
-        return (
-            "--head scalar --loss robust: this loss falls without limit as the outputs grow; give a --kl-weight above "
-            "0, or another loss"
-        )
+        falls = "--head scalar --loss robust: this loss falls without limit as the outputs grow"
+        return f"{falls}; give a --kl-weight above 0, or another loss"
     if config.loss == "robust" and isinstance(config.flip_rate, float) and config.flip_rate >= 0.5:
         return f"--flip-rate {config.flip_rate:g}: --loss robust needs one below 0.5"
     if config.name is not None and (Path(config.name).name != config.name or config.name in ("", "..")):
@@ -260,11 +204,17 @@ class Sweep:
     dask: str | None = None  # the address of a Dask scheduler, or "local"
 
 
-def grid(config: Config, axes: Mapping[str, Sequence[Any]]) -> list[Config]:
-    """Every combination of the axes' values, sorted: files do not depend on the order of the arguments.
+def grid(options: Mapping[str, Any]) -> list[Config]:
+    """The runs of a sweep: every combination of the values of SWEEP_AXES, each of which may have several in a list.
 
-    An axis that is not named keeps the value of `config`.
+    A loss may have a KL weight of its own, (loss, weight). The runs are sorted, and each is there once: files do not
+    depend on the order of the arguments. Errors: ValueError.
     """
-    values = (set(axes.get(axis, [getattr(config, axis)])) for axis in SWEEP_AXES)
-    runs = [replace(config, **dict(zip(SWEEP_AXES, chosen, strict=True))) for chosen in product(*values)]
+    axes = {axis: options[axis] for axis in SWEEP_AXES if isinstance(options.get(axis), (list, tuple))}
+    runs = set()
+    for values in product(*axes.values()):
+        chosen = dict(zip(axes, values, strict=True))
+        if isinstance(chosen.get("loss"), tuple):
+            chosen["loss"], chosen["kl_weight"] = chosen["loss"]
+        runs.add(Config(**{**options, **chosen}))
     return sorted(runs, key=Config.sort_key)

@@ -14,6 +14,7 @@ class Numbers:
     least: float
     most: float = math.inf
     excluded: tuple[float, ...] = (math.inf,)
+    metavar: str = "N"
 
     def __contains__(self, value: Any) -> bool:
         kinds = (int,) if self.kind is int else (int, float)
@@ -26,8 +27,8 @@ class Numbers:
         return f"{kind} {'above' if self.least in self.excluded else 'of at least'} {self.least:g}"
 
 
-SHARE = Numbers(float, 0, 1)
-POSITIVE = Numbers(float, 0, excluded=(0, math.inf))
+SHARE = Numbers(float, 0, 1, metavar="SHARE")
+POSITIVE = Numbers(float, 0, excluded=(0, math.inf), metavar="RATE")
 COUNT = Numbers(int, 1)
 EPOCHS = Numbers(int, 0)
 SWITCH = (False, True)
@@ -41,7 +42,6 @@ class Option:
     values: Any = str  # the numbers or names that are allowed; a type (str, Path): any
     also: tuple[Any, ...] = ()  # what it may be beside these
     unset: str = ""  # what a default of None means
-    metavar: str | None = None
     study: bool = False  # one of the study's own options
     protocols: Sequence[str] = ()  # that have it; none: all
     script: str = ""  # the only script that has it

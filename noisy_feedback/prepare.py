@@ -1,7 +1,6 @@
 """Read all data of a command and check it, before anything expensive runs."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -27,7 +26,7 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> dat
     device = data.choose_device(config)
     file = find_reviews(config.path)
     if config.export is not None:
-        check_export(config.export, [file, *([config.comparisons] if config.comparisons else [])])
+        check_export(config.export, [each for each in (file, config.comparisons) if each is not None])
         if not config.epochs_f:
             raise InputError("--export: with --epochs-f 0 there are no comparisons to write; leave out one of them")
     if config.path.is_dir():
@@ -45,8 +44,12 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> dat
     if config.epochs_f:
         check_flip_rate(runs)
         for run in extreme_runs(runs):
-            with add_run_to_error(run, runs):
+            try:
                 check_feedback(run, reviews, judgements)
+            except InputError as error:
+                kind = f"{run.noise} noise" if judgements is None else f"labels {run.labels}"
+                where = f" (seed {run.seed}, {kind}, ratio {run.ratio:g})" if len(runs) > 1 else ""
+                raise InputError(f"{error}{where}") from None
     embeddings, how = data.load_embeddings(config, reviews, device, console.embedding_bar, embeddings_sha256)
     print(console.embeddings(embeddings, how))
     others = None
@@ -79,10 +82,9 @@ def check_feedback(config: Config, reviews: Reviews, judgements: Judgements | No
     """
     splits = data.split_of(config, len(reviews.ratings), reviews.groups)
     rows, scale = splits.fine_tuning, reviews.scale
-    if not LOSS_FUNCTIONS[config.loss].parameter:
-        check_loss(
-            config.loss, LOSS_FUNCTIONS[config.loss].function, config.k, 1 if config.head == "scalar" else len(scale)
-        )
+    loss = LOSS_FUNCTIONS[config.loss]
+    if not loss.parameter:
+        check_loss(config.loss, loss.function, config.k, 1 if config.head == "scalar" else len(scale))
     if judgements is not None:
         feedback = human.feedback(config, judgements, splits, reviews.ratings)
         if config.loss == "study" and (unrated := (feedback.ratings[:, 0] < 0)).any():
@@ -91,23 +93,11 @@ def check_feedback(config: Config, reviews: Reviews, judgements: Judgements | No
                 "among the reviews; give another loss"
             )
         return
-    texts = [reviews.texts[row] for row in rows]
-    equal = torch.zeros(len(rows), 1), np.zeros(len(rows))
+    texts, equal = [reviews.texts[row] for row in rows], (torch.zeros(len(rows), 1), np.zeros(len(rows)))
     try:
         noisy = noise.make_noisy(config, noise.RatedReviews(reviews.ratings[rows], len(scale), texts, *equal))
     except InputError:
         return
     feedback = protocols.compare(config, noisy, reviews.ratings, rows, scale)
-    if LOSS_FUNCTIONS[config.loss].parameter and config.flip_rate != ESTIMATED:
+    if loss.parameter and config.flip_rate != ESTIMATED:
         fine_tuning_objective(config, feedback, class_priors(reviews.ratings[splits.train], len(scale)))
-
-
-@contextmanager
-def add_run_to_error(run: Config, runs: Sequence[Config]) -> Iterator[None]:
-    """Add to an error which of several runs it is about."""
-    try:
-        yield
-    except InputError as error:
-        kind = f"{run.noise} noise" if run.comparisons is None else f"labels {run.labels}"
-        where = f" (seed {run.seed}, {kind}, ratio {run.ratio:g})" if len(runs) > 1 else ""
-        raise InputError(f"{error}{where}") from None

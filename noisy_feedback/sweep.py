@@ -46,13 +46,14 @@ def run_sweep(sweep: Sweep, embeddings_sha256: str | None = None) -> Path:
         lock(folder.path, stack)
         missing = [run for run in sweep.runs if not folder.has(run)]
         print(f"sweep      {len(sweep.runs)} runs, of which {len(sweep.runs) - len(missing)} are kept already")
-        with tqdm(total=epochs_of(missing), unit=" epochs", desc="sweep") as bar:
+        seeds = {run.seed for run in missing}  # each is trained once
+        epochs = len(missing) * sweep.config.epochs_f + len(seeds) * sweep.config.epochs_t
+        with tqdm(total=epochs, unit=" epochs", desc="sweep") as bar:
             results = run_locally(missing, dataset) if client is None else cluster.compute(client, missing, dataset)
-            seeds: set[int] = set()
             for result in results:
                 folder.save(result)
-                bar.update(len(result.fine_tuning) + len(result.training) * (result.config.seed not in seeds))
-                seeds.add(result.config.seed)
+                bar.update(len(result.fine_tuning) + len(result.training) * (result.config.seed in seeds))
+                seeds.discard(result.config.seed)
         from noisy_feedback.output import tables  # imports matplotlib, which worker processes do without
 
         kept = folder.load_all()
@@ -63,26 +64,15 @@ def run_sweep(sweep: Sweep, embeddings_sha256: str | None = None) -> Path:
     return folder.path
 
 
-def epochs_of(runs: Sequence[Config]) -> int:
-    """How many epochs it takes: every seed is trained once."""
-    return sum(run.epochs_f for run in runs) + sum(next(group).epochs_t for _, group in groupby(runs, seed_of))
-
-
-def seed_of(run: Config) -> int:
-    return run.seed
-
-
 def lock(folder: Path, stack: ExitStack) -> None:
     """Lock the folder until `stack` closes. Errors: InputError where another sweep holds the lock."""
     folder.mkdir(parents=True, exist_ok=True)
-    file_lock = FileLock(folder / ".lock")
     try:
-        file_lock.acquire(blocking=False)
+        stack.enter_context(FileLock(folder / ".lock", blocking=False))
     except Timeout:
         raise InputError(
             f"another sweep is writing to {folder}; wait until it ends, or give another --output"
         ) from None
-    stack.callback(file_lock.release)
 
 
 def run_locally(runs: Sequence[Config], dataset: Dataset) -> Iterator[RunResult]:
@@ -91,7 +81,7 @@ def run_locally(runs: Sequence[Config], dataset: Dataset) -> Iterator[RunResult]
     Processes, because threads wait for each other at Python's lock (benchmarks/README.md has the ratio). Each seed is
     trained, then its runs are fine-tuned; fine-tunings go first, so that finished runs come early.
     """
-    by_seed = [list(group) for _, group in groupby(runs, seed_of)]
+    by_seed = [list(group) for _, group in groupby(runs, lambda run: run.seed)]
     workers = min(available_cores(), len(runs))
     if dataset.embeddings.is_cuda or workers < 2:
         with single_threaded():

@@ -12,7 +12,6 @@ import textwrap
 import threading
 import time
 from contextlib import ExitStack
-from dataclasses import replace
 
 import pytest
 import torch
@@ -176,14 +175,6 @@ def test_a_cluster_gives_the_bytes_of_this_machine_though_a_worker_is_killed(ove
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
 
 
-def test_what_is_kept_is_not_computed_again(overlapping_reviews, dask, tmp_path):
-    dask.worker("--no-nanny")
-    sweep(overlapping_reviews, tmp_path, "--dask", dask.address)
-    before = contents(tmp_path)
-    assert "8 runs, of which 8 are kept already" in sweep(overlapping_reviews, tmp_path, "--dask", dask.address)
-    assert contents(tmp_path) == before
-
-
 def finish(process):
     """Wait for a program, and kill what it leaves."""
     try:
@@ -218,21 +209,10 @@ def test_a_cluster_that_loses_all_workers_waits_for_the_next(overlapping_reviews
     assert len(kept_runs(tmp_path / "out")) == 8
 
 
-def test_workers_that_come_late_are_waited_for(overlapping_reviews, dask, tmp_path):
-    arguments = options(overlapping_reviews, tmp_path, *SWEEP, "--dask", dask.address)
-    process = start_script("multiclass/config.py", *arguments, session=True)
-    dask.stack.callback(end, process)
-    assert any("waiting for a worker of the cluster" in line for line in process.stderr)
-    dask.worker("--no-nanny")
-    _, error = finish(process)
-    assert process.returncode == 0, error
-    assert len(kept_runs(tmp_path)) == 8
-
-
 # --- what is refused
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense", "tcp://no-such-host.invalid:8786", "127.0.0.1:port"])
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense", "127.0.0.1:port"])
 def test_a_wrong_address_is_one_line_before_anything_is_embedded(overlapping_reviews, tmp_path, capsys, address):
     data = shutil.copytree(overlapping_reviews.parent, tmp_path / "data")
     (data / "embeddings.pt").unlink()
@@ -241,33 +221,6 @@ def test_a_wrong_address_is_one_line_before_anything_is_embedded(overlapping_rev
         run_script("multiclass/config.py", arguments, status=2)
     assert error_line(capsys).startswith(f"config.py: error: --dask {address}: no scheduler answers there")
     assert [file.name for file in data.iterdir()] == [overlapping_reviews.name]
-
-
-def test_a_worker_of_other_code_is_refused(overlapping_reviews, dask, project, tmp_path, capsys):
-    edit_loss(project)
-    dask.worker("--no-nanny", PYTHONPATH=str(project))
-    sweep(overlapping_reviews, tmp_path / "out", "--dask", dask.address, status=2)
-    line = error_line(capsys)
-    assert line.startswith("config.py: error: --dask: a worker has code ")
-    assert f"this program has {versions()['code']}; restart the workers" in line
-    assert not kept_runs(tmp_path / "out")
-
-
-def other_numpy():
-    """A worker with another version of a package."""
-    from importlib.metadata import version
-
-    from noisy_feedback.output import records
-
-    records.version = lambda name: "0.1" if name == "numpy" else version(name)
-
-
-def test_a_worker_of_other_package_versions_is_refused(overlapping_reviews, dask, tmp_path, capsys):
-    dask.worker("--no-nanny", *preload(tmp_path, other_numpy))
-    sweep(overlapping_reviews, tmp_path / "out", "--dask", dask.address, status=2)
-    line = error_line(capsys)
-    assert f"--dask: a worker has numpy 0.1, this program has {versions()['numpy']}; restart the workers" in line
-    assert not kept_runs(tmp_path / "out")
 
 
 def without_the_package():
@@ -291,18 +244,10 @@ def test_a_worker_without_this_project_is_refused(overlapping_reviews, dask, tmp
     assert "restart the workers" in line
 
 
-def test_a_worker_of_a_version_that_lacks_a_function_is_refused(overlapping_reviews, dask, tmp_path, project, capsys):
-    (project / "noisy_feedback" / "cluster.py").write_text('"""Nothing that the client calls."""\n')
-    dask.worker("--no-nanny", PYTHONPATH=str(project))
-    sweep(overlapping_reviews, tmp_path / "out", "--dask", dask.address, status=2)
-    line = error_line(capsys)
-    assert line.startswith("config.py: error: --dask: a worker cannot load this program (")
-    assert "restart the workers" in line
-
-
-def test_a_worker_of_other_code_that_comes_late_is_refused_too():
-    with pytest.raises(InputError, match=r"a worker has code \w+, this program has 0; restart the workers"):
-        cluster.run_seed([Config("multiclass")], None, None, {**versions(), "code": "0"})
+@pytest.mark.parametrize("name", ["code", "numpy"])
+def test_a_worker_of_another_version_that_comes_late_is_refused_too(name):
+    with pytest.raises(InputError, match=rf"a worker has {name} [\w.]+, this program has 0; restart the workers"):
+        cluster.run_seed([Config("multiclass")], None, None, {**versions(), name: "0"})
 
 
 @pytest.mark.parametrize(("found", "name"), [(False, "no GPU"), (True, "NVIDIA A100")])
@@ -311,7 +256,7 @@ def test_a_worker_of_another_device_is_refused(monkeypatch, found, name):
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: name)
     dataset = Dataset(torch.empty(0), None, None, [], Provenance(None, None, "NVIDIA H100"))
     with pytest.raises(InputError, match=rf"^--dask: a worker has {name}, this program has NVIDIA H100; "):
-        cluster.run_seed([Config("multiclass")], replace(dataset), torch.ones(1, 1).numpy(), versions())
+        cluster.run_seed([Config("multiclass")], dataset, torch.ones(1, 1).numpy(), versions())
 
 
 def die():
@@ -350,7 +295,8 @@ def test_a_loss_that_is_edited_while_workers_stay_up_is_never_filed_under_the_ne
     edit_loss(project)
     error, status = run()
     assert status == 2
-    assert "restart the workers" in error.splitlines()[-1]
+    assert error.splitlines()[-1].startswith("config.py: error: --dask: a worker has code ")
+    assert "; restart the workers" in error.splitlines()[-1]
     assert {file: file.read_bytes() for file in kept_runs(output)} == first
     end(worker)
     dask.worker("--no-nanny", PYTHONPATH=str(project))

@@ -9,7 +9,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -141,13 +140,6 @@ def test_ctrl_c_is_one_line_and_no_process_survives(start, tmp_path, temporary, 
     assert not list(temporary.iterdir())
 
 
-def test_ctrl_c_of_the_main_program_alone_ends_its_workers_too(start, tmp_path):
-    process = start("results", *FOREVER)
-    wait_until(lambda: process.poll() is not None or busy_workers(process))
-    process.send_signal(signal.SIGINT)
-    assert ended(process, 130) == ["config.py: interrupted; files already written are complete"]
-
-
 def test_after_ctrl_c_the_same_command_finishes_the_sweep(start, undisturbed, tmp_path):
     process = start("results", *SWEEP)
     wait_until(lambda: kept_runs(tmp_path / "results") or process.poll() is not None)
@@ -197,27 +189,12 @@ def test_when_the_main_program_is_killed_its_workers_end_too(start, undisturbed,
     assert contents(tmp_path / "results") == undisturbed
 
 
-def test_workers_that_compute_end_with_the_main_program(start, tmp_path):
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
+def test_workers_that_compute_end_with_the_main_program(start, sent):
     process = start("results", *FOREVER)
     wait_until(lambda: process.poll() is not None or busy_workers(process))
-    process.kill()
-    ended(process, -signal.SIGKILL)
-
-
-# --- the same bytes
-
-
-def test_the_number_of_threads_and_cores_changes_no_byte(start, undisturbed, tmp_path, monkeypatch):
-    cases = {"threads": SimpleNamespace(threads="3", cores=None), "one core": SimpleNamespace(threads="1", cores=1)}
-    all_cores = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
-    for name, case in cases.items():
-        monkeypatch.setenv("OMP_NUM_THREADS", case.threads)
-        try:
-            if case.cores and all_cores:
-                os.sched_setaffinity(0, {min(all_cores)})  # inherited by what is started
-            process = start(name, *SWEEP)
-        finally:
-            if all_cores:
-                os.sched_setaffinity(0, all_cores)
-        output_of(process)
-        assert contents(tmp_path / name) == undisturbed
+    process.send_signal(sent)  # to it alone
+    if sent == signal.SIGINT:
+        assert ended(process, 130) == ["config.py: interrupted; files already written are complete"]
+    else:
+        ended(process, -signal.SIGKILL)

@@ -3,16 +3,60 @@
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
+from itertools import product
 from pathlib import Path
 
 import pytest
 
 from noisy_feedback import cli
 from noisy_feedback.config import LABELS, LOSSES, NOISES, PROTOCOLS, RATIOS, SEEDS, Config
+from noisy_feedback.data.dataset import Provenance, ReviewsInfo
+from noisy_feedback.data.embeddings import EmbeddingsInfo
+from noisy_feedback.output.records import config_record, identity
 from tests.conftest import ROOT
 
 SCRIPTS = {"main.py": cli.run_main, "config.py": cli.run_config}
+
+OPTIONS = {  # field: arguments of main.py, and the value that the field then has
+    "use_cuda": ("--use-cuda", True),
+    "path": ("--path a.csv", Path("a.csv")),
+    "comparisons": ("--comparisons c.csv", Path("c.csv")),
+    "text_column": ("--text-column T", "T"),
+    "rating_column": ("--rating-column R", "R"),
+    "group_column": ("--group-column G", "G"),
+    "shuffle": ("--shuffle", True),
+    "drop_empty": ("--drop-empty", True),
+    "drop_duplicates": ("--drop-duplicates", True),
+    "model_name": ("--model_name bert", "bert"),
+    "pooling": ("--pooling cls", "cls"),
+    "pc": ("--pc", True),
+    "seed": ("--seed 4294967295", 2**32 - 1),
+    "head": ("--head scalar", "scalar"),
+    "hidden": ("--hidden 8 4 2", (8, 4, 2)),
+    "epochs_t": ("--epochs-t 0", 0),
+    "lr_t": ("--lr-t 0.1", 0.1),
+    "batch_t": ("--batch-t 7", 7),
+    "select": ("--select kappa", "kappa"),
+    "labels": ("--labels majority", "majority"),
+    "noise": ("--noise reversed", "reversed"),
+    "ratio": ("--ratio 1", 1.0),
+    "k": ("--k 3", 3),
+    "lists": ("--lists 50", 50),
+    "lists_per_review": ("--lists-per-review 3", 3),
+    "loss": ("--loss hinge", "hinge"),
+    "kl_weight": ("--kl-weight 0.5", 0.5),
+    "flip_rate": ("--flip-rate 0.2", 0.2),
+    "epochs_f": ("--epochs-f 0", 0),
+    "lr_f": ("--lr-f 0.1", 0.1),
+    "batch_f": ("--batch-f 7", 7),
+    "output": ("--output out", Path("out")),
+    "name": ("--name mine", "mine"),
+    "export": ("--export a.jsonl", Path("a.jsonl")),
+}
+WITHOUT_OPTION = {"protocol": "binary", "validation_ratings": "misaligned", "list_order": "row"}
+HUMAN = ("comparisons", "labels", "head")  # options to try with `human`: others lack them, or their loss refuses them
+CHANGE_NO_NUMBER = {"use_cuda", "path", "comparisons", "pc", "output", "name", "export"}
 
 
 @pytest.fixture
@@ -34,8 +78,8 @@ def parse(monkeypatch):
 def refusal(monkeypatch, capsys):
     """The one line with which a script refuses its arguments."""
 
-    def refusal(script, *arguments, protocol="multiclass"):
-        monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
+    def refusal(script, arguments, protocol="multiclass"):
+        monkeypatch.setattr(sys, "argv", [script, *arguments.split()])
         with pytest.raises(SystemExit, match="2"):
             SCRIPTS[script](protocol)
         captured = capsys.readouterr()
@@ -48,20 +92,35 @@ def refusal(monkeypatch, capsys):
     return refusal
 
 
-def axis_values(sweep, axis):
-    return sorted({getattr(run, axis) for run in sweep.runs})
+# --- options and their fields
 
 
-# --- defaults and options
+@pytest.mark.parametrize("field", OPTIONS)
+def test_an_option_sets_its_field_and_no_other(parse, field):
+    arguments, value = OPTIONS[field]
+    protocol = "human" if field in HUMAN else "multiclass"
+    default = Config(protocol, **PROTOCOLS[protocol]["main.py"])
+    found = parse("main.py", *arguments.split(), protocol=protocol)
+    assert found == replace(default, **{field: value}) != default
+
+
+@pytest.mark.parametrize("field", [*OPTIONS, *WITHOUT_OPTION])
+def test_a_field_changes_the_identity_of_a_result_unless_it_changes_no_number(field):
+    config = Config("multiclass", loss="bradley-terry")
+    encoder = EmbeddingsInfo(model="m", revision=None, pooling="model", library=None, sha256="0" * 64, device="cpu")
+    provenance = Provenance(ReviewsInfo("reviews.csv", 10, [1, 2, 3, 4, 5], "0" * 64), encoder, "cpu")
+    changed = replace(config, **{field: OPTIONS[field][1] if field in OPTIONS else WITHOUT_OPTION[field]})
+    before, after = (identity(config_record(each), provenance) for each in (config, changed))
+    assert (before == after) == (field in CHANGE_NO_NUMBER)
+
+
+def test_every_field_is_tried_here():
+    assert {*OPTIONS, *WITHOUT_OPTION} == {field.name for field in fields(Config)}
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_main_without_options_takes_the_protocols_defaults(parse, protocol):
+def test_without_options_a_script_takes_the_protocols_defaults(parse, protocol):
     assert parse("main.py", protocol=protocol) == Config(protocol, **PROTOCOLS[protocol]["main.py"])
-
-
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_config_without_options_takes_the_studys_seeds_and_its_ratios_where_ratings_are_made_noisy(parse, protocol):
     ratios = [0.0] if protocol == "human" else RATIOS
     sweep = parse("config.py", protocol=protocol)
     default = Config(protocol, **PROTOCOLS[protocol]["config.py"])
@@ -70,321 +129,176 @@ def test_config_without_options_takes_the_studys_seeds_and_its_ratios_where_rati
     assert sweep.dask is None
 
 
-OPTIONS = {
-    "--use-cuda": {"use_cuda": True},
-    "--path a.csv": {"path": Path("a.csv")},
-    "--model_name bert": {"model_name": "bert"},
-    "--pc": {"pc": True},
-    "--ratio 1": {"ratio": 1.0},
-    "--k 3": {"k": 3},
-    "--epochs-t 0": {"epochs_t": 0},
-    "--epochs-f 0": {"epochs_f": 0},
-    "--seed 4294967295": {"seed": 2**32 - 1},
-    "--loss hinge": {"loss": "hinge"},
-    "--kl-weight 0.5": {"kl_weight": 0.5},
-    "--noise reversed": {"noise": "reversed"},
-    "--loss robust --flip-rate 0.2": {"loss": "robust", "flip_rate": 0.2},
-    "--loss robust --flip-rate estimated": {"loss": "robust", "flip_rate": "estimated"},
-    "--lists 50": {"lists": 50},
-    "--lists-per-review 3": {"lists_per_review": 3},
-    "--lr-f 0.1": {"lr_f": 0.1},
-    "--batch-f 7": {"batch_f": 7},
-    "--lr-t 0.1": {"lr_t": 0.1},
-    "--batch-t 7": {"batch_t": 7},
-    "--hidden 8 4 2": {"hidden": (8, 4, 2)},
-    "--select kappa": {"select": "kappa"},
-    "--text-column T": {"text_column": "T"},
-    "--rating-column R": {"rating_column": "R"},
-    "--group-column G": {"group_column": "G"},
-    "--shuffle": {"shuffle": True},
-    "--drop-empty": {"drop_empty": True},
-    "--drop-duplicates": {"drop_duplicates": True},
-    "--pooling cls": {"pooling": "cls"},
-    "--output out": {"output": Path("out")},
-    "--name mine": {"name": "mine"},
-    "--export a.jsonl": {"export": Path("a.jsonl")},
-}
-
-
-@pytest.mark.parametrize("given", OPTIONS)
-def test_an_option_sets_its_field_and_no_other(parse, given):
-    assert parse("main.py", *given.split()) == replace(Config("multiclass"), **OPTIONS[given])
-
-
-def test_a_sweep_holds_every_combination_once_in_one_order(parse):
-    arguments = ["--loss", "hinge", "study", "--kl-weight", 0.5, 0, "--noise", "reversed", "uniform"]
-    first = parse("config.py", *arguments, "--seeds", 2, 1, 2, "--ratio", 0.4, 0)
-    second = parse("config.py", *reversed_values(arguments), "--ratio", 0, 0.4, 0.4, "--seeds", 1, 2)
-    assert first.runs == second.runs
-    assert len(set(first.runs)) == len(first.runs) == 2**5
-
-
-def reversed_values(arguments):
-    """Options with two values each, the values in the other order."""
-    triples = zip(arguments[::3], arguments[1::3], arguments[2::3], strict=True)
-    return [part for option, one, other in triples for part in (option, other, one)]
-
-
-def test_a_cluster_is_named_by_its_address(parse):
-    assert parse("config.py", "--dask", "tcp://host:8786").dask == "tcp://host:8786"
-
-
-# --- comparisons that people made
-
-HUMAN_OPTIONS = {
-    "--comparisons c.csv": {"comparisons": Path("c.csv")},
-    "--labels majority": {"labels": "majority"},
-    "--ratio 0.5": {"ratio": 0.5},
-    "--loss study": {"loss": "study"},
-    "--kl-weight 0": {"kl_weight": 0.0},
-    "--flip-rate 0.25": {"flip_rate": 0.25},
-    "--flip-rate estimated": {},
-    "--lists 9": {"lists": 9},
-    "--group-column Topic": {"group_column": "Topic"},
-    "--export c.parquet": {"export": Path("c.parquet")},
-}
-
-
-@pytest.mark.parametrize("given", HUMAN_OPTIONS)
-def test_an_option_of_comparisons_by_people_sets_its_field_and_no_other(parse, given):
-    default = Config("human", **PROTOCOLS["human"]["main.py"])
-    assert parse("main.py", *given.split(), protocol="human") == replace(default, **HUMAN_OPTIONS[given])
-
-
-def test_comparisons_of_people_are_noisy_as_they_are_and_their_flip_rate_is_estimated(parse):
+def test_human_comparisons_are_noisy_as_they_are_and_their_flip_rate_is_estimated(parse):
     for run in (parse("main.py", protocol="human"), parse("config.py", protocol="human").config):
         assert (run.loss, run.noise, run.ratio, run.flip_rate) == ("bradley-terry", "reversed", 0.0, "estimated")
+    assert parse("main.py").flip_rate is None  # what the noise implies
+    assert parse("main.py", "--flip-rate", "estimated").flip_rate == "estimated"
 
 
-def test_the_flip_rate_of_simulated_noise_is_what_the_noise_implies(parse):
-    assert parse("main.py").flip_rate is None
+def test_a_scalar_head_learns_by_bradley_terry_where_no_loss_is_named(parse):
+    assert parse("main.py", "--head", "scalar").loss == "bradley-terry"
+    assert {run.loss for run in parse("config.py", "--head", "scalar").runs} == {"bradley-terry"}
+    human = parse("main.py", "--head", "scalar", protocol="human")
+    assert (human.loss, human.kl_weight) == ("bradley-terry", 1.0)
+
+
+# --- sweeps
+
+
+def test_a_sweep_holds_every_combination_once_whatever_the_order_of_the_arguments(parse):
+    first = "--seeds 2 1 2 --loss hinge study --kl-weight 0.5 0 --noise reversed uniform --ratio 0.4 0"
+    second = "--ratio 0 0.4 0.4 --noise uniform reversed --kl-weight 0 0.5 --loss study hinge --seeds 1 2"
+    sweeps = [parse("config.py", *arguments.split()) for arguments in (first, second)]
+    expected = product((1, 2), ("study", "hinge"), (0.0, 0.5), ("uniform", "reversed"), (0.0, 0.4))
+    default = Config("multiclass", **PROTOCOLS["multiclass"]["config.py"])
+    names = ("seed", "loss", "kl_weight", "noise", "ratio")
+    runs = [replace(default, **dict(zip(names, values, strict=True))) for values in expected]
+    assert sweeps[0].runs == sweeps[1].runs == runs
 
 
 def test_a_sweep_holds_every_kind_of_labels_in_their_order(parse):
-    given = ["majority", "all", "gold"]
-    sweep = parse("config.py", "--labels", *given, "--seeds", 1, "--ratio", 0.2, 0, protocol="human")
-    assert [(run.labels, run.ratio) for run in sweep.runs] == [
-        (labels, ratio) for labels in ("all", "majority", "gold") for ratio in (0.0, 0.2)
-    ]
+    given = "--labels majority all gold --seeds 1 --ratio 0.2 0"
+    sweep = parse("config.py", *given.split(), "--dask", "tcp://host:8786", protocol="human")
+    found = [(run.labels, run.ratio) for run in sweep.runs]
+    assert found == list(product(("all", "majority", "gold"), (0.0, 0.2)))
+    assert sweep.dask == "tcp://host:8786"
 
 
-def test_labels_that_do_not_exist_are_answered_with_those_that_do(refusal):
-    line = refusal("main.py", "--labels", "golden", protocol="human")
-    assert "argument --labels: invalid choice: 'golden'" in line
-    assert all(name in line for name in LABELS)
+def test_a_loss_of_a_sweep_can_have_a_kl_weight_of_its_own(parse):
+    def settings(arguments):
+        runs = parse("config.py", *arguments.split(), "--seeds", 1, "--ratio", 0.2).runs
+        return [(run.loss, run.kl_weight) for run in runs]
+
+    pairs = "--loss symmetric-sigmoid:0.3 robust:1 robust:1.0 study study:0.5"
+    assert settings(pairs) == [("study", 0), ("study", 0.5), ("robust", 1), ("symmetric-sigmoid", 0.3)]
+    assert settings(f"{pairs} --kl-weight 0.5 2") == [
+        ("study", 0.5), ("study", 2), ("robust", 1), ("symmetric-sigmoid", 0.3)
+    ]  # fmt: skip
+    assert settings("--head scalar --loss robust:0.1 bradley-terry") == [("bradley-terry", 0), ("robust", 0.1)]
 
 
-@pytest.mark.parametrize("option", ["--noise", "--k", "--as-published", "--lists-per-review"])
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_what_makes_feedback_from_ratings_is_unknown_where_people_gave_it(refusal, script, option):
-    assert f"unknown argument {option}" in refusal(script, option, protocol="human")
+# --- the published code
 
 
-@pytest.mark.parametrize("option", ["--comparisons", "--labels"])
-@pytest.mark.parametrize("protocol", ["multiclass", "binary"])
-def test_comparisons_of_people_are_unknown_where_they_are_simulated(refusal, protocol, option):
-    assert f"unknown argument {option}" in refusal("main.py", option, "all", protocol=protocol)
+def test_as_published_repeats_the_departures_that_are_named_and_all_where_none_is(parse):
+    for protocol, noise in {"multiclass": "redrawn", "binary": "redrawn-off-scale"}.items():
+        default = Config(protocol, **PROTOCOLS[protocol]["main.py"])
+        fields = {
+            "labels": {"validation_ratings": "misaligned"},
+            "noise": {"noise": noise},
+            "order": {"list_order": "row"},
+        }
+        every = {name: value for changes in fields.values() for name, value in changes.items()}
+        assert parse("main.py", "--as-published", protocol=protocol) == replace(default, **every)
+        for departure, changes in fields.items():
+            found = parse("main.py", "--as-published", departure, protocol=protocol)
+            assert found == replace(default, **changes) != default
+    both = parse("main.py", "--as-published", "order", "labels", "--noise", "adjacent")
+    assert both == Config("multiclass", list_order="row", validation_ratings="misaligned", noise="adjacent")
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_a_sweep_exports_nothing(refusal, protocol):
-    assert "unknown argument --export" in refusal("config.py", "--export", "a.jsonl", protocol=protocol)
+# --- what is refused
 
-
-def test_a_flip_rate_of_one_half_is_refused_and_an_estimated_one_is_not_known_yet(refusal, parse):
-    line = refusal("main.py", "--loss", "robust", "--flip-rate", 0.5, protocol="human")
-    assert "--flip-rate 0.5: --loss robust needs one below 0.5" in line
-    assert parse("main.py", "--loss", "robust", protocol="human").flip_rate == "estimated"
-
-
-def test_loss_and_kl_weight_of_a_scalar_head_are_those_of_the_protocol(parse):
-    config = parse("main.py", "--head", "scalar", protocol="human")
-    assert (config.loss, config.kl_weight) == ("bradley-terry", 1.0)
-
-
-@pytest.mark.parametrize("script", ["main.py", "config.py"])
-def test_help_names_the_labels_and_the_defaults_where_people_compare(script):
-    command = [sys.executable, script, "--help"]
-    ran = subprocess.run(command, cwd=ROOT / "human", capture_output=True, text=True, check=True)
-    text = " ".join(ran.stdout.split())
-    assert "{all,one,majority,gold,flipped}" in text
-    assert "share of comparisons reversed, 0 to 1 (default: " in text
-    assert "(default: bradley-terry)" in text
-    assert "what the audit finds (default: estimated)" in text
-    assert "(default: None)" not in text
-
-
-# --- heads and the published code
-
-
-def test_a_scalar_head_alone_learns_by_bradley_terry(parse):
-    assert parse("main.py", "--head", "scalar").loss == "bradley-terry"
-    assert axis_values(parse("config.py", "--head", "scalar"), "loss") == ["bradley-terry"]
-
-
-@pytest.mark.parametrize("needing", [["--loss", "study"], ["--noise", "least-confident"]], ids=lambda given: given[0])
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_what_needs_a_distribution_is_refused_with_a_scalar_head(refusal, script, needing):
-    line = refusal(script, "--head", "scalar", *needing)
-    assert f"{needing[0]} {needing[1]} needs a distribution over ratings" in line
-    assert "--head categorical" in line
-
-
-def test_as_published_alone_repeats_every_departure(parse):
-    multiclass, binary = (
-        parse("main.py", "--as-published", protocol=protocol) for protocol in ("multiclass", "binary")
-    )
-    departures = {"validation_ratings": "misaligned", "list_order": "row"}
-    assert multiclass == replace(Config("multiclass"), noise="redrawn", **departures)
-    assert binary == replace(
-        Config("binary", **PROTOCOLS["binary"]["main.py"]), noise="redrawn-off-scale", **departures
-    )
-
-
-def test_as_published_repeats_the_departures_that_are_named(parse):
-    config = parse("main.py", "--as-published", "order", "--noise", "adjacent")
-    assert config == replace(Config("multiclass"), list_order="row", noise="adjacent")
-
-
-@pytest.mark.parametrize("named", [[], ["noise"], ["order", "noise"]])
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_the_published_noise_and_another_one_are_refused(refusal, script, named):
-    line = refusal(script, "--noise", "uniform", "--as-published", *named)
-    assert "--noise: --as-published noise chooses the kind of noise; leave out one of them" in line
-
-
-# --- refused values
-
-WRONG = {
-    "--ratio 1.5": "argument --ratio: 1.5 is outside 0..1 (0.2 for 20 %)",
-    "--ratio nan": "argument --ratio: nan is outside 0..1",
-    "--ratio 0,2": "argument --ratio: '0,2' is not a number; separate several by spaces",
-    "--k 2.5": "argument --k: '2.5' is not a whole number",
-    "--k 1,2": "argument --k: '1,2' is not a whole number; separate several by spaces",
-    "--lists 0": "argument --lists: 0 is less than 1",
-    "--lists-per-review 0": "argument --lists-per-review: 0 is less than 1",
-    "--flip-rate guessed": "argument --flip-rate: 'guessed' is not a number",
-    "--lr-f 0": "argument --lr-f: 0 is not a positive number",
-    "--lr-f inf": "argument --lr-f: inf is not a positive number",
-    "--kl-weight=-1": "argument --kl-weight: -1 is not a number from 0 on",
-    "--kl-weight inf": "argument --kl-weight: inf is not a number from 0 on",
-    "--flip-rate 2": "argument --flip-rate: 2 is outside 0..1",
+REFUSED = {  # by both scripts of multiclass
+    "--ratio 1.5": "argument --ratio: 1.5 is not a number from 0 to 1",
+    "--ratio 0,2": "argument --ratio: '0,2' is not a number from 0 to 1; separate several by spaces",
+    "--k 2.5": "argument --k: '2.5' is not an integer of at least 1",
+    "--lists 0": "argument --lists: 0 is not an integer of at least 1",
+    "--flip-rate guessed": "argument --flip-rate: 'guessed' is not a number from 0 to 1, nor 'estimated'",
+    "--lr-f 0": "argument --lr-f: 0.0 is not a number above 0",
+    "--kl-weight inf": "argument --kl-weight: inf is not a number of at least 0",
+    "--select f1": "argument --select: 'f1' is none of accuracy, macro_f1, kappa",
+    "--loss bradley": f"argument --loss: 'bradley' is none of {', '.join(LOSSES)}; did you mean bradley-terry?",
+    "--noise unifrom": f"argument --noise: 'unifrom' is none of {', '.join(NOISES)}; did you mean uniform?",
     "--loss robust --flip-rate 0.5": "--flip-rate 0.5: --loss robust needs one below 0.5",
-    "--select f1": "argument --select: invalid choice: 'f1'",
+    "--head scalar --loss study": "--loss study needs a distribution over ratings; give another one, or --head cat",
+    "--head scalar --noise least-confident": "--noise least-confident needs a distribution over ratings",
+    "--head scalar --loss robust": "falls without limit as the outputs grow; give a --kl-weight above 0",
     "--name a/b": "--name a/b: a name without slashes; --output chooses the folder around it",
     "--name ..": "--name ..: ",
-    "--name .": "--name .: ",
+    "--as-published gaps": "argument --as-published: invalid choice: 'gaps'",
+    "--noise uniform --as-published": "--noise: --as-published noise chooses the kind of noise; leave out one of them",
+    "--noise uniform --as-published order noise": "--noise: --as-published noise chooses the kind of noise",
+    "--use_cuda": "unknown argument --use_cuda; did you mean --use-cuda?",
+    "--model-name bert": "unknown argument --model-name; did you mean --model_name?",
+    "--epoch-t=3": "unknown argument --epoch-t=3; did you mean --epochs-t?",
+    "--rat 0.2": "unknown argument --rat; did you mean --ratio?",  # options are not abbreviated
+    "--xyz": "error: unknown argument --xyz (see --help)",
+    "--comparisons c.csv": "unknown argument --comparisons",
+    "--labels all": "unknown argument --labels",
 }
 
 
-@pytest.mark.parametrize("given", WRONG)
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_a_wrong_value_is_named(refusal, script, given):
-    assert WRONG[given] in refusal(script, *given.split())
-
-
-@pytest.mark.parametrize(("script", "option"), [("main.py", "--seed"), ("config.py", "--seeds")])
-@pytest.mark.parametrize("value", [2**32, 10**30])
-def test_seeds_that_could_repeat_the_numbers_of_another_are_refused(refusal, script, option, value):
-    assert f"argument {option}: {value} is not below 4294967296" in refusal(script, option, value)
-
-
-def test_binary_pairs_have_no_k(refusal):
-    assert "unknown argument --k" in refusal("main.py", "--k", 2, protocol="binary")
-
-
-# --- old names and near misses
-
-RENAMED = {
-    "--loss conservative": "conservative is now called label-smoothing",
-    "--loss unbiased": "unbiased is now called robust",
-    "--loss sigmoid": "sigmoid is now called symmetric-sigmoid",
-    "--noise pairs": "pairs is now called reversed",
-    "--noise hard": "hard is now called least-confident",
-    "--anchor 0.5": "unknown argument --anchor; it is now --kl-weight",
-    "--anchor=0.5": "unknown argument --anchor=0.5; it is now --kl-weight",
-    "--rerun folder": "unknown argument --rerun; it is now python -m noisy_feedback.reproduce FOLDER",
-}
-
-
-@pytest.mark.parametrize("given", RENAMED)
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_an_old_name_is_answered_with_the_new_one(refusal, script, given):
-    assert RENAMED[given] in refusal(script, *given.split())
-
-
-NEAR = {
-    ("main.py", "--model-name bert"): "--model_name",
-    ("main.py", "--epochs_t 3"): "--epochs-t",
-    ("main.py", "--epoch-t=3"): "--epochs-t",
-    ("main.py", "--seeds 1"): "--seed",
-    ("main.py", "--use_cuda"): "--use-cuda",
-    ("main.py", "--ratios 0.1"): "--ratio",
-    ("config.py", "--seed 1"): "--seeds",
-    ("config.py", "--kl_weight 1"): "--kl-weight",
-}
-
-
-@pytest.mark.parametrize(("script", "given"), NEAR)
-def test_a_near_miss_is_answered_with_the_option_that_was_meant(refusal, script, given):
-    assert f"; did you mean {NEAR[script, given]}?" in refusal(script, *given.split())
+@pytest.mark.parametrize("given", REFUSED)
+def test_a_mistake_is_one_line_with_the_way_out(refusal, given):
+    for script in SCRIPTS:
+        assert REFUSED[given] in refusal(script, given)
 
 
 @pytest.mark.parametrize(
-    ("option", "given", "meant"), [("--loss", "bradley", "bradley-terry"), ("--noise", "unifrom", "uniform")]
-)
-def test_a_misspelt_loss_or_noise_is_answered_with_all_names_and_the_nearest(refusal, option, given, meant):
-    line = refusal("main.py", option, given)
-    names = LOSSES if option == "--loss" else NOISES
-    assert f"argument {option}: {given!r} is none of {', '.join(names)}; did you mean {meant}?" in line
+    ("script", "protocol", "given", "says"),
+    [
+        ("main.py", "multiclass", "--seed 4294967296", "4294967296 is not an integer from 0 to 4294967295"),
+        ("config.py", "multiclass", f"--seeds 1 {10**30}", "is not an integer from 0 to 4294967295"),
+        ("main.py", "multiclass", "--seeds 1", "unknown argument --seeds; did you mean --seed?"),
+        ("main.py", "multiclass", "--loss hinge:1", "argument --loss: 'hinge:1' is none of"),
+        ("main.py", "binary", "--k 2", "unknown argument --k"),
+        ("main.py", "human", "--labels golden", f"argument --labels: 'golden' is none of {', '.join(LABELS)}"),
+        ("main.py", "human", "--noise uniform", "unknown argument --noise"),
+        ("main.py", "human", "--k 2", "unknown argument --k"),
+        ("config.py", "human", "--as-published", "unknown argument --as-published"),
+        ("config.py", "human", "--lists-per-review 2", "unknown argument --lists-per-review"),
+        ("config.py", "human", "--export a.jsonl", "unknown argument --export"),
+        ("config.py", "multiclass", "--seed 1", "unknown argument --seed; did you mean --seeds?"),
+        ("config.py", "multiclass", "--loss hinge:x", "KL weight of hinge:x: 'x' is not a number of at least 0"),
+        ("config.py", "multiclass", "--loss study hing:1", "; did you mean hinge?"),
+        ("config.py", "multiclass", "--loss hinge:1 --kl-weight 2", "--kl-weight: every --loss has its own KL weight"),
+        ("config.py", "multiclass", "--head scalar --loss robust:1 robust", "give a --kl-weight above 0"),
+    ],
+)  # fmt: skip
+def test_what_one_script_or_protocol_lacks_is_refused(refusal, script, protocol, given, says):
+    assert says in refusal(script, given, protocol)
 
 
-def test_an_unknown_argument_that_is_near_to_none_gets_no_hint(refusal):
-    assert refusal("main.py", "--xyz") == "main.py: error: unknown argument --xyz (see --help)"
+# --- --help, and what is imported
 
 
-def test_options_are_not_abbreviated(refusal):
-    assert "unknown argument --rat; did you mean --ratio?" in refusal("main.py", "--rat", 0.2)
-
-
-# --- what is imported
+def run_python(*arguments, folder=ROOT):
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, check=True
+    ).stdout  # fmt: skip
 
 
 def test_importing_the_command_line_imports_nothing_heavy():
-    program = "import noisy_feedback.cli, noisy_feedback, sys; print(*sys.modules)"
-    modules = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    modules = run_python("-c", "import noisy_feedback.cli, noisy_feedback, sys; print(*sys.modules)").split()
     assert "noisy_feedback.config" in modules
     assert not {"torch", "numpy", "pandas", "scipy", "matplotlib", "sentence_transformers"} & set(modules)
 
 
-# --- --help
-
-
-@pytest.fixture(scope="module", params=["multiclass/main.py", "multiclass/config.py", "binary/main.py"])
-def help_text(request):
-    file = ROOT / request.param
-    command = [sys.executable, file.name, "--help"]
-    return subprocess.run(command, cwd=file.parent, capture_output=True, text=True, check=True).stdout
-
-
-def test_help_shows_the_defaults_that_say_something(help_text):
-    text = " ".join(help_text.split())
-    assert re.search(r"share of fine-tuning ratings made noisy, 0 to 1 \(default: (0\.0|\(0\.0, 0\.2, .*\))\)", text)
-    assert "(default: None)" not in text
-    assert "(default: ())" not in text
-    assert "(default: False)" not in text
-
-
-def test_help_lists_the_studys_options_first(help_text):
-    listed = list(dict.fromkeys(re.findall(r"^  (--[\w-]+)", help_text, re.MULTILINE)))
-    study = ["--use-cuda", "--path", "--model_name", "--pc", "--ratio", "--k", "--epochs-t", "--epochs-f"]
-    if "--k" not in listed:  # binary
-        study.remove("--k")
+@pytest.mark.parametrize(("protocol", "script"), [*product(PROTOCOLS, SCRIPTS)])
+def test_help_lists_the_studys_options_first_with_their_defaults_and_every_name(protocol, script):
+    lines = run_python(script, "--help", folder=ROOT / protocol)
+    listed = list(dict.fromkeys(re.findall(r"^  (--[\w-]+)", lines, re.MULTILINE)))
+    study = {
+        "multiclass": ["--use-cuda", "--path", "--model_name", "--pc", "--epochs-t", "--ratio", "--k", "--epochs-f"],
+        "binary": ["--use-cuda", "--path", "--model_name", "--pc", "--epochs-t", "--ratio", "--epochs-f"],
+        "human": [
+            "--use-cuda", "--path", "--comparisons", "--model_name", "--pc", "--epochs-t", "--labels", "--ratio",
+            "--epochs-f",
+        ],
+    }[protocol]  # fmt: skip
     assert listed[: len(study)] == study
-    assert {"--seed", "--seeds"} & set(listed[len(study) :])
-
-
-def test_help_names_every_loss_and_kind_of_noise(help_text):
-    text = " ".join(help_text.split())
+    assert ("--seeds" if script == "config.py" else "--seed") in listed[len(study) :]
+    text = " ".join(lines.split())
+    ratios = "0 0.2 0.4 0.6 0.8" if script == "config.py" and protocol != "human" else "0"
+    assert f"or of comparisons reversed (`human`, --noise reversed) (default: {ratios})" in text
     assert ", ".join(LOSSES) in text
-    assert ", ".join(NOISES) in text
+    if protocol == "human":
+        assert "{all,one,majority,gold,flipped}" in text
+        assert "what the audit finds (default: estimated)" in text
+    else:
+        assert ", ".join(NOISES) in text
+        assert "what the audit finds (default: what --noise and --ratio imply)" in text
+    assert ("NAME:WEIGHT gives a loss its own KL weight" in text) == (script == "config.py")
+    assert not re.search(r"\(default: (None|\(\)|False)\)", text)
