@@ -111,6 +111,9 @@ class Config:
         study=True,
         recorded=False,
     )
+    embeddings: Path | None = option(
+        None, "folder of stored embeddings", values=Path, unset="beside the data", metavar="FOLDER", recorded=False
+    )
     # --- training
     seed: int = option(
         SEEDS[0],

@@ -56,8 +56,7 @@ class RatingModel:
         if not len(texts):
             return np.empty(0)
         limit = self.encoder.max_seq_length
-        longer = sum(count > limit for count in count_tokens(self.encoder, texts)[0]) if limit else 0
-        if longer:
+        if longer := int((count_tokens(self.encoder, list(texts))[0] > limit).sum()) if limit else 0:
             warnings.warn(
                 f"{longer:,} of {len(texts):,} texts were cut at the encoder's limit of {limit} tokens", stacklevel=2
             )
