@@ -1,6 +1,7 @@
 """All data of one command: reviews, their embeddings, and where both come from."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -121,21 +122,24 @@ def load_embeddings(
     folder, given = config.embeddings or reviews.folder / "embeddings", reviews.folder / "embeddings.pt"
     if sha256 is not None and (same := find_embeddings_by_sha256(reviews.texts, folder, given, sha256)):
         return same, "the recorded ones"
-    encoder = find_encoder(config.model_name, config.pooling)
-    found = find_embeddings(reviews.texts, encoder, folder, device)
-    if found is None and config.pc:
-        if not given.exists():
-            raise InputError(
-                f"--pc: no stored embeddings of {reviews.name} by {config.model_name} (pooling {config.pooling}) and "
-                f"no {given}; run once without --pc to compute them"
-            )
+    found = find_or_embed(config, reviews.texts, folder, device, progress)
+    if found is None and given.exists():
         return read_embeddings_pt(given, len(reviews.texts)), f"read from {given}"
-    found = found or embed(reviews.texts, encoder, folder, device, progress)
+    if found is None:
+        which = f"{reviews.name} by {config.model_name} (pooling {config.pooling})"
+        raise InputError(f"--pc: no stored embeddings of {which} and no {given}; run once without --pc to compute them")
     if found.computed:
         part = "" if found.computed == len(reviews.texts) else f"{found.computed:,} of {len(reviews.texts):,} "
         return found, f"{part}computed now"
     ignored = f" (not {given.name}: remove {folder.name}/ to use it)" if config.pc and given.exists() else ""
     return found, f"stored {f'in {folder}' if config.embeddings else 'beside the data'}{ignored}"
+
+
+def find_or_embed(config: Config, texts: list[str], folder: Path, device: str, progress: Progress) -> Embeddings | None:
+    """Embeddings of the texts, of which those that are not stored are computed; None where --pc forbids that."""
+    encoder = find_encoder(config.model_name, config.pooling)
+    found = find_embeddings(texts, encoder, folder, device)
+    return found if found is not None or config.pc else embed(texts, encoder, folder, device, progress)
 
 
 def load_text_embeddings(
@@ -150,14 +154,10 @@ def load_text_embeddings(
     count = f"{len(judgements.texts):,} texts of {judgements.name} are not among the reviews"
     if reviews.pooling is None:
         raise InputError(f"--pc: {count}, and {reviews.model} does not say by which encoder to embed them")
-    encoder, folder = (
-        find_encoder(config.model_name, config.pooling),
-        config.embeddings or judgements.folder / "embeddings",
-    )
-    stored = find_embeddings(judgements.texts, encoder, folder, device)
-    if stored is None and config.pc:
+    folder = config.embeddings or judgements.folder / "embeddings"
+    if (found := find_or_embed(config, judgements.texts, folder, device, progress)) is None:
         raise InputError(f"--pc: {count}, and have no stored embeddings; run once without --pc to compute them")
-    return stored or embed(judgements.texts, encoder, folder, device, progress)
+    return found
 
 
 def make_dataset(

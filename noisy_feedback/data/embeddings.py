@@ -5,7 +5,7 @@ import json
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -128,15 +128,11 @@ class Store:
         """The result, once no vector is missing."""
         again = np.flatnonzero(gathered.first != np.arange(len(gathered.first)))
         gathered.vectors[again] = gathered.vectors[gathered.first[again]]
-        info = {name: value for name, value in self.label.items() if name != "max_tokens"}
-        max_tokens = self.label["max_tokens"]
-        return Embeddings(
-            gathered.vectors,
-            EmbeddingsInfo(**info, sha256=sha256_of_tensor(gathered.vectors)),
-            int((gathered.tokens[gathered.first] > max_tokens).sum()) if max_tokens else 0,
-            max_tokens,
-            computed,
-        )
+        encoder = dict(self.label)
+        max_tokens = encoder.pop("max_tokens")
+        truncated = int((gathered.tokens[gathered.first] > max_tokens).sum()) if max_tokens else 0
+        info = EmbeddingsInfo(**encoder, sha256=sha256_of_tensor(gathered.vectors))
+        return Embeddings(gathered.vectors, info, truncated, max_tokens, computed)
 
 
 class Gathered:
@@ -178,14 +174,12 @@ def find_embeddings(texts: Sequence[str], encoder: Encoder, folder: Path, device
 def find_embeddings_by_sha256(texts: Sequence[str], folder: Path, given: Path, sha256: str) -> Embeddings | None:
     """Exactly the vectors with this SHA-256: of any store in `folder`, or those of the file `given`; else None."""
     for store in stores(folder):
-        found = store.find(texts)
-        if found is not None and found.info.sha256 == sha256:
+        if (found := store.find(texts)) is not None and found.info.sha256 == sha256:
             return found
-    try:
-        found = read_embeddings_pt(given, len(texts))
-    except InputError:  # absent, or of other reviews
-        return None
-    return found if found.info.sha256 == sha256 else None
+    with suppress(InputError):  # the file is absent, or of other reviews
+        if (found := read_embeddings_pt(given, len(texts))).info.sha256 == sha256:
+            return found
+    return None
 
 
 def read_embeddings_pt(file: Path, n: int) -> Embeddings:
@@ -204,10 +198,8 @@ def read_embeddings_pt(file: Path, n: int) -> Embeddings:
     if not plain or vectors.ndim != 2 or not vectors.is_floating_point():
         raise InputError(f"{file}: holds no tensor of shape (reviews, dimensions) of floating-point numbers")
     if len(vectors) != n or vectors.shape[1] == 0:
-        raise InputError(
-            f"{file}: {tuple(vectors.shape)} numbers for {n} reviews; it belongs to other data: "
-            "remove it, or run without --pc"
-        )
+        belongs = f"{tuple(vectors.shape)} numbers for {n} reviews; it belongs to other data"
+        raise InputError(f"{file}: {belongs}: remove it, or run without --pc")
     if vectors.numel() * vectors.element_size() > vectors.untyped_storage().nbytes():
         raise InputError(f"{file}: stores one number for several places; save the tensor with .contiguous()")
     vectors = torch.empty(vectors.shape).copy_(vectors.detach())  # the memory is torch's: see Gathered.add
@@ -234,11 +226,8 @@ def embed(texts: Sequence[str], encoder: Encoder, folder: Path, device: str, pro
         missing = gathered.missing()
         tokens, unknown = count_tokens(model, [texts[row] for row in missing])
         if unknown > MANY_UNKNOWN:
-            print(
-                f"warning: {encoder.name} does not know {unknown:.0%} of the tokens of {len(missing):,} texts; "
-                "is its tokenizer complete, and for their language?",
-                file=sys.stderr,
-            )
+            share = f"{encoder.name} does not know {unknown:.0%} of the tokens of {len(missing):,} texts"
+            print(f"warning: {share}; is its tokenizer complete, and for their language?", file=sys.stderr)
         order = np.argsort(-tokens, kind="stable")  # the longest first: memory runs out at the start or not at all
         for chunk in progress([order[start : start + CHUNK_SIZE] for start in range(0, len(order), CHUNK_SIZE)]):
             chosen = [texts[row] for row in missing[chunk]]
@@ -254,9 +243,8 @@ def encode(model: "SentenceTransformer", encoder: Encoder, texts: list[str]) -> 
     try:
         vectors = model.encode(texts, batch_size=BATCH_SIZE, show_progress_bar=False, convert_to_numpy=True)
     except Exception as error:  # a tokenizer that does not fit the weights, a full GPU: the libraries raise many kinds
-        raise InputError(
-            f"--model_name {encoder.name}: cannot embed these reviews: {type(error).__name__}: {str(error)[:200]}"
-        ) from None
+        problem = f"cannot embed these reviews: {type(error).__name__}: {str(error)[:200]}"
+        raise InputError(f"--model_name {encoder.name}: {problem}") from None
     if not np.isfinite(vectors).all():
         raise InputError(f"--model_name {encoder.name}: gives NaN or infinite embeddings; use another encoder")
     return torch.from_numpy(vectors).float()
