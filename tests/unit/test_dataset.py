@@ -1,6 +1,5 @@
 """Which embeddings a command uses, on which device, and what is said of where they come from."""
 
-import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -170,30 +169,13 @@ def test_embeddings_that_may_not_be_computed_and_are_not_there_are_refused(place
     assert not (place.folder / "embeddings").exists()
 
 
-@pytest.mark.parametrize("what", ["pooling", "texts", "encoder"])
-def test_embeddings_of_something_else_are_not_used(place, tiny_encoder, tmp_path, what):
-    store(place)
-    (place.folder / "embeddings.pt").unlink()
-    encoder = shutil.copytree(tiny_encoder, tmp_path / "encoder")
-    (encoder / "more.txt").write_text("another revision")
-    changes = {"pooling": {"pooling": "cls"}, "texts": {}, "encoder": {"model_name": str(encoder)}}
-    if what == "texts":
-        place.reviews.texts[0] += "."
-    config = Config("multiclass", path=place.config.path, pc=True, **{"model_name": str(tiny_encoder), **changes[what]})
-    with pytest.raises(InputError, match="no stored embeddings"):
-        load(place, config)
-
-
 # --- devices
 
 
-def test_the_cpu_is_the_default(monkeypatch, capsys):
+def test_the_cpu_is_the_default_and_used_where_there_is_no_gpu_which_is_said(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device(Config("multiclass")) == "cpu"
     assert capsys.readouterr().out == ""
-
-
-def test_without_a_gpu_the_cpu_is_used_and_that_is_said(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device(Config("multiclass", use_cuda=True)) == "cpu"
     assert capsys.readouterr().out == "no GPU found: running on the CPU\n"
@@ -213,25 +195,21 @@ def test_a_gpu_that_cannot_compute_is_refused(monkeypatch):
 # --- provenance
 
 
-def test_a_dataset_says_what_it_was_made_from(place):
+def test_a_dataset_has_the_vectors_and_texts_of_reviews_and_judgements_and_says_where_from(place, tmp_path):
     info = EmbeddingsInfo("bert", "1", "cls", "library", "ab", "cpu")
-    dataset = make_dataset(place.reviews, Embeddings(place.given, info, 0, None), "cpu")
+    given = Embeddings(place.given, info, 0, None)
     reviews = ReviewsInfo("hotels.csv", 40, [1, 2, 3, 4, 5], place.reviews.sha256)
+    dataset = make_dataset(place.reviews, given, "cpu")
     assert dataset.provenance == Provenance(reviews, info, "cpu")
-    assert dataset.embeddings.device.type == "cpu"
+    assert torch.equal(dataset.embeddings, place.given)
     assert (dataset.ratings == place.reviews.ratings).all()
-
-
-def test_a_dataset_with_judgements_has_the_vectors_and_texts_of_both(place, tmp_path):
-    info = EmbeddingsInfo("bert", "1", "cls", "library", "ab", "cpu")
     judgements = judgements_of(tmp_path, "one", "another")
     others = Embeddings(torch.ones(2, place.given.shape[1]), replace(info, sha256="cd"), 0, None)
-    dataset = make_dataset(place.reviews, Embeddings(place.given, info, 0, None), "cpu", judgements, others)
+    dataset = make_dataset(place.reviews, given, "cpu", judgements, others)
     assert torch.equal(dataset.embeddings, torch.cat([place.given, others.vectors]))
     assert dataset.texts == [*place.reviews.texts, "one", "another"]
     assert dataset.judgements is judgements
-    assert dataset.provenance.encoder == info
-    assert dataset.provenance.judgements == JudgementsInfo("judged.jsonl.gz", 0, "ef", "cd")
+    assert dataset.provenance == Provenance(reviews, info, "cpu", JudgementsInfo("judged.jsonl.gz", 0, "ef", "cd"))
     assert np.concatenate(list(dataset.split(Config("human")).by_name().values())).tolist() == list(range(40))
 
 

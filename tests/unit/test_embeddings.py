@@ -115,6 +115,7 @@ def test_a_model_that_fails_on_the_texts_is_an_input_error_and_nothing_of_it_is_
         (["first", *TEXTS[::-1], "last"], 2),
         (TEXTS[::-1], 0),
         (TEXTS[2:5], 0),
+        (["ok", "Ok", "ok "], 2),
         (["another", "file", TEXTS[3], "another", TEXTS[3]], 2),
     ],
 )
