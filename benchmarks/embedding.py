@@ -39,7 +39,7 @@ def main() -> None:
             store = Path(folder) / f"store{number}"
             store.mkdir()
             start = time.perf_counter()
-            vectors = embed(texts, encoder, store, stem="reviews", device=device, progress=iter).vectors
+            vectors = embed(texts, encoder, store, device).vectors
             ours.append(time.perf_counter() - start)
             start = time.perf_counter()
             expected = model.encode(texts, batch_size=32, show_progress_bar=False, convert_to_tensor=True).cpu()

@@ -86,6 +86,9 @@ class Config:
     pc: bool = option(
         False, "read embeddings, stored or in embeddings.pt; never embed", values=SWITCH, study=True, recorded=False
     )
+    embeddings: Path | None = option(
+        None, "folder of stored embeddings", values=Path, unset="beside the data", metavar="FOLDER", recorded=False
+    )
     # --- training
     # Beyond 32 bits, two seeds can give the same random numbers.
     seed: int = option(SEEDS[0], "seed of all random numbers", values=Numbers(int, 0, 2**32 - 1))

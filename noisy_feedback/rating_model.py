@@ -47,20 +47,17 @@ class RatingModel:
             ) from None
 
     def rate(self, texts: Sequence[str]) -> np.ndarray:
-        """Expected ratings (n,), in stars, of a list, tuple, array or Series of n texts.
+        """Expected ratings (n,), in stars, of a list, tuple, array or Series of n texts; warns where texts are cut.
 
-        Warns where the encoder cuts texts. Errors: InputError for anything that is no such sequence or no text, and
-        where the encoder that the model was trained on cannot be had.
+        Errors: InputError for what is no such sequence of texts, and where the encoder of training cannot be had.
         """
         check_sequence_of_texts(texts)
         if not len(texts):
             return np.empty(0)
         limit = self.encoder.max_seq_length
-        longer = sum(count > limit for count in count_tokens(self.encoder, texts)[0]) if limit else 0
-        if longer:
-            warnings.warn(
-                f"{longer:,} of {len(texts):,} texts were cut at the encoder's limit of {limit} tokens", stacklevel=2
-            )
+        if longer := int((count_tokens(self.encoder, list(texts))[0] > limit).sum()) if limit else 0:
+            message = f"{longer:,} of {len(texts):,} texts were cut at the encoder's limit of {limit} tokens"
+            warnings.warn(message, stacklevel=2)
         return self.rate_embeddings(torch.from_numpy(self.encoder.encode(list(texts), show_progress_bar=False)))
 
     def rate_embeddings(self, vectors: torch.Tensor) -> np.ndarray:
@@ -75,13 +72,8 @@ class RatingModel:
                 f"trained on {self.info.model}, which does not say which encoder made it: "
                 "embed the texts yourself and call rate_embeddings"
             )
-        encoder = fetch_encoder(
-            find_encoder(self.encoder_name, self.info.pooling, self.info.revision), self.info.revision
-        )
-        if encoder.revision != self.info.revision:
-            raise InputError(
-                f"trained on {encoder.name} at revision {self.info.revision}, but this machine has {encoder.revision}"
-            )
+        found = find_encoder(self.encoder_name, self.info.pooling, self.info.revision)
+        encoder = fetch_encoder(found, self.info.revision)
         return load_encoder(encoder, "cpu")
 
 

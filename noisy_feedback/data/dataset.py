@@ -1,6 +1,7 @@
 """All data of one command: reviews, their embeddings, and where both come from."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from noisy_feedback.data.embeddings import (
     Embeddings,
     EmbeddingsInfo,
     Progress,
+    device_name,
     embed,
     find_embeddings,
     find_embeddings_by_sha256,
@@ -114,34 +116,30 @@ def load_embeddings(
 ) -> tuple[Embeddings, str]:
     """The embeddings of the reviews, and how they were obtained, for the screen.
 
-    Stored ones that match, else with --pc those of `embeddings.pt`, else new ones, which are stored. With `sha256`
+    Stored ones, else with --pc those of `embeddings.pt`, else new ones for the texts that are not stored. With `sha256`
     exactly the vectors of an earlier result. Errors: InputError where --pc finds none.
     """
-    if sha256 is not None:
-        same = find_embeddings_by_sha256(reviews.folder, len(reviews.texts), sha256)
-        if same is not None:
-            return same, "the recorded ones"
+    folder, given = config.embeddings or reviews.folder / "embeddings", reviews.folder / "embeddings.pt"
+    if sha256 is not None and (same := find_embeddings_by_sha256(reviews.texts, folder, given, sha256)):
+        return same, "the recorded ones"
+    found = find_or_embed(config, reviews.texts, folder, device, progress)
+    if found is None and given.exists():
+        return read_embeddings_pt(given, len(reviews.texts)), f"read from {given}"
+    if found is None:
+        which = f"{reviews.name} by {config.model_name} (pooling {config.pooling})"
+        raise InputError(f"--pc: no stored embeddings of {which} and no {given}; run once without --pc to compute them")
+    if found.computed:
+        part = "" if found.computed == len(reviews.texts) else f"{found.computed:,} of {len(reviews.texts):,} "
+        return found, f"{part}computed now"
+    ignored = f" (not {given.name}: remove {folder.name}/ to use it)" if config.pc and given.exists() else ""
+    return found, f"stored {f'in {folder}' if config.embeddings else 'beside the data'}{ignored}"
+
+
+def find_or_embed(config: Config, texts: list[str], folder: Path, device: str, progress: Progress) -> Embeddings | None:
+    """Embeddings of the texts, of which those that are not stored are computed; None where --pc forbids that."""
     encoder = find_encoder(config.model_name, config.pooling)
-    stored = find_embeddings(reviews.texts, encoder, reviews.folder)
-    given = reviews.folder / "embeddings.pt"
-    if stored is not None:
-        ignored = f" (not {given.name}: remove embeddings/ to use it)" if config.pc and given.exists() else ""
-        return stored, f"stored beside the data{ignored}"
-    if not config.pc:
-        return embed(
-            reviews.texts,
-            encoder,
-            reviews.folder,
-            stem=reviews.name.partition(".")[0],
-            device=device,
-            progress=progress,
-        ), "computed now"
-    if not given.exists():
-        raise InputError(
-            f"--pc: no stored embeddings of {reviews.name} by {config.model_name} (pooling {config.pooling}) and no "
-            f"{given}; run once without --pc to compute them"
-        )
-    return read_embeddings_pt(given, len(reviews.texts)), f"read from {given}"
+    found = find_embeddings(texts, encoder, folder, device)
+    return found if found is not None or config.pc else embed(texts, encoder, folder, device, progress)
 
 
 def load_text_embeddings(
@@ -156,12 +154,10 @@ def load_text_embeddings(
     count = f"{len(judgements.texts):,} texts of {judgements.name} are not among the reviews"
     if reviews.pooling is None:
         raise InputError(f"--pc: {count}, and {reviews.model} does not say by which encoder to embed them")
-    encoder = find_encoder(config.model_name, config.pooling)
-    stored = find_embeddings(judgements.texts, encoder, judgements.folder)
-    if stored is None and config.pc:
+    folder = config.embeddings or judgements.folder / "embeddings"
+    if (found := find_or_embed(config, judgements.texts, folder, device, progress)) is None:
         raise InputError(f"--pc: {count}, and have no stored embeddings; run once without --pc to compute them")
-    stem = judgements.name.partition(".")[0]
-    return stored or embed(judgements.texts, encoder, judgements.folder, stem, device, progress)
+    return found
 
 
 def make_dataset(
@@ -173,7 +169,6 @@ def make_dataset(
 ) -> Dataset:
     """Put reviews, judgements and embeddings together, the vectors on the device; `others` are of further texts."""
     data = ReviewsInfo(reviews.name, len(reviews.texts), reviews.scale.tolist(), reviews.sha256)
-    computes = torch.cuda.get_device_name() if device == "cuda" else device
     vectors = embeddings.vectors if others is None else torch.cat([embeddings.vectors, others.vectors])
     info = None
     if judgements is not None:
@@ -184,7 +179,7 @@ def make_dataset(
         reviews.ratings,
         reviews.scale,
         reviews.texts + (judgements.texts if judgements else []),
-        Provenance(data, embeddings.info, computes, info),
+        Provenance(data, embeddings.info, device_name(device), info),
         reviews.groups,
         judgements,
     )

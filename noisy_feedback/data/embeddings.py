@@ -1,29 +1,31 @@
-"""Texts -> embeddings, and the store that keeps them beside the data."""
+"""Texts -> embeddings, kept by the text: an encoder has one store, in which a text has one vector."""
 
 import hashlib
 import json
-import shutil
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, fields
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
+from safetensors.torch import save
+from torch import Tensor
 
 from noisy_feedback.data.encoder import Encoder, count_tokens, fetch_encoder, load_encoder
 from noisy_feedback.errors import InputError
-from noisy_feedback.files import METADATA, write_tensors
+from noisy_feedback.files import METADATA, atomic_write, check_writable, sha256_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-CHUNK_SIZE = 256  # reviews per file while embedding: what a kill can cost
+CHUNK_SIZE = 256  # texts per file: what a kill can cost
 BATCH_SIZE = 32
 MANY_UNKNOWN = 0.3  # a share of unknown tokens that no tokenizer has on texts of the kind it was made for
 Progress = Callable[[Sequence[np.ndarray]], Iterable[np.ndarray]]  # yields the chunks and may show a bar
@@ -48,60 +50,136 @@ class EmbeddingsInfo:
 class Embeddings:
     """Vectors (n, d), float32, in the order of the texts; `truncated` texts were longer than `max_tokens`."""
 
-    vectors: torch.Tensor
+    vectors: Tensor
     info: EmbeddingsInfo
     truncated: int
     max_tokens: int | None
+    computed: int = 0  # texts that were embedded now, not found in the store
 
 
-def fingerprint(texts: Sequence[str], encoder: Encoder) -> dict[str, str | None]:
-    """What embeddings depend on: stored ones with the same fingerprint are used again.
+class Store:
+    """The vectors of one encoder on one device. A file holds `vectors` (m, d), `digests` (m, 32) and `tokens` (m,).
 
-    An encoder in the user's own folder is identified by its files (the revision), wherever the folder is.
+    The label names the encoder; it is in each file, and its digest in the folder's name. A file is named by the SHA-256
+    of its content, which shows damage.
     """
-    digest = hashlib.sha256()
-    for text in texts:
-        content = text.encode()
-        digest.update(len(content).to_bytes(8, "big") + content)
-    return {
-        "texts": digest.hexdigest(),
-        "model": None if encoder.in_own_folder else encoder.name,
-        "revision": encoder.revision,
-        "pooling": encoder.pooling,
-        "library": encoder.library,
-    }
+
+    def __init__(self, parent: Path, label: dict[str, Any]) -> None:
+        digest = hashlib.sha256(json.dumps(label, sort_keys=True).encode()).hexdigest()[:12]
+        self.label = label
+        self.folder = parent / f"{label['model'].rpartition('/')[2]}-{digest}"
+
+    def find(self, texts: Sequence[str]) -> Embeddings | None:
+        """The embeddings of all texts; None where the store lacks one."""
+        gathered = Gathered(texts)
+        self.read(gathered)
+        return None if len(gathered.missing()) else self.embeddings(gathered)
+
+    def read(self, gathered: "Gathered") -> None:
+        """Fill in what is stored. A damaged file, or one of another store, is not used, and costs a warning."""
+        for file in sorted(self.folder.glob("[!.]*.safetensors")):  # a dot: being written, or when a process died
+            try:
+                with safe_open(file, framework="pt") as stored:
+                    digests = stored.get_tensor("digests").numpy().view("V32").ravel().tolist()
+                    rows = np.array([gathered.row_of.get(digest, -1) for digest in digests])
+                    rows[gathered.tokens[rows] >= 0] = -1
+                    if (rows < 0).all():
+                        continue
+                    vectors, tokens = stored.get_tensor("vectors"), stored.get_tensor("tokens").numpy()
+                    label = json.loads(stored.metadata()[METADATA])
+                damaged = label != self.label or sha256_of(file) != file.stem
+            except Exception:  # a damaged file makes the readers raise many kinds
+                damaged = True
+            if damaged:
+                warn_about(file)
+            else:
+                gathered.add(rows[rows >= 0], vectors[rows >= 0], tokens[rows >= 0])
+
+    def write(self, texts: Sequence[str], vectors: Tensor, tokens: np.ndarray) -> None:
+        """Add a file. Errors: OSError."""
+        digests = torch.frombuffer(bytearray(b"".join(map(digest_of, texts))), dtype=torch.uint8).view(-1, 32)
+        tensors = {"vectors": vectors, "digests": digests, "tokens": torch.from_numpy(tokens)}
+        content = save(tensors, {METADATA: json.dumps(self.label)})
+        with atomic_write(self.folder / f"{hashlib.sha256(content).hexdigest()}.safetensors") as file:
+            file.write_bytes(content)
+
+    @contextmanager
+    def lock(self) -> Iterator[bool]:
+        """Embed in one process at a time; yields whether the store can be written. A kill frees the lock."""
+        try:
+            check_writable(self.folder, "--embeddings")
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.folder / "embedding.lock")
+            try:
+                lock.acquire(blocking=False)
+            except Timeout:
+                print(f"waiting for another process that embeds these texts ({self.folder})", file=sys.stderr)
+                lock.acquire()
+        except (InputError, OSError) as error:
+            print(f"warning: embeddings are not stored, the next run computes them again: {error}", file=sys.stderr)
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            lock.release()
+
+    def embeddings(self, gathered: "Gathered", computed: int = 0) -> Embeddings:
+        """The result, once no vector is missing."""
+        again = np.flatnonzero(gathered.first != np.arange(len(gathered.first)))
+        gathered.vectors[again] = gathered.vectors[gathered.first[again]]
+        encoder = dict(self.label)
+        max_tokens = encoder.pop("max_tokens")
+        truncated = int((gathered.tokens[gathered.first] > max_tokens).sum()) if max_tokens else 0
+        info = EmbeddingsInfo(**encoder, sha256=sha256_of_tensor(gathered.vectors))
+        return Embeddings(gathered.vectors, info, truncated, max_tokens, computed)
 
 
-def find_embeddings(texts: Sequence[str], encoder: Encoder, folder: Path) -> Embeddings | None:
-    """Embeddings in `folder`/embeddings whose fingerprint matches; None where there are none.
+class Gathered:
+    """Vectors (n, d) and token counts (n,) of n texts, as far as they are known; of equal texts in the first row."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.row_of: dict[bytes, int] = {}  # a text's digest -> the first row of the text
+        self.first = np.array([self.row_of.setdefault(digest_of(text), row) for row, text in enumerate(texts)])
+        self.tokens = np.full(len(texts), -1)  # -1: the vector is missing
+        self.vectors = torch.empty(len(texts), 0)
+
+    def missing(self) -> np.ndarray:
+        """The first rows of the texts whose vectors are missing."""
+        return np.flatnonzero((self.tokens < 0) & (self.first == np.arange(len(self.first))))
+
+    def add(self, rows: np.ndarray, vectors: Tensor, tokens: np.ndarray) -> None:
+        """Fill in rows.
+
+        The memory is torch's: matrix products have other last bits where memory is aligned differently, as the tensors
+        of files are. So stored embeddings give the same results as those just computed.
+        """
+        if not self.vectors.shape[1]:
+            self.vectors = torch.empty(len(self.first), vectors.shape[1])
+        self.vectors[rows] = vectors
+        self.tokens[rows] = tokens
+
+
+def find_embeddings(texts: Sequence[str], encoder: Encoder, folder: Path, device: str) -> Embeddings | None:
+    """The embeddings of all texts from one store in `folder`, best one of this device; None where none has them all.
 
     An encoder that is not on this machine has no known revision, and then any revision matches.
     """
-    wanted = {key: value for key, value in fingerprint(texts, encoder).items() if value is not None}
-    for file in stored_files(folder):
-        metadata = read_metadata(file)
-        if wanted.items() <= metadata.items():
-            embeddings = read_embeddings(file, metadata, len(texts))
-            if embeddings is not None:
-                # A process that was killed after writing the file has not removed its chunks.
-                shutil.rmtree(chunk_folder_of(file), ignore_errors=True)
-                return embeddings
+    wanted = {name: value for name, value in label_of(encoder).items() if value is not None}
+    matching = [store for store in stores(folder) if wanted.items() <= store.label.items()]
+    matching.sort(key=lambda store: store.label["device"] != device_name(device))
+    return next((found for store in matching if (found := store.find(texts))), None)
+
+
+def find_embeddings_by_sha256(texts: Sequence[str], folder: Path, given: Path, sha256: str) -> Embeddings | None:
+    """Exactly the vectors with this SHA-256: of any store in `folder`, or those of the file `given`; else None."""
+    for store in stores(folder):
+        if (found := store.find(texts)) is not None and found.info.sha256 == sha256:
+            return found
+    with suppress(InputError):  # the file is absent, or of other reviews
+        if (found := read_embeddings_pt(given, len(texts))).info.sha256 == sha256:
+            return found
     return None
-
-
-def find_embeddings_by_sha256(folder: Path, n: int, sha256: str) -> Embeddings | None:
-    """Exactly these n vectors, from `folder`/embeddings or `folder`/embeddings.pt; None where neither has them."""
-    for file in stored_files(folder):
-        metadata = read_metadata(file)
-        if metadata.get("sha256") == sha256:
-            embeddings = read_embeddings(file, metadata, n)
-            if embeddings is not None:
-                return embeddings
-    try:
-        given = read_embeddings_pt(folder / "embeddings.pt", n)
-    except InputError:  # absent, or of other reviews
-        return None
-    return given if given.info.sha256 == sha256 else None
 
 
 def read_embeddings_pt(file: Path, n: int) -> Embeddings:
@@ -116,114 +194,81 @@ def read_embeddings_pt(file: Path, n: int) -> Embeddings:
         raise InputError(f"{file}: {error.strerror or error}") from None
     except Exception:  # a broken file makes torch raise many kinds; for the user they are one
         raise InputError(f"{file}: not a plain tensor saved by torch.save; nothing else is loaded") from None
-    plain = isinstance(vectors, torch.Tensor) and vectors.layout == torch.strided and not vectors.is_meta
+    plain = isinstance(vectors, Tensor) and vectors.layout == torch.strided and not vectors.is_meta
     if not plain or vectors.ndim != 2 or not vectors.is_floating_point():
         raise InputError(f"{file}: holds no tensor of shape (reviews, dimensions) of floating-point numbers")
     if len(vectors) != n or vectors.shape[1] == 0:
-        raise InputError(
-            f"{file}: {tuple(vectors.shape)} numbers for {n} reviews; it belongs to other data: "
-            "remove it, or run without --pc"
-        )
+        belongs = f"{tuple(vectors.shape)} numbers for {n} reviews; it belongs to other data"
+        raise InputError(f"{file}: {belongs}: remove it, or run without --pc")
     if vectors.numel() * vectors.element_size() > vectors.untyped_storage().nbytes():
         raise InputError(f"{file}: stores one number for several places; save the tensor with .contiguous()")
-    vectors = fresh_copy(vectors)
+    vectors = torch.empty(vectors.shape).copy_(vectors.detach())  # the memory is torch's: see Gathered.add
     if not torch.isfinite(vectors).all():
         raise InputError(f"{file}: holds NaN or infinite values; compute the embeddings again")
-    info = EmbeddingsInfo(
-        model=file.name, revision=None, pooling=None, library=None, sha256=sha256_of_tensor(vectors), device=None
-    )
+    info = EmbeddingsInfo(file.name, None, None, None, sha256_of_tensor(vectors), None)
     return Embeddings(vectors, info, truncated=0, max_tokens=None)
 
 
-def embed(
-    texts: Sequence[str], encoder: Encoder, folder: Path, stem: str, device: str, progress: Progress = iter
-) -> Embeddings:
-    """Embed all texts on a device ("cpu" or "cuda") and store the vectors in `folder`/embeddings/`stem`-*.safetensors.
+def embed(texts: Sequence[str], encoder: Encoder, folder: Path, device: str, progress: Progress = iter) -> Embeddings:
+    """Embed on a device ("cpu" or "cuda") the texts that the encoder's store in `folder` lacks, and add them to it.
 
-    If the process is killed, the same call continues after the last finished chunk and gives the same bytes. A
-    second process waits for the first and uses its embeddings. Where `folder` cannot be written, a warning says that
-    nothing is stored. Errors: InputError where the encoder cannot be loaded or cannot embed.
+    A vector's last bits depend on the others of its batch; once stored it stays as it is. A kill costs the unfinished
+    chunk; a second process waits for the first. Where `folder` cannot be written, a warning says so. Errors: InputError
+    where the encoder cannot be loaded or cannot embed.
     """
     encoder = fetch_encoder(encoder)
     model = load_encoder(encoder, device)  # before anything is written: a wrong model leaves no files
-    target = folder / "embeddings" / f"{stem}-{short_digest(fingerprint(texts, encoder))}.safetensors"
-    with ExitStack() as stack:
-        try:
-            target.parent.mkdir(exist_ok=True)
-            stack.enter_context(lock(target.with_suffix(".lock")))
-        except OSError as error:
-            print(
-                f"warning: embeddings cannot be stored in {target.parent} ({error.strerror}); "
-                "the next run computes them again",
-                file=sys.stderr,
-            )
-            return embed_chunks(texts, encoder, model, device, progress, chunk_folder=None)
-        stored = find_embeddings(texts, encoder, folder)  # another process may have finished while this one waited
-        if stored is not None:
-            return stored
-        chunk_folder = chunk_folder_of(target)
-        embeddings = embed_chunks(texts, encoder, model, device, progress, chunk_folder)
-        write_embeddings(target, embeddings, fingerprint(texts, encoder))
-        shutil.rmtree(chunk_folder, ignore_errors=True)
-        return embeddings
+    on = {"device": device_name(device), "max_tokens": model.max_seq_length}
+    store = Store(folder, label_of(encoder) | on)
+    gathered = Gathered(texts)
+    with store.lock() as writable:
+        store.read(gathered)
+        missing = gathered.missing()
+        tokens, unknown = count_tokens(model, [texts[row] for row in missing])
+        if unknown > MANY_UNKNOWN:
+            share = f"{encoder.name} does not know {unknown:.0%} of the tokens of {len(missing):,} texts"
+            print(f"warning: {share}; is its tokenizer complete, and for their language?", file=sys.stderr)
+        order = np.argsort(-tokens, kind="stable")  # the longest first: memory runs out at the start or not at all
+        for chunk in progress([order[start : start + CHUNK_SIZE] for start in range(0, len(order), CHUNK_SIZE)]):
+            chosen = [texts[row] for row in missing[chunk]]
+            vectors = encode(model, encoder, chosen)
+            if writable:
+                store.write(chosen, vectors, tokens[chunk])
+            gathered.add(missing[chunk], vectors, tokens[chunk])
+    return store.embeddings(gathered, computed=len(missing))
 
 
-def embed_chunks(
-    texts: Sequence[str],
-    encoder: Encoder,
-    model: "SentenceTransformer",
-    device: str,
-    progress: Progress,
-    chunk_folder: Path | None,
-) -> Embeddings:
-    """Embed chunk by chunk, texts of similar length together; finished chunks are read from `chunk_folder`."""
-    counts, unknown = count_tokens(model, texts)
-    if unknown > MANY_UNKNOWN:
-        print(
-            f"warning: {encoder.name} does not know {unknown:.0%} of the tokens of these reviews; "
-            "is its tokenizer complete, and for their language?",
-            file=sys.stderr,
-        )
-    tokens = np.array(counts)
-    order = np.argsort(-tokens, kind="stable")  # the longest first: memory runs out at the start or not at all
-    chunks = [order[start : start + CHUNK_SIZE] for start in range(0, len(order), CHUNK_SIZE)]
-    computed_on = device_name(device)
-    vectors: torch.Tensor | None = None
-    for number, rows in enumerate(progress(chunks)):
-        file = chunk_folder / f"{number:06d}-of-{len(chunks):06d}.safetensors" if chunk_folder else None
-        chunk = read_chunk(file, len(rows), computed_on) if file else None
-        if chunk is None:
-            chunk = encode(model, encoder, [texts[row] for row in rows])
-            if file:
-                write_tensors(file, {"embeddings": chunk}, chunk_label(chunk, computed_on))
-        if vectors is None:
-            vectors = torch.empty(len(texts), chunk.shape[1])
-        vectors[rows] = chunk
-    assert vectors is not None
-    if not torch.isfinite(vectors).all():
-        raise InputError(f"--model_name {encoder.name}: gives NaN or infinite embeddings; use another encoder")
-    info = EmbeddingsInfo(
-        model=encoder.name,
-        revision=encoder.revision,
-        pooling=encoder.pooling,
-        library=encoder.library,
-        sha256=sha256_of_tensor(vectors),
-        device=computed_on,
-    )
-    max_tokens = model.max_seq_length
-    truncated = int((tokens > max_tokens).sum()) if max_tokens else 0
-    return Embeddings(vectors, info, truncated, max_tokens)
-
-
-def encode(model: "SentenceTransformer", encoder: Encoder, texts: list[str]) -> torch.Tensor:
-    """Vectors (n, d) of n texts. Errors: InputError where the model fails on them, as without enough memory."""
+def encode(model: "SentenceTransformer", encoder: Encoder, texts: list[str]) -> Tensor:
+    """Vectors (n, d) of n texts. Errors: InputError where the model fails on them, or gives what is not finite."""
     try:
         vectors = model.encode(texts, batch_size=BATCH_SIZE, show_progress_bar=False, convert_to_numpy=True)
     except Exception as error:  # a tokenizer that does not fit the weights, a full GPU: the libraries raise many kinds
-        raise InputError(
-            f"--model_name {encoder.name}: cannot embed these reviews: {type(error).__name__}: {str(error)[:200]}"
-        ) from None
+        problem = f"cannot embed these reviews: {type(error).__name__}: {str(error)[:200]}"
+        raise InputError(f"--model_name {encoder.name}: {problem}") from None
+    if not np.isfinite(vectors).all():
+        raise InputError(f"--model_name {encoder.name}: gives NaN or infinite embeddings; use another encoder")
     return torch.from_numpy(vectors).float()
+
+
+def stores(parent: Path) -> list[Store]:
+    """The stores in a folder: those whose name fits the label of a file in them."""
+    found: dict[Path, Store] = {}
+    for file in sorted(parent.glob("*/[!.]*.safetensors")):
+        if file.parent not in found:
+            try:
+                with safe_open(file, framework="pt") as stored:
+                    store = Store(parent, json.loads(stored.metadata()[METADATA]))
+            except Exception:  # a damaged file, or one of another program
+                continue
+            if store.folder == file.parent:
+                found[file.parent] = store
+    return list(found.values())
+
+
+def label_of(encoder: Encoder) -> dict[str, Any]:
+    """The encoder, as stored files name it."""
+    names = {"model": encoder.name, "revision": encoder.revision}
+    return {**names, "pooling": encoder.pooling, "library": encoder.library}
 
 
 def device_name(device: str) -> str:
@@ -231,104 +276,17 @@ def device_name(device: str) -> str:
     return torch.cuda.get_device_name() if device == "cuda" else device
 
 
-# --- the store
+@cache  # once, however often the file is read
+def warn_about(file: Path) -> None:
+    """Say that a file is not used."""
+    print(f"warning: {file} is damaged, or of another encoder, and not used; remove it", file=sys.stderr)
 
 
-def stored_files(folder: Path) -> list[Path]:
-    """The finished files of the store; a name with a dot is one that is being written, or was when a process died."""
-    return [file for file in sorted((folder / "embeddings").glob("*.safetensors")) if not file.name.startswith(".")]
+def digest_of(text: str) -> bytes:
+    """What a text is found by."""
+    return hashlib.sha256(text.encode()).digest()
 
 
-def chunk_folder_of(file: Path) -> Path:
-    """Where the chunks of a stored file are until it is complete."""
-    return file.with_suffix(".partial")
-
-
-def write_embeddings(file: Path, embeddings: Embeddings, fingerprint: dict[str, str | None]) -> None:
-    """Store embeddings with what they depend on, and a checksum of both. Errors: OSError, InputError."""
-    metadata = {
-        **fingerprint,
-        **asdict(embeddings.info),
-        "truncated": embeddings.truncated,
-        "max_tokens": embeddings.max_tokens,
-    }
-    metadata["check"] = short_digest(metadata)
-    write_tensors(file, {"embeddings": embeddings.vectors}, json.dumps(metadata))
-
-
-def read_metadata(file: Path) -> dict[str, Any]:
-    """What a stored file says about itself; empty for a damaged file, or one of another program or version."""
-    try:
-        with safe_open(file, framework="pt") as stored:
-            metadata = json.loads((stored.metadata() or {})[METADATA])
-        check = metadata.pop("check")
-        return metadata if check == short_digest(metadata) and "max_tokens" in metadata else {}
-    except (SafetensorError, OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
-        return {}
-
-
-def read_embeddings(file: Path, metadata: dict[str, Any], n: int) -> Embeddings | None:
-    """Stored vectors of n texts; None, and a warning, where they are not those that were written."""
-    vectors, _ = read_vectors(file, n)
-    if vectors is None or sha256_of_tensor(vectors) != metadata["sha256"]:
-        print(f"warning: {file} is damaged and not used", file=sys.stderr)
-        return None
-    info = EmbeddingsInfo(**{field.name: metadata[field.name] for field in fields(EmbeddingsInfo)})
-    return Embeddings(vectors, info, metadata["truncated"], metadata["max_tokens"])
-
-
-def read_chunk(file: Path, n: int, device: str) -> torch.Tensor | None:
-    """A finished chunk of n vectors; None where it is absent, damaged or of another device."""
-    chunk, label = read_vectors(file, n)
-    return chunk if chunk is not None and label == chunk_label(chunk, device) else None
-
-
-def chunk_label(chunk: torch.Tensor, device: str) -> str:
-    """The metadata of a chunk: how a damaged one, or one of another device, is recognised."""
-    return f"{sha256_of_tensor(chunk)} {device}"
-
-
-def read_vectors(file: Path, n: int) -> tuple[torch.Tensor | None, str | None]:
-    """The tensor `embeddings` (n, d) of a safetensors file and the text stored with it; None for what is not there."""
-    try:
-        with safe_open(file, framework="pt") as stored:
-            vectors, text = stored.get_tensor("embeddings"), (stored.metadata() or {}).get(METADATA)
-    except (SafetensorError, OSError):
-        return None, None
-    if vectors.ndim != 2 or len(vectors) != n or vectors.dtype != torch.float32:
-        return None, text
-    return fresh_copy(vectors), text
-
-
-def fresh_copy(vectors: torch.Tensor) -> torch.Tensor:
-    """A contiguous float32 copy in memory that torch allocates.
-
-    Matrix products have other last bits where memory is aligned differently, as the tensors of files are. In fresh
-    memory stored embeddings give the same results as those just computed.
-    """
-    return torch.empty(vectors.shape, dtype=torch.float32).copy_(vectors.detach())
-
-
-@contextmanager
-def lock(file: Path) -> Iterator[None]:
-    """Hold a lock, after waiting for another process if necessary; the system frees the lock of a killed process."""
-    file_lock = FileLock(file)
-    try:
-        file_lock.acquire(blocking=False)
-    except Timeout:
-        print(f"waiting for another process that embeds these reviews ({file})", file=sys.stderr)
-        file_lock.acquire()
-    try:
-        yield
-    finally:
-        file_lock.release()
-
-
-def short_digest(content: dict[str, Any]) -> str:
-    """Twelve hexadecimal digits that identify `content`, for a file's name."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def sha256_of_tensor(tensor: torch.Tensor) -> str:
+def sha256_of_tensor(tensor: Tensor) -> str:
     """Hexadecimal SHA-256 of a CPU tensor's numbers."""
     return hashlib.sha256(tensor.contiguous().numpy().data).hexdigest()

