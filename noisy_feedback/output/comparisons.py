@@ -52,9 +52,9 @@ def annotator_table(feedback: Feedback, audit: Audit, names: Sequence[str]) -> p
             "reliability": found.reliability,
             "ci_low": found.low,
             "ci_high": found.high,
-            "true_reliability": pd.Series(1 - feedback.flipped[:, 0]).groupby(feedback.annotators).mean(),
         }
     )
+    table["true_reliability"] = pd.Series(1 - feedback.flipped[:, 0]).groupby(feedback.annotators).mean()
     return table[table["judgements"] > 0]
 
 

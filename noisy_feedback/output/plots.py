@@ -50,7 +50,7 @@ def draw_run(result: RunResult) -> Figure:
     scores = {name: [getattr(epoch, name) for epoch in result.training + result.fine_tuning] for name in SCORES}
     shown = {name: np.array(values) for name, values in scores.items() if not np.isnan(values).all()}
     starts = {"training": 0, "fine_tuning": training}
-    kept = np.array([starts[phase] + best for phase, best in result.best_epochs.items() if best])
+    kept = np.array([starts[phase] + best for phase, best in result.best_epochs.items() if best], dtype=int)
     epochs = np.arange(training + fine_tuning) + 1
     figure = Figure(figsize=(COLUMN, 2.6), layout="constrained")
     axes = figure.subplots()
