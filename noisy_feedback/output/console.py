@@ -136,7 +136,7 @@ def metrics_table(columns: Mapping[str, Metrics]) -> str:
     table = pd.DataFrame(scores, index=list(METRICS.values()))
     if table.loc["preference accuracy"].isna().all():  # no human comparisons
         table = table.drop("preference accuracy")
-    return table.to_string(float_format="{:.3f}".format, na_rep="-", col_space=12)
+    return table.to_string(float_format="{:.3f}".format, na_rep="-", col_space=11)
 
 
 def confusion_table(matrix: Sequence[Sequence[int]], scale: np.ndarray) -> str:
