@@ -37,7 +37,6 @@ class Record:
     folder: Path
     file: str  # run.json or sweep.json
     runs: list[Config]
-    places: dict[str, list[Path]]  # where the `data` and the `judgements` may be
     sha256: dict[str, str]  # of `data`, `judgements`, `encoder`: the embeddings
     versions: dict[str, str]
 
@@ -69,13 +68,10 @@ def reproduce(
     Returns whether everything is the same. Errors: InputError where the folder holds no result, or the data differ.
     """
     record = read_record(folder)
-    reviews = find_same(record, "data", "--path", path)
-    judgements = (
-        find_same(record, "judgements", "--comparisons", comparisons) if "judgements" in record.sha256 else None
-    )
+    reviews = find_same(record, "data", path)
+    judgements = find_same(record, "judgements", comparisons) if "judgements" in record.sha256 else None
     parent = output or record.folder.resolve().parent
     check_writable(parent)
-    is_new = not parent.exists()
     parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix="reproduce-", dir=parent))
     try:
@@ -85,7 +81,7 @@ def reproduce(
         differences = {old.name: difference(old, new) for old, new in pairs if old.is_file() or new.is_file()}
         now = json.loads((repeated / record.file).read_text(encoding="utf-8"))["versions"]
     except BaseException:
-        remove(temporary, is_new)
+        shutil.rmtree(temporary)
         raise
     print(f"\nreproduced {record.folder}")
     for name, version in now.items():
@@ -96,78 +92,65 @@ def reproduce(
     if any(differences.values()):
         print(f"differs    the new results are in {repeated}")
         return False
-    remove(temporary, is_new)
+    shutil.rmtree(temporary)
     print("all files match; temporary results deleted")
     return True
-
-
-def remove(temporary: Path, with_parent: bool) -> None:
-    """Remove the temporary results, and the folder around them where it was made for them and is empty."""
-    shutil.rmtree(temporary)
-    if with_parent:
-        with suppress(OSError):
-            temporary.parent.rmdir()
 
 
 def read_record(folder: Path) -> Record:
     """Read run.json or sweep.json. Errors: InputError where `folder` holds none of them, or a damaged one."""
     folder = folder.parent if folder.is_file() else folder
-    for name in COMPARED:
-        if (folder / name).is_file():
-            break
-    else:
+    name = next((name for name in COMPARED if (folder / name).is_file()), None)
+    if name is None:
         raise InputError(f"{folder}: holds neither {' nor '.join(COMPARED)}; give a folder that a script has written")
     try:
         content = json.loads((folder / name).read_text(encoding="utf-8"))
-        parts = [part for part in ("data", "judgements", "encoder") if content[part] is not None]
-        recorded = {"data": content["path"], "judgements": content["comparisons_path"]}
-        protocol = content["config"]["protocol"]
-        return Record(
-            folder,
-            name,
-            runs_of(content),
-            {part: [Path(recorded[part]), PROJECT / protocol / recorded[part]] for part in parts if part in recorded},
-            {part: content[part]["sha256"] for part in parts},
-            dict(content["versions"]),
-        )
+        sha256 = {part: content[part]["sha256"] for part in NOT_COMPARED_INSIDE if content[part] is not None}
+        return Record(folder, name, runs_of(content), sha256, dict(content["versions"]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{folder / name}: damaged, or of another version of this project ({error!r})") from None
 
 
 def runs_of(content: dict[str, Any]) -> list[Config]:
     """The runs of a record. Errors: KeyError, TypeError, ValueError for a record that no script has written."""
+    comparisons = content["comparisons_path"]
     shared = {
         **content["config"],
+        "path": Path(content["path"]),
+        "comparisons": None if comparisons is None else Path(comparisons),
         "hidden": tuple(content["config"]["hidden"]),
         "pc": content["encoder"]["pooling"] is None,  # the embeddings were given
         "use_cuda": content["device"] != "cpu",
     }
-    if "runs" not in content:
-        return [Config(**shared)]
-    runs = [Config(**shared, **{axis: values[axis] for axis in SWEEP_AXES}) for values in content["runs"]]
-    if not runs:
+    axes = [{axis: values[axis] for axis in SWEEP_AXES} for values in content.get("runs", [])]
+    if "runs" in content and not axes:
         raise ValueError("no runs")
-    return runs
+    return [Config(**shared, **values) for values in axes or [{}]]
 
 
-def find_same(record: Record, part: str, option: str, path: Path | None) -> Path:
-    """The file with the recorded content: `path`, or the recorded place, as seen from here or from the script."""
+def find_same(record: Record, part: str, given: Path | None) -> Path:
+    """The file with the recorded content: the given one, or the recorded one, seen from here or from the script."""
     from noisy_feedback.data.reviews import find_reviews  # imports pandas: only once the record is known to be right
 
-    tried: Sequence[Path] = [path] if path else record.places[part]
+    run = record.runs[0]
+    what, option, recorded = {
+        "data": ("reviews", "--path", run.path),
+        "judgements": ("comparisons", "--comparisons", run.comparisons),
+    }[part]
+    assert recorded is not None  # its content is recorded
+    tried = [given] if given else [recorded, PROJECT / run.protocol / recorded]
     for place in tried:
         with suppress(InputError):
             file = find_reviews(place)
             if sha256_of(file) == record.sha256[part]:
                 return file
-    what = "reviews" if part == "data" else "comparisons"
     raise InputError(
         f"{record.folder}: its {what} are not at {tried[0]}, or have changed (their SHA-256 differs); name the file "
         f"with {option}"
     )
 
 
-def repeat(record: Record, runs: list[Config], dask: str | None) -> Path:
+def repeat(record: Record, runs: Sequence[Config], dask: str | None) -> Path:
     """Run it again, on exactly the recorded embeddings where they are still stored; returns the new folder."""
     from noisy_feedback.experiment import run
     from noisy_feedback.sweep import run_sweep
@@ -187,7 +170,7 @@ def difference(old: Path, new: Path) -> str:
         compare = {".csv": compare_tables, ".json": compare_records, ".safetensors": compare_models}[old.suffix]
         return compare(old, new)
     except Exception as error:  # a damaged file makes the readers raise many kinds; for the user they are one
-        return f"cannot be read ({' '.join(str(error).split())[:200]})"
+        return f"cannot be compared ({' '.join(str(error).split())[:200]})"
 
 
 def compare_tables(old: Path, new: Path) -> str:
@@ -204,29 +187,29 @@ def compare_tables(old: Path, new: Path) -> str:
 
 def compare_records(old: Path, new: Path) -> str:
     """The parts of two records that differ, but for what is not compared; empty where only that differs."""
-    before, after = (json.loads(file.read_text(encoding="utf-8")) for file in (old, new))
-    names = [name for name in {**before, **after} if name not in NOT_COMPARED]
-    different = [name for name in names if without(before.get(name), name) != without(after.get(name), name)]
+    before, after = (compared_parts(json.loads(file.read_text(encoding="utf-8"))) for file in (old, new))
+    names = {**before, **after}
+    different = [name for name in names if before.get(name, "missing") != after.get(name, "missing")]
     return f"differs in {', '.join(different)}" if different else ""
 
 
-def without(part: Any, name: str) -> Any:
-    """A part of a record, without what is not compared inside it."""
-    left_out = NOT_COMPARED_INSIDE.get(name, ())
-    return {key: value for key, value in part.items() if key not in left_out} if isinstance(part, dict) else part
+def compared_parts(record: dict[str, Any]) -> dict[str, Any]:
+    """A record without what is not compared."""
+    parts = {name: part for name, part in record.items() if name not in NOT_COMPARED}
+    for name, left_out in NOT_COMPARED_INSIDE.items():
+        if isinstance(part := parts.get(name), dict):
+            parts[name] = {key: value for key, value in part.items() if key not in left_out}
+    return parts
 
 
 def compare_models(old: Path, new: Path) -> str:
-    """How many weights differ, and by how much; the scale and the encoder, too, where these do."""
+    """By how much their weights differ; or that the scale or the encoder does."""
     from safetensors.torch import load_file
 
     from noisy_feedback.rating_model import RatingModel
 
     before, after = load_file(old), load_file(new)
-    if {name: weights.shape for name, weights in before.items()} != {name: w.shape for name, w in after.items()}:
-        return "its weights have other shapes"
-    largest = max(float((weights - after[name]).abs().max()) for name, weights in before.items())
-    if largest:
+    if largest := max(float((before[name] - after[name]).abs().max()) for name in {**before, **after}):
         return f"its weights differ by at most {largest:.3g}"
     models = [RatingModel.load(file) for file in (old, new)]
     same = models[0].scale.tolist() == models[1].scale.tolist() and models[0].info.sha256 == models[1].info.sha256

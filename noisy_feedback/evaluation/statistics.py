@@ -15,10 +15,10 @@ from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats takes a sec
 
 from noisy_feedback.config import SETTING_AXES
 from noisy_feedback.evaluation.metrics import METRICS
+from noisy_feedback.evaluation.results import STAGES
 
 CONFIDENCE = 0.95
 ROUNDING = 1e-12  # values that differ by less are equal but for the order of sums
-STAGES = ("before", "best", "last")
 
 
 def summarise(runs: pd.DataFrame) -> pd.DataFrame:
@@ -34,8 +34,9 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
     for setting, of_setting in runs.groupby(list(SETTING_AXES), sort=False):
         by_ratio = {ratio: group.set_index("seed") for ratio, group in of_setting.groupby("ratio")}
         nothing = of_setting.iloc[:0].set_index("seed")
-        noise0 = by_ratio.get(0, nothing)
-        matched = {ratio: match_seeds(group, noise0 if ratio else nothing) for ratio, group in by_ratio.items()}
+        noise0 = {ratio: by_ratio.get(0, nothing) if ratio else nothing for ratio in by_ratio}
+        common = {ratio: group.index.intersection(noise0[ratio].index) for ratio, group in by_ratio.items()}
+        pairs = {ratio: (by_ratio[ratio].loc[seeds], noise0[ratio].loc[seeds]) for ratio, seeds in common.items()}
         for stage in STAGES:
             if of_setting[f"{stage}_accuracy"].isna().all():  # nothing was fine-tuned
                 continue
@@ -45,22 +46,15 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
                     continue
                 for ratio, group in by_ratio.items():
                     tuned = nothing if stage == "before" else group
-                    values, at_noise0 = (side[column].to_numpy() for side in matched[ratio])
                     rows.append(
                         dict(zip(SETTING_AXES, setting, strict=True))
                         | {"ratio": ratio, "comparisons": group["comparisons"].mean()}
                         | {"stage": stage, "metric": metric}
                         | mean_and_interval(group[column].to_numpy())
-                        | paired_t_test("vs_noise0", values, at_noise0)
+                        | paired_t_test("vs_noise0", *(side[column].to_numpy() for side in pairs[ratio]))
                         | paired_t_test("vs_before", tuned[column].to_numpy(), tuned[f"before_{metric}"].to_numpy())
                     )
     return pd.DataFrame(rows)
-
-
-def match_seeds(runs: pd.DataFrame, reference: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The rows of two tables, indexed by seed, of the seeds that both have, in the same order."""
-    seeds = runs.index.intersection(reference.index)
-    return runs.loc[seeds], reference.loc[seeds]
 
 
 def mean_and_interval(values: np.ndarray) -> dict[str, float]:
@@ -72,7 +66,7 @@ def mean_and_interval(values: np.ndarray) -> dict[str, float]:
 
 def t_interval(values: np.ndarray) -> tuple[float, float]:
     """95 % t interval of the mean of values (n,): exact where they are normal. NaN for fewer than two values."""
-    if len(values) < 2 or np.isnan(values).any():
+    if len(values) < 2:
         return float("nan"), float("nan")
     half = stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
@@ -83,31 +77,39 @@ def paired_t_test(name: str, values: np.ndarray, reference: np.ndarray) -> dict[
 
     Interval and p-value are NaN for fewer than two pairs, and where all differences are equal; the mean for no pair.
     """
-    empty = dict.fromkeys((name, f"{name}_ci_low", f"{name}_ci_high", f"{name}_p"), float("nan"))
-    if len(values) == 0:
-        return empty
-    difference = values - reference
-    if len(values) < 2 or np.isnan(difference).any() or np.ptp(difference) < ROUNDING:
-        return empty | {name: float(difference.mean())}
-    low, high = t_interval(difference)
-    t = difference.mean() / (difference.std(ddof=1) / np.sqrt(len(difference)))
-    p = 2 * stdtr(len(difference) - 1, -abs(t))
-    return {name: float(difference.mean()), f"{name}_ci_low": low, f"{name}_ci_high": high, f"{name}_p": float(p)}
+    found = dict.fromkeys((name, f"{name}_ci_low", f"{name}_ci_high", f"{name}_p"), float("nan"))
+    if len(values):
+        difference = values - reference
+        found[name] = float(difference.mean())
+        if np.ptp(difference) >= ROUNDING:  # NaN is not
+            found[f"{name}_ci_low"], found[f"{name}_ci_high"] = t_interval(difference)
+            t = difference.mean() / (difference.std(ddof=1) / np.sqrt(len(difference)))
+            found[f"{name}_p"] = float(2 * stdtr(len(difference) - 1, -abs(t)))
+    return found
 
 
 def setting_names(table: pd.DataFrame, axes: Sequence[str] = SETTING_AXES) -> list[str]:
     """For each row what sets its setting apart: the loss, and what else of `axes` varies in the table."""
     varied = [axis for axis in axes if axis == "loss" or table[axis].nunique() > 1]
     words = {"loss": "{}", "kl_weight": "KL weight {}", "noise": "{} noise", "labels": "labels {}"}
-    patterns = [words.get(axis, axis.replace("_", " ") + " {}") for axis in varied]
     return [
-        ", ".join(pattern.format(str(value).removesuffix(".0")) for pattern, value in zip(patterns, row, strict=True))
+        ", ".join(words[axis].format(str(value).removesuffix(".0")) for axis, value in zip(varied, row, strict=True))
         for row in table[varied].itertuples(index=False)
     ]
 
 
-def shown_metrics(summary: pd.DataFrame) -> tuple[str, str]:
-    """The two metrics that tables and figures show: of comparisons that people made the preference accuracy first."""
+def shown_metrics(summary: pd.DataFrame) -> list[str]:
+    """The metrics that tables and figures show: with human comparisons the preference accuracy first."""
     if "preference_accuracy" in set(summary["metric"]):
-        return "preference_accuracy", "quadratic_weighted_kappa"
-    return "macro_f1", "quadratic_weighted_kappa"
+        return ["preference_accuracy", "quadratic_weighted_kappa"]
+    return ["macro_f1", "quadratic_weighted_kappa", "pairwise_accuracy"]
+
+
+def no_information(table: pd.DataFrame, classes: int) -> dict[str, float]:
+    """The ratio at which noisy ratings are independent of the true ones, for each kind of noise in the table.
+
+    Only kinds that have such a ratio, between the lowest and the highest of the table.
+    """
+    ratios = {"uniform": (classes - 1) / classes, "redrawn": 1.0}
+    within = {noise: ratio for noise, ratio in ratios.items() if noise in set(table["noise"])}
+    return {noise: ratio for noise, ratio in within.items() if table["ratio"].min() <= ratio <= table["ratio"].max()}

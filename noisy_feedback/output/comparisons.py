@@ -1,88 +1,78 @@
 """What is written about the comparisons of a run: feedback.csv, annotators.csv, and a preference data set."""
 
 import json
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.preferences import number_pairs
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import Feedback
-from noisy_feedback.files import atomic_write, check_writable, write_csv
+from noisy_feedback.files import atomic_write, check_writable
 
-FEEDBACK_COLUMNS = ("better", "worse", "pair", "annotator", "margin_before", "margin_after", "p_wrong", "wrong")
-ANNOTATOR_COLUMNS = ("annotator", "judgements", "reliability", "ci_low", "ci_high", "true_reliability")
 EXPORT_FORMATS = (".jsonl", ".parquet")
 
 
-@dataclass(frozen=True)
-class AuditedFeedback:
-    """The comparisons of a run, what the audit says of them, and the rewards (n,) of all texts before and after."""
+def feedback_table(
+    feedback: Feedback, audit: Audit, before: np.ndarray, after: np.ndarray, names: Sequence[str]
+) -> pd.DataFrame:
+    """One row per comparison: adjacent items of a list.
 
-    feedback: Feedback
-    audit: Audit
-    rewards_before: np.ndarray
-    rewards_after: np.ndarray  # of the last epoch
-
-
-def feedback_rows(audited: AuditedFeedback, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """One row per comparison: adjacent items of a list. Margins: the reward of the better minus that of the worse."""
-    feedback = audited.feedback
+    Margins are the reward of the better text minus that of the worse, from the rewards (n,) of all texts before
+    fine-tuning and after its last epoch. `names` are those of the annotators.
+    """
     better, worse = feedback.adjacent_pairs()
-    before, after = (rewards[better] - rewards[worse] for rewards in (audited.rewards_before, audited.rewards_after))
-    wrong = [None if math.isnan(value) else int(value) for value in feedback.flipped.ravel()]
-    nothing = [None] * len(better)
-    pairs = nothing if feedback.pairs is None else feedback.pairs.tolist()
-    annotators = nothing if feedback.annotators is None else [names[code] for code in feedback.annotators]
-    measured = (before.tolist(), after.tolist(), audited.audit.p_wrong.tolist())
-    yield from zip(better.tolist(), worse.tolist(), pairs, annotators, *measured, wrong, strict=True)
+    return pd.DataFrame(
+        {
+            "better": better,
+            "worse": worse,
+            "pair": feedback.pairs,
+            "annotator": None if feedback.annotators is None else [names[code] for code in feedback.annotators],
+            "margin_before": before[better] - before[worse],
+            "margin_after": after[better] - after[worse],
+            "p_wrong": audit.p_wrong,
+            "wrong": pd.array(feedback.flipped.ravel(), dtype="Int64"),
+        }
+    )
 
 
-def annotator_rows(audited: AuditedFeedback, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """One row per annotator who judged a comparison of the feedback."""
-    codes, found, flipped = audited.feedback.annotators, audited.audit.annotators, audited.feedback.flipped[:, 0]
-    if codes is None or found is None:
-        return
-    known = ~np.isnan(flipped)
-    judged = np.bincount(codes[known], minlength=len(found.judgements))
-    right = np.bincount(codes[known], 1 - flipped[known], minlength=len(found.judgements))
-    for code in np.flatnonzero(found.judgements).tolist():
-        estimate = (float(column[code]) for column in (found.reliability, found.low, found.high))
-        true = float(right[code] / judged[code]) if judged[code] else None
-        yield (names[code], int(found.judgements[code]), *estimate, true)
-
-
-def save_comparisons(folder: Path, audited: AuditedFeedback, names: Sequence[str]) -> None:
-    """Write feedback.csv, and annotators.csv where there are annotators, whose names these are."""
-    write_csv(folder / "feedback.csv", FEEDBACK_COLUMNS, feedback_rows(audited, names))
-    if audited.feedback.annotators is not None:
-        write_csv(folder / "annotators.csv", ANNOTATOR_COLUMNS, annotator_rows(audited, names))
+def annotator_table(feedback: Feedback, audit: Audit, names: Sequence[str]) -> pd.DataFrame | None:
+    """One row per annotator who judged a comparison of the feedback; None where there are no annotators."""
+    found = audit.annotators
+    if found is None or feedback.annotators is None:
+        return None
+    table = pd.DataFrame(
+        {
+            "annotator": names[: len(found.judgements)],
+            "judgements": found.judgements,
+            "reliability": found.reliability,
+            "ci_low": found.low,
+            "ci_high": found.high,
+        }
+    )
+    table["true_reliability"] = pd.Series(1 - feedback.flipped[:, 0]).groupby(feedback.annotators).mean()
+    return table[table["judgements"] > 0]
 
 
 def export_comparisons(file: Path, feedback: Feedback, audit: Audit, dataset: Dataset) -> None:
     """Write the comparisons as a preference data set, .jsonl or .parquet: `--comparisons` reads the same ones back."""
-    import pandas as pd  # only where a table is wanted
-
     better, worse = feedback.adjacent_pairs()
     stars = {-1: None, **dict(enumerate(dataset.scale.tolist()))}
     claimed = {"chosen": feedback.ratings[:, :-1], "rejected": feedback.ratings[:, 1:]}
-    wrong = [None if math.isnan(value) else bool(value) for value in feedback.flipped.ravel()]
     table = pd.DataFrame(
         {
             "chosen": [dataset.texts[row] for row in better],
             "rejected": [dataset.texts[row] for row in worse],
             **{
-                f"{side}_rating": pd.Series([stars[rating] for rating in ratings.ravel().tolist()], dtype="Int64")
+                f"{side}_rating": pd.array([stars[rating] for rating in ratings.ravel()], dtype="Int64")
                 for side, ratings in claimed.items()
             },
             "p_wrong": audit.p_wrong,
-            "wrong": pd.Series(wrong, dtype="boolean"),
+            "wrong": pd.array(feedback.flipped.ravel(), dtype="boolean"),
             # By rows: other reviews with the same texts are another pair, whose true order may be the opposite.
             "pair": number_pairs(better, worse) if feedback.pairs is None else feedback.pairs,
         }

@@ -5,9 +5,9 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from noisy_feedback.config import SETTING_AXES, Config
@@ -21,12 +21,14 @@ from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.feedback.protocols import GAP
 
-if TYPE_CHECKING:  # pandas and scipy, which a single run does without
-    import pandas as pd
-
 WIDTH = 80  # columns
 FEW_COMPARISONS = 10
 UNEQUAL_COMPARISONS = 0.2  # counts that differ by a larger share of the largest are reported
+
+
+def count(number: int, noun: str) -> str:
+    """As in `1 run` and `1,200 runs`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def file_choice(folder: Path, file: Path) -> str:
@@ -54,32 +56,29 @@ def reviews(found: Reviews, splits: Splits) -> str:
 
 def judgements(found: Judgements, part: np.ndarray) -> str:
     """How many comparisons people made, by whom, and in which parts (J,) of the split they are."""
-    by = f" by {len(found.annotator_names):,} annotators" if found.annotators is not None else ""
+    by = f" by {count(len(found.annotator_names), 'annotator')}" if found.annotators is not None else ""
     in_part = [f"{(part == number).sum():,} {name}" for number, name in human.PARTS.items()]
     lines = [
-        f"warning    no comparison in the {name} part: {effect}"
-        for number, name, effect in (
-            (human.VALIDATION, "validation", "ratings choose the best epoch"),
-            (human.TEST, "test", "there is no preference accuracy"),
-        )
-        if not (part == number).any()
+        f"judgements {len(found.chosen):,} of {count(found.pairs.max() + 1, 'pair')}{by} from {found.name}",
+        f"           {', '.join(in_part)}; {(part == human.LEFT_OUT).sum():,} left out: texts in two parts, or in "
+        "training",
     ]
     if found.texts:
-        count = f"{len(found.texts):,} texts of the comparisons are in no review, word for word"
-        lines.insert(0, f"           {count}: they count as fine-tuning")
-    head = (
-        f"judgements {len(found.chosen):,} of {found.pairs.max() + 1:,} pairs{by} from {found.name}"
-        f"\n           {', '.join(in_part)}; {(part == human.LEFT_OUT).sum():,} left out: texts in two parts, or in "
-        "training"
-    )
-    return "\n".join([head, *lines])
+        texts = f"{count(len(found.texts), 'text')} of the comparisons not among the reviews, word for word"
+        lines.append(f"           {texts}: part of fine-tuning")
+    if human.VALIDATION not in part:
+        lines.append("warning    no comparison in the validation part: ratings choose the best epoch")
+    if human.TEST not in part:
+        lines.append("warning    no comparison in the test part: there is no preference accuracy")
+    return "\n".join(lines)
 
 
 def embeddings(found: Embeddings, how: str) -> str:
     """The encoder, how the embeddings were obtained, and how many texts were truncated."""
     line = f"embeddings {found.vectors.shape[1]} dimensions from {found.info.model}, {how}"
     if found.truncated:
-        line += f"\n           {found.truncated:,} reviews were cut at the encoder's limit of {found.max_tokens} tokens"
+        limit = f"the encoder's limit of {found.max_tokens} tokens"
+        line += f"\n           {count(found.truncated, 'text')} cut at {limit}"
     return line
 
 
@@ -87,40 +86,35 @@ def feedback(config: Config, given: Feedback) -> str:
     """How much the noise changed, and how many comparisons there are."""
     what = "comparisons reversed" if config.noise == "reversed" else "fine-tuning ratings changed"
     kind = "" if config.noise == "uniform" else f", {config.noise}"
-    texts = len(np.unique(given.lists))
+    lists, texts = len(given.lists), len(np.unique(given.lists))
+    compared = {
+        "human": f"{count(lists, 'human comparison')} ({config.labels}), from {count(texts, 'text')}",
+        "binary": f"{count(lists, 'pair')} {GAP} stars apart, from {count(texts, 'review')}",
+        "multiclass": f"{count(lists, 'list')} of {config.k + 1} different ratings, from {count(texts, 'review')}",
+    }
     lines = [
         f"noise      {given.changed:,} of {given.total:,} {what} (ratio {config.ratio:g}{kind})",
-        f"feedback   {len(given.lists):,} {kind_of_comparison(config)}, from {texts:,} reviews",
+        f"feedback   {compared[config.protocol]}",
     ]
     if given.ties:
-        lines.append(f"           {given.ties:,} pairs left out: as many judgements for either order")
-    if len(given.lists) < FEW_COMPARISONS:
-        lines.append(f"warning    {len(given.lists)} comparisons are too few to learn from: the result is chance")
+        lines.append(f"           {count(given.ties, 'pair')} left out: as many judgements for either order")
+    if lists < FEW_COMPARISONS:
+        lines.append(f"warning    only {count(lists, 'comparison')}, too few to learn from: the result is chance")
     return "\n".join(lines)
-
-
-def kind_of_comparison(config: Config) -> str:
-    """What a protocol compares."""
-    if config.protocol == "human":
-        return f"human comparisons ({config.labels})"
-    if config.protocol == "binary":
-        return f"pairs {GAP} stars apart"
-    return f"lists of {config.k + 1} different ratings"
 
 
 def audit(given: Feedback, found: Audit) -> str:
     """What the audit estimates, and how right it is where the truth is known."""
     record = audit_record(given, found)
-    rate, auroc, precision = record["true_flip_rate"], record["auroc"], record["precision"]
-    lines = [f"audit      {found.estimated_flip_rate:.1%} of the comparisons are wrong (estimate)"]
-    if rate is not None:
-        lines[0] += f"; in truth {rate:.1%}"
-    if auroc is not None and precision is not None:
-        wrong = int(np.nansum(given.flipped))
-        lines.append(
-            f"           of the {wrong:,} most suspected {precision:.1%} are wrong; AUROC of p_wrong {auroc:.3f}"
+    line = f"audit      {found.estimated_flip_rate:.1%} of the comparisons are wrong (estimate)"
+    if record["true_flip_rate"] is not None:
+        line += f"; in truth {record['true_flip_rate']:.1%}"
+    if record["auroc"] is not None:
+        line += (
+            f"\n           of the {np.nansum(given.flipped):,.0f} most suspected {record['precision']:.1%} are wrong; "
+            f"AUROC of p_wrong {record['auroc']:.3f}"
         )
-    return "\n".join(lines)
+    return line
 
 
 def run_tables(result: RunResult, scale: np.ndarray) -> str:
@@ -130,14 +124,7 @@ def run_tables(result: RunResult, scale: np.ndarray) -> str:
     if result.best and result.last:
         best += f", {result.best_epochs['fine_tuning']} of {len(result.fine_tuning)} in fine-tuning"
         columns |= {"best epoch": result.best, "last epoch": result.last}
-    tables = [f"{best}\n\ntest part\n{metrics_table(columns)}"]
-    if result.before.accuracy <= result.majority.accuracy:
-        tables.append(
-            warning(
-                "the model before fine-tuning is no more accurate than always predicting the most frequent rating "
-                "(--select macro_f1 chooses the best epoch by another score)"
-            )
-        )
+    tables = [f"{best}\n\ntest part\n{metrics_table(columns)}", *constant_start([result])]
     matrices = {name: metrics.confusion_matrix for name, metrics in columns.items() if name != "most frequent"}
     tables += [f"confusion matrix, {name}\n{confusion_table(matrix, scale)}" for name, matrix in matrices.items()]
     return "\n" + "\n\n".join(tables) + "\n"
@@ -145,32 +132,30 @@ def run_tables(result: RunResult, scale: np.ndarray) -> str:
 
 def metrics_table(columns: Mapping[str, Metrics]) -> str:
     """One line per metric; *most frequent* is the baseline of always predicting the most frequent training rating."""
-    lines = [f"{'':27}" + "".join(f"{name:>13}" for name in columns)]
-    for field, name in METRICS.items():
-        if field == "preference_accuracy" and all(math.isnan(getattr(metrics, field)) for metrics in columns.values()):
-            continue  # there are no comparisons of people
-        lines.append(f"{name:27}" + "".join(f"{number(getattr(metrics, field)):>13}" for metrics in columns.values()))
-    return "\n".join(lines)
+    scores = {name: [getattr(metrics, field) for field in METRICS] for name, metrics in columns.items()}
+    table = pd.DataFrame(scores, index=list(METRICS.values()))
+    if table.loc["preference accuracy"].isna().all():  # no human comparisons
+        table = table.drop("preference accuracy")
+    return table.to_string(float_format="{:.3f}".format, na_rep="-", col_space=11)
 
 
 def confusion_table(matrix: Sequence[Sequence[int]], scale: np.ndarray) -> str:
     """True ratings down, predicted ratings across."""
-    width = max(len(str(cell)) for cell in (*scale, *np.ravel(matrix))) + 2
-    lines = ["true \\ predicted" + "".join(f"{star:>{width}}" for star in scale)]
-    for star, row in zip(scale, matrix, strict=True):
-        lines.append(f"{star:>16}" + "".join(f"{cell:>{width}}" for cell in row))
-    return "\n".join(lines)
+    table = pd.DataFrame(matrix, index=scale, columns=scale)
+    return table.rename_axis(columns="true \\ predicted").to_string()
 
 
-def summary_tables(summary: "pd.DataFrame", results: Sequence[RunResult]) -> str:
-    """Per metric, setting and noise ratio: best and last epoch, and the last epoch's paired differences."""
-    from noisy_feedback.evaluation.statistics import setting_names, shown_metrics
+def summary_tables(summary: pd.DataFrame, results: Sequence[RunResult]) -> str:
+    """Per metric, setting and noise ratio: best and last epoch, and the last epoch's paired differences; warnings."""
+    from noisy_feedback.evaluation.statistics import no_information, setting_names, shown_metrics  # imports scipy
 
     summary = summary.assign(setting=setting_names(summary))
-    seeds = sorted({result.config.seed for result in results})
-    lines = [f"the tables cover all {len(results)} runs in the folder: {len(seeds)} seeds"]
+    seeds = {result.config.seed for result in results}
+    lines = [f"the tables cover all {count(len(results), 'run')} in the folder: {count(len(seeds), 'seed')}"]
     if summary["seeds"].min() < 2:
         lines.append("note       one seed has no 95 % interval")
+    for noise, ratio in no_information(summary, len(results[0].before.confusion_matrix)).items():
+        lines.append(f"note       {noise} noise of ratio {ratio:.3g} leaves no information in the ratings")
     for metric in shown_metrics(summary):
         majority = np.mean([getattr(result.majority, metric) for result in results])
         rows = summary[summary["metric"] == metric]
@@ -178,10 +163,13 @@ def summary_tables(summary: "pd.DataFrame", results: Sequence[RunResult]) -> str
         lines.append(f"  most frequent rating {number(float(majority))}")
         for name in dict.fromkeys(rows["setting"]):
             lines += setting_lines(name, rows[rows["setting"] == name])
-    return "\n".join([*lines, *few_comparisons(results), *unequal_comparisons(summary, results), ""])
+    if results[0].config.protocol == "human":
+        lines += flip_rate_lines(results)
+    warnings = [*constant_start(results), *few_comparisons(results), *unequal_comparisons(summary, results)]
+    return "\n".join([*lines, *(line for text in warnings for line in ("", text)), ""])
 
 
-def setting_lines(name: str, rows: "pd.DataFrame") -> list[str]:
+def setting_lines(name: str, rows: pd.DataFrame) -> list[str]:
     """The lines of one setting of loss, KL weight and kind of noise."""
     before = f"before fine-tuning {interval(rows[rows['stage'] == 'before'].iloc[0])}"
     together = f"  {name}; {before}"
@@ -199,15 +187,45 @@ def setting_lines(name: str, rows: "pd.DataFrame") -> list[str]:
     return lines if len(last) else title
 
 
+def flip_rate_lines(results: Sequence[RunResult]) -> list[str]:
+    """The flip rate that the audit estimates, and the true one where it is known, by labels and noise ratio."""
+    audits = [{"labels": run.config.labels, "ratio": run.config.ratio, **run.audit} for run in results if run.audit]
+    if not audits:
+        return []
+    rates = ["estimated_flip_rate", "true_flip_rate"]
+    table = pd.DataFrame(audits).astype(dict.fromkeys(rates, float))
+    means = table.groupby(["labels", "ratio"], sort=False, as_index=False)[rates].mean()
+    lines = ["", "flip rate of the comparisons: mean over seeds", f"  {'labels':10}{'noise':>5}  estimated   true"]
+    for labels, ratio, estimated, true in means.itertuples(index=False):
+        lines.append(f"  {labels:10}{ratio:>5g}  {number(estimated):>9}  {number(true):>5}")
+    return lines
+
+
+def constant_start(results: Sequence[RunResult]) -> list[str]:
+    """A warning where the model before fine-tuning has learned no more than the most frequent rating."""
+    seeds = {result.config.seed for result in results}
+    constant = {result.config.seed for result in results if result.before.accuracy <= result.majority.accuracy}
+    if not constant:
+        return []
+    where = f" in {len(constant)} of {count(len(seeds), 'seed')}" if len(seeds) > 1 else ""
+    return [
+        warning(
+            "the model before fine-tuning is no more accurate than always predicting the most frequent rating"
+            f"{where} (--select macro_f1 chooses the best epoch by another score)"
+        )
+    ]
+
+
 def few_comparisons(results: Sequence[RunResult]) -> list[str]:
     """A warning where a run had too few comparisons to learn from."""
-    least = min(result.comparisons["count"] for result in results)
-    if not any(result.fine_tuning for result in results) or least >= FEW_COMPARISONS:
+    counts = [result.comparisons["count"] for result in results if result.fine_tuning]
+    if not counts or min(counts) >= FEW_COMPARISONS:
         return []
-    return ["", warning(f"a run has only {least} comparisons, too few to learn from: its result is chance")]
+    least = count(min(counts), "comparison")
+    return [warning(f"a run has only {least}, too few to learn from: its result is chance")]
 
 
-def unequal_comparisons(summary: "pd.DataFrame", results: Sequence[RunResult]) -> list[str]:
+def unequal_comparisons(summary: pd.DataFrame, results: Sequence[RunResult]) -> list[str]:
     """A warning where noise ratios have different numbers of comparisons, and the option that makes them equal."""
     by_setting = [group["comparisons"] for _, group in summary.groupby(list(SETTING_AXES))]
     counts = max(by_setting, key=lambda counts: counts.max() - counts.min())
@@ -215,11 +233,10 @@ def unequal_comparisons(summary: "pd.DataFrame", results: Sequence[RunResult]) -
         return []
     least = min(result.comparisons["count"] for result in results)  # of a seed; the tables show means over seeds
     return [
-        "",
         warning(
             f"noise ratios differ in the number of comparisons, {math.floor(counts.min()):,} to "
             f"{math.ceil(counts.max()):,}: noise and amount of feedback are mixed; --lists {least} makes them equal"
-        ),
+        )
     ]
 
 
@@ -229,11 +246,11 @@ def warning(text: str) -> str:
     return textwrap.fill(text, WIDTH, initial_indent="warning    ", subsequent_indent=indent, break_on_hyphens=False)
 
 
-def interval(row: "pd.Series") -> str:
+def interval(row: pd.Series) -> str:
     return f"{number(row['mean'])} [{number(row['ci_low'])}, {number(row['ci_high'])}]"
 
 
-def difference(row: "pd.Series", name: str) -> str:
+def difference(row: pd.Series, name: str) -> str:
     """A mean difference and its p-value, as in `+0.012 p=0.125`."""
     if math.isnan(row[name]):
         return ""
@@ -246,8 +263,8 @@ def number(value: float) -> str:
 
 
 def embedding_bar(chunks: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-    """The chunks, one after the other, under a bar that counts their reviews."""
-    with tqdm(total=sum(map(len, chunks)), desc="embedding", unit=" reviews", leave=False) as bar:
+    """The chunks, one after the other, under a bar that counts their texts."""
+    with tqdm(total=sum(map(len, chunks)), desc="embedding", unit=" texts", leave=False) as bar:
         for chunk in chunks:
             yield chunk
             bar.update(len(chunk))

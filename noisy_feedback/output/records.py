@@ -4,11 +4,13 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, astuple, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from noisy_feedback.code_version import CODE_VERSION
 from noisy_feedback.config import RECORDED, SWEEP_AXES, Config, Sweep
@@ -18,16 +20,16 @@ from noisy_feedback.evaluation.metrics import Metrics, expected_class
 from noisy_feedback.evaluation.results import STAGES, RunResult
 from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import Feedback
-from noisy_feedback.files import atomic_write, write_csv, write_tensors
+from noisy_feedback.files import atomic_write, write_tensors
 from noisy_feedback.learning.model import RatingMLP, predict, state_dict
 from noisy_feedback.learning.training import EpochStats
-from noisy_feedback.output.comparisons import AuditedFeedback, export_comparisons, save_comparisons
+from noisy_feedback.output.comparisons import annotator_table, export_comparisons, feedback_table
 
 PACKAGES = ("noisy-feedback", "torch", "numpy", "pandas", "scipy", "sentence-transformers", "safetensors")
-EPOCH_COLUMNS = tuple(field.name for field in fields(EpochStats))
-CURVE_COLUMNS = ("phase", "epoch", *EPOCH_COLUMNS)
+CURVE_COLUMNS = ("phase", "epoch", *(field.name for field in fields(EpochStats)))
 LONGEST_NAME = 120  # characters of a folder's name
-FILES_OF_A_RUN = ("feedback.csv", "annotators.csv", "curves.png")  # that some runs do not write
+# What a folder's name says of the options that change a result most, where they differ from the default.
+NAMED = {"labels": "", "kl_weight": "kl", "noise": "", "head": "", "epochs_t": "t", "epochs_f": "f"}
 
 
 def save_run(
@@ -44,9 +46,10 @@ def save_run(
     config, provenance = result.config, dataset.provenance
     folder = run_folder(config, provenance)
     check_run_name(config, provenance)
-    for name in ("run.json", *FILES_OF_A_RUN):  # of an earlier run of the same name
+    for name in ("run.json", "feedback.csv", "annotators.csv", "curves.png"):  # of an earlier run of the same name
         (folder / name).unlink(missing_ok=True)
-    write_csv(folder / "curves.csv", CURVE_COLUMNS, curve_rows(result))
+    rows = curve_rows({}, "training", result.training) + curve_rows({}, "fine-tuning", result.fine_tuning)
+    write_table(folder / "curves.csv", pd.DataFrame(rows, columns=CURVE_COLUMNS))
     metadata = {"scale": provenance.data.scale, "encoder": asdict(provenance.encoder)}
     for stage, model in models.items():
         write_tensors(folder / f"model_{stage}.safetensors", state_dict(model), json.dumps(metadata))
@@ -55,39 +58,38 @@ def save_run(
             expected_class(predict(models[stage], dataset.embeddings).cpu().numpy()) for stage in ("before", "last")
         )
         names = dataset.judgements.annotator_names if dataset.judgements else []
-        save_comparisons(folder, AuditedFeedback(feedback, audit, before, after), names)
+        write_table(folder / "feedback.csv", feedback_table(feedback, audit, before, after, names))
+        if (annotators := annotator_table(feedback, audit, names)) is not None:
+            write_table(folder / "annotators.csv", annotators)
         if config.export is not None:
             export_comparisons(config.export, feedback, audit, dataset)
     if result.training or result.fine_tuning:
-        from noisy_feedback.output import figures  # imports matplotlib: only when there is something to draw
+        from noisy_feedback.output import plots  # imports matplotlib: only when there is something to draw
 
         with atomic_write(folder / "curves.png") as file:
-            figures.save_figure(figures.draw_run(result), file)
-    write_json(folder / "run.json", run_record(result, provenance))
+            plots.save_figure(plots.draw_run(result), file)
+    found = {name: getattr(result, name) for name in ("noise", "comparisons", "audit", "best_epochs")}
+    for stage, metrics in {"majority": result.majority, **result.stages()}.items():
+        found[stage] = metrics and without_nan(asdict(metrics))
+    write_record(folder / "run.json", config, config_record(config), provenance, found)
     return folder
 
 
-def run_record(result: RunResult, provenance: Provenance) -> dict[str, Any]:
-    """The content of run.json: the same command on the same machine gives the same, to the last bit."""
-    return {
-        "identity": identity(config_record(result.config), provenance),
-        **places(result.config),
-        "config": config_record(result.config),
+def write_record(
+    file: Path, config: Config, options: Mapping[str, Any], provenance: Provenance, found: Mapping[str, Any]
+) -> None:
+    """Write run.json or sweep.json: the same command on the same machine gives the same, to the last bit."""
+    record = {
+        "identity": identity(options, provenance),
+        "path": str(config.path),  # where the data were, as they were given
+        "comparisons_path": None if config.comparisons is None else str(config.comparisons),
+        "config": options,
         **asdict(provenance),
-        "noise": result.noise,
-        "comparisons": result.comparisons,
-        "audit": result.audit,
-        "best_epochs": result.best_epochs,
-        "majority": without_nan(asdict(result.majority)),
-        **{stage: metrics and without_nan(asdict(metrics)) for stage, metrics in result.stages().items()},
+        **found,
         "versions": versions(),
     }
-
-
-def places(config: Config) -> dict[str, str | None]:
-    """Where the data were, as they were given."""
-    comparisons = None if config.comparisons is None else str(config.comparisons)
-    return {"path": str(config.path), "comparisons_path": comparisons}
+    with atomic_write(file) as temporary:
+        temporary.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 class SweepFolder:
@@ -100,9 +102,8 @@ class SweepFolder:
         self.provenance = provenance
         self.config = sweep.config
         self.shared = {name: value for name, value in config_record(sweep.config).items() if name not in SWEEP_AXES}
-        parts = [folder_stem(sweep.config, provenance), *options_in_name(self.shared)]
         self.identity = identity(self.shared, provenance)
-        self.path = folder_of(sweep.config, parts, self.identity)
+        self.path = folder_of(sweep.config, name_parts(self.config, self.shared, provenance), self.identity)
         check_name(sweep.config, self.path, self.identity)
 
     def file_of(self, run: Config) -> Path:
@@ -112,9 +113,10 @@ class SweepFolder:
     def save(self, result: RunResult) -> None:
         """Keep one finished run."""
         content = {name: value for name, value in asdict(result).items() if name != "config"}
-        axes = {axis: getattr(result.config, axis) for axis in SWEEP_AXES}
         with atomic_write(self.file_of(result.config)) as file:
-            file.write_text(json.dumps({"identity": self.identity, "axes": axes, **content}), encoding="utf-8")
+            file.write_text(
+                json.dumps({"identity": self.identity, "axes": axes_of(result.config), **content}), encoding="utf-8"
+            )
 
     def has(self, run: Config) -> bool:
         return self.read(self.file_of(run)) is not None
@@ -142,28 +144,23 @@ class SweepFolder:
 
     def write_record(self, results: Sequence[RunResult]) -> None:
         """sweep.json: what the tables were made from and which runs they hold."""
-        runs = [{axis: getattr(result.config, axis) for axis in SWEEP_AXES} for result in results]
-        record = {
-            "identity": self.identity,
-            **places(self.config),
-            "config": self.shared,
-            "runs": runs,
-            **asdict(self.provenance),
-            "versions": versions(),
-        }
-        write_json(self.path / "sweep.json", record)
+        runs = [axes_of(result.config) for result in results]
+        write_record(self.path / "sweep.json", self.config, self.shared, self.provenance, {"runs": runs})
 
 
-def curve_rows(result: RunResult) -> Iterator[tuple[Any, ...]]:
-    """The curves of one run."""
-    yield from phase_rows((), "training", result.training)
-    yield from phase_rows((), "fine-tuning", result.fine_tuning)
+def curve_rows(axes: Mapping[str, Any], phase: str, epochs: Sequence[EpochStats]) -> list[dict[str, Any]]:
+    """The curves of a phase of a run: one row per epoch."""
+    return [{**axes, "phase": phase, "epoch": number, **vars(epoch)} for number, epoch in enumerate(epochs, start=1)]
 
 
-def phase_rows(first: tuple[Any, ...], phase: str, epochs: Sequence[EpochStats]) -> Iterator[tuple[Any, ...]]:
-    for number, epoch in enumerate(epochs, start=1):
-        values = (None if math.isnan(value) else value for value in astuple(epoch))
-        yield (*first, phase, number, *values)
+def write_table(file: Path, table: pd.DataFrame) -> None:
+    """Write a table as CSV, with all digits; what is not defined becomes an empty cell."""
+    with atomic_write(file) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+
+
+def axes_of(run: Config) -> dict[str, Any]:
+    return {axis: getattr(run, axis) for axis in SWEEP_AXES}
 
 
 def config_record(config: Config) -> dict[str, Any]:
@@ -175,25 +172,18 @@ def config_record(config: Config) -> dict[str, Any]:
 def run_folder(config: Config, provenance: Provenance) -> Path:
     """The folder of a single run, named after what it is made from and the options that differ from their defaults."""
     record = config_record(config)
-    parts = [folder_stem(config, provenance), config.loss, *options_in_name(record)]
+    parts = name_parts(config, record, provenance, config.loss)
     parts += [f"ratio{format_number(config.ratio)}", f"seed{config.seed}"]
     return folder_of(config, parts, identity(record, provenance))
 
 
-def folder_stem(config: Config, provenance: Provenance) -> str:
-    lists = f"_k{config.k}" if config.protocol == "multiclass" else ""
-    return f"{provenance.data.name.partition('.')[0]}_{config.protocol}{lists}"
-
-
-def options_in_name(record: Mapping[str, Any]) -> list[str]:
-    """What a folder's name says of the options that change a result most, where they differ from the default."""
-    named = {"labels": "", "kl_weight": "kl", "noise": "", "head": "", "epochs_t": "t", "epochs_f": "f"}
+def name_parts(config: Config, record: Mapping[str, Any], provenance: Provenance, *more: str) -> list[str]:
+    """The data, the protocol and the options that are not the default."""
     defaults = {field.name: field.default for field in fields(Config)}
-    return [
-        f"{short}{format_number(record[name])}"
-        for name, short in named.items()
-        if name in record and record[name] != defaults[name]
-    ]
+    k = [f"k{config.k}"] if config.protocol == "multiclass" else []
+    changed = [name for name in NAMED if name in record and record[name] != defaults[name]]
+    options = [f"{NAMED[name]}{format_number(record[name])}" for name in changed]
+    return [provenance.data.name.partition(".")[0], config.protocol, *k, *more, *options]
 
 
 def folder_of(config: Config, parts: Sequence[str], identity: str) -> Path:
@@ -266,11 +256,6 @@ def versions() -> dict[str, str]:
         **{name: version(name) for name in PACKAGES},
         "code": CODE_VERSION,
     }
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    with atomic_write(path) as file:
-        file.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def without_nan(values: dict[str, Any]) -> dict[str, Any]:
