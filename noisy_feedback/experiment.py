@@ -77,13 +77,8 @@ def train_model(config: Config, dataset: Dataset, progress: Progress = lambda: N
         rng=rng_for(config.seed, "training batches"),
         validation_comparisons=human.comparisons_to_score(dataset.judgements, splits, human.VALIDATION),
     )
-    fitted = fit(
-        model,
-        dataset.embeddings,
-        task,
-        TrainConfig(config.lr_t, config.batch_t, config.epochs_t, dataset.scale, config.select),
-        progress,
-    )
+    train_config = TrainConfig(config.lr_t, config.batch_t, config.epochs_t, dataset.scale, config.select)
+    fitted = fit(model, dataset.embeddings, task, train_config, progress)
     probabilities = predict(fitted.best, dataset.embeddings).cpu().numpy()
     temperature = calibrate(config, probabilities[splits.validation], dataset.ratings[splits.validation], dataset.scale)
     return Trained(splits, fitted, probabilities, temperature, evaluate_on_test(fitted.best, dataset, splits))
@@ -122,13 +117,8 @@ def fine_tune_model(
         validation_comparisons=compared,
     )
     select = config.select if compared is None else "preference_accuracy"
-    fitted = fit(
-        before,
-        dataset.embeddings,
-        task,
-        TrainConfig(config.lr_f, config.batch_f, config.epochs_f, dataset.scale, select),
-        progress,
-    )
+    train_config = TrainConfig(config.lr_f, config.batch_f, config.epochs_f, dataset.scale, select)
+    fitted = fit(before, dataset.embeddings, task, train_config, progress)
     result = make_result(config, dataset, splits, trained.fit, trained.before, feedback, audit, fitted)
     return FineTuned(result, {"before": before, "best": fitted.best, "last": fitted.last}, feedback, audit)
 

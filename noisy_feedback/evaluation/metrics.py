@@ -27,7 +27,7 @@ class Metrics:
     mean_absolute_error: float  # of the expected rating, in stars
     quadratic_weighted_kappa: float  # of the expected rating, rounded to the nearest on the scale
     pairwise_accuracy: float
-    preference_accuracy: float  # of comparisons that people made, by the expected ratings; NaN where there are none
+    preference_accuracy: float  # of human comparisons, by the expected ratings; NaN where there are none
     confusion_matrix: list[list[int]]  # true class down, most probable class across
 
 
@@ -57,26 +57,9 @@ def evaluate(output: np.ndarray, ratings: np.ndarray, scale: np.ndarray, margins
 
 
 def majority_baseline(train_ratings: np.ndarray, ratings: np.ndarray, scale: np.ndarray) -> Metrics:
-    """Metrics of always predicting the most frequent class of train_ratings (m,) where the true ones are ratings (n,).
-
-    Of equally frequent classes it predicts the lowest. All pairs are ties, so pairwise accuracy is 0.5.
-    """
+    """Metrics on ratings (n,) of always predicting the most frequent of train_ratings (m,), or the lowest of equals."""
     most_frequent = np.bincount(train_ratings).argmax()
     return evaluate(np.eye(len(scale))[np.full(len(ratings), most_frequent)], ratings, scale)
-
-
-def validation_score(name: str, confusion: np.ndarray, confusion_expected: np.ndarray, scale: np.ndarray) -> float:
-    """The score that chooses the best epoch: accuracy, macro_f1 or kappa; the higher, the better.
-
-    `confusion` (C, C) is of the most probable class, `confusion_expected` (C, C) of the expected rating, rounded to
-    the nearest on the scale (C,). A kappa that is not defined is -inf: no epoch is chosen for it.
-    """
-    if name == "accuracy":
-        return accuracy(confusion)
-    if name == "macro_f1":
-        return precision_recall_f1(confusion)[2]
-    kappa = quadratic_weighted_kappa(confusion_expected, scale)
-    return -np.inf if np.isnan(kappa) else kappa
 
 
 def expected_rating(output: np.ndarray, scale: np.ndarray) -> np.ndarray:

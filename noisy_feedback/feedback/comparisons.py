@@ -1,6 +1,7 @@
 """What fine-tuning learns from; and how it is built from ratings: lists of row numbers, best first."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -33,15 +34,9 @@ class Feedback:
 
     def subset(self, which: np.ndarray) -> "Feedback":
         """The lists at `which` alone."""
-        return replace(
-            self,
-            lists=self.lists[which],
-            ratings=self.ratings[which],
-            total=len(which),
-            flipped=self.flipped[which],
-            pairs=None if self.pairs is None else self.pairs[which],
-            annotators=None if self.annotators is None else self.annotators[which],
-        )
+        by_list = {name: getattr(self, name) for name in ("lists", "ratings", "flipped", "pairs", "annotators")}
+        chosen: dict[str, Any] = {name: None if values is None else values[which] for name, values in by_list.items()}
+        return replace(self, total=len(which), **chosen)
 
 
 def wrong_order(ratings: np.ndarray) -> np.ndarray:
@@ -54,11 +49,9 @@ def build_lists(ratings: np.ndarray, k: int, classes: int, rng: np.random.Genera
     """As many lists of k+1 reviews with pairwise different ratings as there can be, each review at most once.
 
     `ratings` (n,) in 0..classes-1; returns row numbers (L, k+1), the best rating first, in random order. Where more
-    reviews could be used than L lists hold, each of them is as likely to be unused as any other; given the reviews
-    that are used, every way to put them into lists is equally likely. (Not every largest set of lists is: ratings
-    counted 3, 2, 2 at k = 1 can be used as 2, 2, 2 or 3, 2, 1 or 3, 1, 2, and the first has more sets of lists than
-    probability. Equal chances for reviews keep the used reviews a fair sample of the usable ones.) Takes O(n log n).
-    Errors: InputError for k outside 1..classes-1, or where no list is possible.
+    reviews could be used than L lists hold, each of them is as likely to be unused as any other, so that the used ones
+    are a fair sample; given these, every way to put them into lists is equally likely. (Then not every largest set of
+    lists is.) Takes O(n log n). Errors: InputError for k outside 1..classes-1, or where no list is possible.
     """
     if not 1 <= k < classes:
         raise InputError(
@@ -75,10 +68,9 @@ def build_lists(ratings: np.ndarray, k: int, classes: int, rng: np.random.Genera
     spare = usable.sum() - (k + 1) * length
     used = usable - rng.multivariate_hypergeometric(usable, spare)
     membership = sample_membership(used, length, k + 1, rng)
-    result = np.empty((length, k + 1), dtype=np.int64)
     # From the highest rating down, so that each list comes out best first.
-    _, place = np.nonzero(membership[:, ::-1])
-    rating = (classes - 1 - place).reshape(length, k + 1)
+    rating = classes - 1 - np.nonzero(membership[:, ::-1])[1].reshape(length, k + 1)
+    result = np.empty_like(rating)
     for c in range(classes):
         rows = rng.permutation(np.flatnonzero(ratings == c))
         result[rating == c] = rows[: used[c]]
@@ -99,12 +91,12 @@ def build_pairs(stars: np.ndarray, scale: np.ndarray, gap: int, rng: np.random.G
             count = min(len(better), len(worse))
             found.append(np.stack([better[:count], worse[:count]], axis=1))
             rows_of[star + gap] = better[count:]  # on scales of more than 2 * gap stars a rating meets two others
+    if not np.isin(scale + gap, scale).any():
+        raise InputError(
+            f"no two ratings on the scale {', '.join(map(str, scale))} are exactly {gap} stars apart, which "
+            "`binary` compares; use multiclass"
+        )
     if not sum(map(len, found)):
-        if not np.isin(scale + gap, scale).any():
-            raise InputError(
-                f"no two ratings on the scale {', '.join(map(str, scale))} are exactly {gap} stars apart, which "
-                "`binary` compares; use multiclass"
-            )
         raise InputError(
             f"no pair of ratings exactly {gap} stars apart in the fine-tuning part: "
             f"it has {', '.join(map(str, sorted(rows_of)))} (--shuffle mixes sorted files)"
@@ -118,30 +110,25 @@ def max_lists(available: np.ndarray, size: int) -> int:
     L lists are possible if and only if sum_c min(available_c, L) >= size * L: each list holds a rating at most
     once, and dealing out the reviews rating by rating, list after list, then fills all lists.
     """
-    low, high = 0, int(available.sum()) // size
-    while low < high:
-        middle = (low + high + 1) // 2
-        if np.minimum(available, middle).sum() >= size * middle:
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    lengths = np.arange(available.sum() // size + 1)
+    usable = np.minimum(available[:, None], lengths).sum(axis=0)
+    return int(lengths[usable >= size * lengths].max())
 
 
 def sample_membership(used: np.ndarray, length: int, size: int, rng: np.random.Generator) -> np.ndarray:
     """Which ratings each list holds: a table (length, C) of booleans, uniform over those with these sums.
 
     Each row sums to `size`, column c to `used[c]`. Ratings are dealt out in turn; then, round after round, lists form
-    random pairs, and the two lists of a pair redistribute at random the ratings that only one of them holds
-    (global curveball trades: Carstens et al. 2018, "Parallel and I/O-efficient randomisation of massive
-    networks using Global Curveball Trades", ESA; uniformity: Carstens 2015, Phys. Rev. E 91, 042812).
+    random pairs, and the two lists of a pair redistribute at random the ratings that only one of them holds (global
+    curveball trades: Carstens et al. 2018, ESA; uniformity: Carstens 2015, Phys. Rev. E 91, 042812).
     """
     dealt = np.repeat(np.arange(len(used)), used)
     membership = np.zeros((length, len(used)), dtype=bool)
     membership[np.arange(len(dealt)) % length, dealt] = True
     if size == len(used):
         return membership  # every list holds every rating: there is nothing to trade
-    for _ in range(mixing_rounds(length)):
+    # A rating can reach every list in log2(length) rounds: twice that, and a few more.
+    for _ in range(8 + 2 * max(length, 2).bit_length()):
         order = rng.permutation(length)
         first, second = order[: length // 2], order[length // 2 : length // 2 * 2]
         a, b = membership[first], membership[second]
@@ -155,8 +142,3 @@ def sample_membership(used: np.ndarray, length: int, size: int, rng: np.random.G
         membership[first] = common | to_first
         membership[second] = common | (contested & ~to_first)
     return membership
-
-
-def mixing_rounds(length: int) -> int:
-    """Rounds of trades: a rating can reach every list in log2(length) rounds; twice that, and a few more."""
-    return 8 + 2 * max(length, 2).bit_length()

@@ -45,31 +45,30 @@ def feedback(config: Config, judgements: Judgements, splits: Splits, ratings: np
     found = select_judgements(config.labels, judgements, rows, rng)
     if config.lists is not None:
         found = found.subset(rng.permutation(len(found.lists))[: config.lists])
-    found = reverse_some(found, config.ratio, rng_for(config.seed, "noise"))
-    return replace(found, ratings=np.append(ratings, np.full(len(judgements.texts), -1))[found.lists])
+    noisy = reverse_lists(found.lists, config.ratio, rng_for(config.seed, "noise"))  # as simulated ones
+    changed = np.flatnonzero((noisy != found.lists).any(axis=1))
+    claimed = np.append(ratings, np.full(len(judgements.texts), -1))[noisy]
+    return replace(reverse(found, changed), ratings=claimed, changed=len(changed))
 
 
 def comparisons_to_score(judgements: Judgements | None, splits: Splits, part: int) -> np.ndarray | None:
-    """Comparisons (V, 2) of a part that predictions are scored against: the true order of a pair, the better first.
+    """Comparisons (V, 2) of a part that predictions are scored against, the better first, for all `labels`.
 
-    Where the truth of a pair is not known, each of its judgements. They are the same for all `labels`. None where
-    there are none.
+    The true order of a pair, or each of its judgements where that is not known. None where there are none.
     """
     if judgements is None:
         return None
     rows = np.flatnonzero(part_of_judgements(judgements, splits) == part)
     known = rows[:0] if judgements.correct is None else rows[~np.isnan(judgements.correct[rows])]
     judged = rows[~np.isin(judgements.pairs[rows], judgements.pairs[known])]
-    true = [true_orders(judgements, known, "gold").lists] if len(known) else []
-    found = np.concatenate([*true, feedback_of(judgements, judged).lists])
+    found = feedback_of(judgements, judged).lists
+    if len(known):
+        found = np.concatenate([true_orders(judgements, known, "gold").lists, found])
     return found if len(found) else None
 
 
 def select_judgements(labels: str, judgements: Judgements, rows: np.ndarray, rng: np.random.Generator) -> Feedback:
-    """Comparisons of the judgements `rows` (of one part), as `labels` says; they claim no rating.
-
-    Errors: InputError where there is no comparison, or `gold` and `flipped` are asked for and no truth is known.
-    """
+    """Comparisons of the judgements `rows`, as `labels` says. Errors: InputError for none, or where no truth is known."""
     if not len(rows):
         raise InputError(
             f"{judgements.name}: no comparison has both texts in the fine-tuning part; --group-column keeps the texts "
@@ -77,22 +76,15 @@ def select_judgements(labels: str, judgements: Judgements, rows: np.ndarray, rng
         )
     if labels == "all":
         return feedback_of(judgements, rows)
-    if labels == "one":
-        return feedback_of(judgements, one_of_each_pair(judgements, rows, rng))
     if labels == "majority":
         return majority(judgements, rows)
-    gold = true_orders(judgements, rows, labels)
     if labels == "gold":
-        return gold
-    wrong = int(np.nansum(feedback_of(judgements, one_of_each_pair(judgements, rows, rng)).flipped))
-    return reverse(gold, rng.permutation(len(gold.lists))[:wrong])
-
-
-def reverse_some(feedback: Feedback, ratio: float, rng: np.random.Generator) -> Feedback:
-    """A share `ratio` of the comparisons reversed, drawn at random, as `reversed` noise does with simulated ones."""
-    as_given = reverse_lists(feedback.lists, ratio, rng)
-    changed = np.flatnonzero((as_given != feedback.lists).any(axis=1))
-    return replace(reverse(feedback, changed), changed=len(changed))
+        return true_orders(judgements, rows, labels)
+    one = feedback_of(judgements, one_of_each_pair(judgements, rows, rng))
+    if labels == "one":
+        return one
+    gold = true_orders(judgements, rows, labels)
+    return reverse(gold, rng.permutation(len(gold.lists))[: int(np.nansum(one.flipped))])
 
 
 def feedback_of(judgements: Judgements, rows: np.ndarray) -> Feedback:
@@ -133,11 +125,11 @@ def majority(judgements: Judgements, rows: np.ndarray) -> Feedback:
 
 def true_orders(judgements: Judgements, rows: np.ndarray, labels: str) -> Feedback:
     """The true order of every pair whose truth is known. Errors: InputError where none is."""
-    known = rows if judgements.correct is None else rows[~np.isnan(judgements.correct[rows])]
-    if judgements.correct is None or not len(known):
+    if judgements.correct is None or np.isnan(judgements.correct[rows]).all():
         raise InputError(
             f"--labels {labels}: {judgements.name} does not say which judgements are right (column 'correct')"
         )
+    known = rows[~np.isnan(judgements.correct[rows])]
     first = known[np.unique(judgements.pairs[known], return_index=True)[1]]
     found = reverse(feedback_of(judgements, first), np.flatnonzero(judgements.correct[first] == 0))
     return replace(found, annotators=None)

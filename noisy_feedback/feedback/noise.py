@@ -1,7 +1,7 @@
 """Noise in ratings and in comparisons.
 
-To add a kind, write a function with the signature of `uniform`, and add it to RATING_NOISE below, with its transition
-matrix P(noisy rating | true rating) where that is known, and to NOISES in config.py.
+To add a kind, write a function with the signature of `uniform`, and add it to RATING_NOISE below and to NOISES in
+config.py.
 
 Every kind leaves its input unchanged, changes exactly round(ratio * n) of n and draws the same random numbers whatever
 the ratio: a larger ratio changes what a smaller one changes, in the same way, and more. The published code's two kinds,
@@ -38,24 +38,21 @@ class RatedReviews:
 def uniform(reviews: RatedReviews, ratio: float, rng: np.random.Generator) -> np.ndarray:
     """Noisy ratings (n,): some reviews, drawn at random, get another rating, uniform over the other ones."""
     order = rng.permutation(len(reviews.ratings))
-    return shift(reviews, order, ratio, shifts_to_other_classes(reviews, rng))
+    return shift(reviews, order, ratio, rng.integers(1, reviews.classes, size=len(order)))
 
 
 def adjacent(reviews: RatedReviews, ratio: float, rng: np.random.Generator) -> np.ndarray:
     """Noisy ratings (n,): some move to a neighbouring place on the scale, up or down alike, at its ends inwards."""
     order = rng.permutation(len(reviews.ratings))
-    shifts = np.where(rng.random(len(reviews.ratings)) < 0.5, -1, 1)
+    shifts = np.where(rng.random(len(order)) < 0.5, -1, 1)
     shifts = np.where(reviews.ratings == 0, 1, np.where(reviews.ratings == reviews.classes - 1, -1, shifts))
     return shift(reviews, order, ratio, shifts)
 
 
 def least_confident(reviews: RatedReviews, ratio: float, rng: np.random.Generator) -> np.ndarray:
-    """Noisy ratings (n,): the reviews of which the model is least sure get another rating, uniformly.
-
-    Noise that depends on the instance.
-    """
+    """Noisy ratings (n,): as `uniform`, but of the reviews of which the model is least sure (instance-dependent)."""
     order = np.argsort(reviews.confidence, kind="stable")
-    return shift(reviews, order, ratio, shifts_to_other_classes(reviews, rng))
+    return shift(reviews, order, ratio, rng.integers(1, reviews.classes, size=len(order)))
 
 
 def redrawn(reviews: RatedReviews, ratio: float, rng: np.random.Generator) -> np.ndarray:
@@ -86,52 +83,6 @@ def reverse_lists(lists: np.ndarray, ratio: float, rng: np.random.Generator) -> 
     return noisy
 
 
-def uniform_matrix(ratio: float, classes: int) -> np.ndarray:
-    """P(noisy | true) of `uniform` noise, (C, C), true rating down."""
-    return transition_matrix(ratio, 1 - np.eye(classes))
-
-
-def adjacent_matrix(ratio: float, classes: int) -> np.ndarray:
-    """P(noisy | true) of `adjacent` noise, (C, C), true rating down."""
-    return transition_matrix(ratio, np.eye(classes, k=1) + np.eye(classes, k=-1))
-
-
-def redrawn_matrix(ratio: float, classes: int) -> np.ndarray:
-    """P(noisy | true) of `redrawn` noise, (C, C), true rating down."""
-    return transition_matrix(ratio, np.ones((classes, classes)))
-
-
-def expected_flip_rates(
-    matrix: np.ndarray, class_priors: np.ndarray, adjacent_pairs: np.ndarray
-) -> tuple[float, float]:
-    """How often a comparison made from noisy ratings is wrong: (P(reversed | true ratings differ), P(wrong)).
-
-    In the second, a pair of equal true ratings is wrong half the time. `matrix` (C, C) is P(noisy | true), true down;
-    `class_priors` (C,) are the shares of the true ratings; `adjacent_pairs` (P, 2) are the noisy ratings of compared
-    reviews, the better first. By Bayes' rule, review by review. NaN where all true ratings are equal.
-    """
-    joint = class_priors[:, None] * matrix  # (true, noisy)
-    total = joint.sum(axis=0)
-    # A noisy rating that has no probability: take it as true.
-    posterior = np.where(total > 0, joint / np.where(total > 0, total, 1), np.eye(len(class_priors)))
-    better, worse = posterior[:, adjacent_pairs[:, 0]], posterior[:, adjacent_pairs[:, 1]]  # (C, P)
-    p_worse_is_higher = worse[::-1].cumsum(axis=0)[::-1] - worse  # than class c
-    p_reversed = float((better * p_worse_is_higher).sum(axis=0).mean())
-    p_equal = float((better * worse).sum(axis=0).mean())
-    given_different = p_reversed / (1 - p_equal) if p_equal < 1 else float("nan")
-    return given_different, p_reversed + p_equal / 2
-
-
-def transition_matrix(ratio: float, changes: np.ndarray) -> np.ndarray:
-    """With probability `ratio` a change in proportion to the rows of `changes` (C, C), else none."""
-    return (1 - ratio) * np.eye(len(changes)) + ratio * changes / changes.sum(axis=1, keepdims=True)
-
-
-def shifts_to_other_classes(reviews: RatedReviews, rng: np.random.Generator) -> np.ndarray:
-    """Shifts (n,) that lead, around the scale, to each of the other classes with the same probability."""
-    return rng.integers(1, reviews.classes, size=len(reviews.ratings))
-
-
 def shift(reviews: RatedReviews, order: np.ndarray, ratio: float, shifts: np.ndarray) -> np.ndarray:
     """The ratings (n,), of which the first round(ratio * n) in `order` are shifted, around the scale."""
     chosen = order[: round(ratio * len(order))]
@@ -140,8 +91,17 @@ def shift(reviews: RatedReviews, order: np.ndarray, ratio: float, shifts: np.nda
     return noisy
 
 
+def transition_matrix(ratio: float, changes: np.ndarray) -> np.ndarray:
+    """P(noisy | true), (C, C), true down: with probability `ratio` a change in proportion to a row of `changes`."""
+    return (1 - ratio) * np.eye(len(changes)) + ratio * changes / changes.sum(axis=1, keepdims=True)
+
+
+def uniform_matrix(ratio: float, classes: int) -> np.ndarray:
+    return transition_matrix(ratio, 1 - np.eye(classes))
+
+
 class RatingNoise(NamedTuple):
-    """A kind of noise in ratings, and P(noisy | true) by ratio and number of classes, where ratings alone say it."""
+    """A kind of noise in ratings, and its transition_matrix of a ratio and a number of classes, where it has one."""
 
     add: Callable[[RatedReviews, float, np.random.Generator], np.ndarray]
     matrix: Callable[[float, int], np.ndarray] | None = None
@@ -149,10 +109,10 @@ class RatingNoise(NamedTuple):
 
 RATING_NOISE = {  # by the names in NOISES; `reversed` is noise in comparisons, reverse_lists
     "uniform": RatingNoise(uniform, uniform_matrix),
-    "adjacent": RatingNoise(adjacent, adjacent_matrix),
+    "adjacent": RatingNoise(adjacent, lambda ratio, c: transition_matrix(ratio, np.eye(c, k=1) + np.eye(c, k=-1))),
     # Counts as uniform: which reviews it changes depends on the texts, which ratings alone do not show.
     "least-confident": RatingNoise(least_confident, uniform_matrix),
-    "redrawn": RatingNoise(redrawn, redrawn_matrix),
+    "redrawn": RatingNoise(redrawn, lambda ratio, c: transition_matrix(ratio, np.ones((c, c)))),
     "redrawn-off-scale": RatingNoise(redrawn_off_scale),
 }
 
@@ -174,3 +134,24 @@ def make_noisy(config: Config, reviews: RatedReviews) -> np.ndarray:
     if not valid or noisy.min() < -1 or noisy.max() >= reviews.classes:
         raise InputError(f"{where} must return an array of {len(reviews.ratings)} classes, 0 to {reviews.classes - 1}")
     return noisy.astype(np.int64)  # what torch takes as an index
+
+
+def expected_flip_rates(
+    matrix: np.ndarray, class_priors: np.ndarray, adjacent_pairs: np.ndarray
+) -> tuple[float, float]:
+    """How often a comparison made from noisy ratings is wrong: (P(reversed | true ratings differ), P(wrong)).
+
+    In the second, a pair of equal true ratings is wrong half the time. `matrix` (C, C) is P(noisy | true), true down;
+    `class_priors` (C,) are the shares of the true ratings; `adjacent_pairs` (P, 2) are the noisy ratings of compared
+    reviews, the better first. By Bayes' rule, review by review. NaN where all true ratings are equal.
+    """
+    joint = class_priors[:, None] * matrix  # (true, noisy)
+    total = joint.sum(axis=0)
+    # A noisy rating that has no probability: take it as true.
+    posterior = np.where(total > 0, joint / np.where(total > 0, total, 1), np.eye(len(class_priors)))
+    better, worse = posterior[:, adjacent_pairs[:, 0]], posterior[:, adjacent_pairs[:, 1]]  # (C, P)
+    p_worse_is_higher = worse[::-1].cumsum(axis=0)[::-1] - worse  # than class c
+    p_reversed = float((better * p_worse_is_higher).sum(axis=0).mean())
+    p_equal = float((better * worse).sum(axis=0).mean())
+    given_different = p_reversed / (1 - p_equal) if p_equal < 1 else float("nan")
+    return given_different, p_reversed + p_equal / 2

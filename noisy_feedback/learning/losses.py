@@ -3,7 +3,7 @@
 A preference loss takes `logits` (B, k+1, C) of B lists, best review first, and their `ratings` (B, k+1), classes
 0..C-1 as the annotator gave them; it returns one loss per list (B,). All but the study's depend on the margins
 between adjacent items of the list, z_i = r(x_i) - r(x_{i+1}), where the reward r is the expected rating sum_c c p_c,
-or with a scalar head (C = 1) its output. An argument `flip_rate` receives the share of reversed comparisons.
+or with a scalar head (C = 1) its output.
 """
 
 from collections.abc import Callable
@@ -65,8 +65,8 @@ def label_smoothing(logits: Tensor, ratings: Tensor, smoothing: float) -> Tensor
 def robust(logits: Tensor, ratings: Tensor, flip_rate: float) -> Tensor:
     """-sum_i [(1 - e) log sigmoid(z_i) - e log sigmoid(-z_i)] / (1 - 2e), e < 1/2 the flip rate.
 
-    Where a share e of the comparisons is reversed, its expectation is that of bradley_terry on comparisons without
-    noise. It falls without limit in z_i, which only a scalar head lets grow: there it needs the KL penalty.
+    Where a share e is reversed, its expectation is that of bradley_terry without noise. It falls without limit in z_i,
+    which only a scalar head lets grow: there it needs the KL penalty.
     Source: rDPO (Chowdhury, Kini and Natarajan 2024, Provably robust DPO), after Natarajan et al. 2013, lemma 1.
     """
     z = margins(logits)
@@ -76,8 +76,7 @@ def robust(logits: Tensor, ratings: Tensor, flip_rate: float) -> Tensor:
 def symmetric_sigmoid(logits: Tensor, ratings: Tensor) -> Tensor:
     """sum_i sigmoid(-z_i): bounded, and symmetric: l(z) + l(-z) = 1, so uniform flips only scale its mean.
 
-    Not TRL's `sigmoid`, which is bradley_terry. Source: Ghosh, Manwani and Sastry 2015, Making risk minimization
-    tolerant to label noise.
+    Not TRL's `sigmoid`. Source: Ghosh, Manwani and Sastry 2015, Making risk minimization tolerant to label noise.
     """
     return torch.sigmoid(-margins(logits)).sum(-1)
 
@@ -85,8 +84,7 @@ def symmetric_sigmoid(logits: Tensor, ratings: Tensor) -> Tensor:
 def dr_dpo(logits: Tensor, ratings: Tensor) -> Tensor:
     """-b log mean_lists exp(-bradley_terry / b), b = 1, the same value for every list: lists that fit badly count less.
 
-    A loss of the whole batch, unlike most; times B it tends to the sum of bradley_terry for large b.
-    Source: Wu et al. 2024, Towards robust alignment of language models (Dr. DPO).
+    A loss of the whole batch. Source: Wu et al. 2024, Towards robust alignment of language models (Dr. DPO).
     """
     fit = -bradley_terry(logits, ratings) / DR_DPO_TEMPERATURE
     batch = -DR_DPO_TEMPERATURE * (fit.logsumexp(0) - torch.tensor(float(len(fit))).log())
@@ -96,9 +94,9 @@ def dr_dpo(logits: Tensor, ratings: Tensor) -> Tensor:
 def holder_dpo(logits: Tensor, ratings: Tensor) -> Tensor:
     """sum_i [1 - (1 + g) s_i^g + g s_i^(1 + g)], s_i = sigmoid(z_i), g = 2: bounded by 0 and 1 for each margin.
 
-    The gradient -g (1 + g) s^g (1 - s)^2 goes to 0 for a large margin of either sign, so a comparison that the model
-    is sure is wrong stops pulling. At g = 2, l(z) + l(-z) = 1, as in symmetric_sigmoid. Source: Fujisawa et al. 2025,
-    Scalable valuation of human feedback through provably robust model alignment; its constant is -g, not 1.
+    The gradient -g (1 + g) s^g (1 - s)^2 goes to 0 for a large margin of either sign: a comparison that the model is
+    sure is wrong stops pulling. Source: Fujisawa et al. 2025, Scalable valuation of human feedback through provably
+    robust model alignment; its constant is -g, not 1.
     """
     s = torch.sigmoid(margins(logits))
     return (1 - (1 + HOLDER_GAMMA) * s**HOLDER_GAMMA + HOLDER_GAMMA * s ** (1 + HOLDER_GAMMA)).sum(-1)
@@ -107,9 +105,9 @@ def holder_dpo(logits: Tensor, ratings: Tensor) -> Tensor:
 def re_po(logits: Tensor, ratings: Tensor) -> Tensor:
     """-sum_i [w_i log sigmoid(z_i) + (1 - w_i) log sigmoid(-z_i)], w_i the probability that comparison i is right.
 
-    w = sigmoid(z + logit(eta)), eta the reliability of the batch; no gradient goes through w, so that in z_i is
-    sigmoid(z_i) - w_i. A loss of the whole batch, like dr_dpo. Source: Robust Enhanced Policy Optimization (RE-PO,
-    ICLR 2026), after Dawid and Skene 1979; here eta comes from the batch alone, not from a moving average.
+    w = sigmoid(z + logit(eta)), without a gradient; eta is the reliability of the batch. A loss of the whole batch.
+    Source: Robust Enhanced Policy Optimization (RE-PO, ICLR 2026), after Dawid and Skene 1979; here eta comes
+    from the batch alone, not from a moving average.
     """
     z = margins(logits)
     fixed = z.detach()
@@ -118,10 +116,9 @@ def re_po(logits: Tensor, ratings: Tensor) -> Tensor:
 
 
 def reliability(z: Tensor) -> Tensor:
-    """The estimated share eta of comparisons that are not reversed, of margins of any shape; a tensor without shape.
+    """The estimated share eta of comparisons that are not reversed, of margins of any shape; a scalar tensor.
 
-    Expectation-maximisation: eta = mean(p eta / (p eta + (1 - p) (1 - eta))), p = sigmoid(z), iterated. It tends to
-    the true share where p is the probability of the order before any was reversed. Source: as re_po.
+    Expectation-maximisation: eta = mean(p eta / (p eta + (1 - p) (1 - eta))), p = sigmoid(z). Source: as re_po.
     """
     eta = z.new_full((), RE_PO_START)
     for _ in range(RE_PO_ROUNDS):

@@ -63,19 +63,20 @@ def fine_tuning_objective(
 ) -> Objective:
     """The loss that the configuration names, with its flip rate, plus its KL penalty; the gradient is autograd's.
 
-    A step descends the sum over the batch. `class_priors` (C,) are the shares of the ratings of the training part; they
-    stand for those under the noise. The audit's flip rate is used with `--flip-rate estimated`. Errors: InputError
-    where `robust` would have to learn from comparisons that hold no information, or the loss is none (`check_loss`).
+    A step descends the sum over the batch. `class_priors` (C,) are the shares of the training part's ratings, taken for
+    those under the noise. The audit's flip rate is used with `--flip-rate estimated`. Errors: InputError where `robust`
+    would learn from comparisons that hold no information, or the loss is none (`check_loss`).
     """
     loss, parameter = LOSS_FUNCTIONS[config.loss]
     if parameter:
-        flip_rate, smoothing = flip_rates(config, feedback, class_priors, estimated_flip_rate)
-        if config.loss == "robust" and not flip_rate < MAX_FLIP_RATE:
+        rates = flip_rates(config, feedback, class_priors, estimated_flip_rate)
+        rate = dict(zip(("flip_rate", "smoothing"), rates, strict=True))[parameter]
+        if config.loss == "robust" and not rate < MAX_FLIP_RATE:
             raise InputError(
-                f"--loss robust: a flip rate of {flip_rate:.3g} leaves nothing to learn; it must be below 0.5 "
+                f"--loss robust: a flip rate of {rate:.3g} leaves nothing to learn; it must be below 0.5 "
                 "(lower --ratio, or give --flip-rate)"
             )
-        loss = partial(loss, **{parameter: {"flip_rate": flip_rate, "smoothing": smoothing}[parameter]})
+        loss = partial(loss, **{parameter: rate})
     check_loss(config.loss, loss, feedback.lists.shape[1] - 1, 1 if config.head == "scalar" else len(class_priors))
 
     def value(logits: Tensor, ratings: Tensor, reference: Tensor | None) -> Tensor:
@@ -93,10 +94,9 @@ def flip_rates(
     Both are `--flip-rate` where that is given, or the audit's, MAX_ESTIMATE at most. Errors: InputError where the kind
     of noise has no transition matrix.
     """
-    if config.flip_rate == ESTIMATED:
-        return min(estimated, MAX_ESTIMATE), min(estimated, MAX_ESTIMATE)
-    if isinstance(config.flip_rate, float):
-        return config.flip_rate, config.flip_rate
+    given = min(estimated, MAX_ESTIMATE) if config.flip_rate == ESTIMATED else config.flip_rate
+    if isinstance(given, float):
+        return given, given
     claimed_better, claimed_worse = feedback.ratings[:, :-1].ravel(), feedback.ratings[:, 1:].ravel()
     if config.noise == "reversed":  # its pairs have different true ratings
         # As published, lists are in row order: some pairs are in wrong order before any list is reversed.
@@ -104,10 +104,8 @@ def flip_rates(
         rate = q * (1 - config.ratio) + (1 - q) * config.ratio
         return rate, rate
     if (matrix := noise.RATING_NOISE[config.noise].matrix) is None:
-        raise InputError(
-            f"--noise {config.noise} has no transition matrix in noise.py; --loss {config.loss} needs one, "
-            "or --flip-rate"
-        )
+        needs = f"--loss {config.loss} needs one, or --flip-rate"
+        raise InputError(f"--noise {config.noise} has no transition matrix in noise.py; {needs}")
     adjacent_pairs = np.stack([claimed_better, claimed_worse], axis=1)
     return noise.expected_flip_rates(matrix(config.ratio, len(class_priors)), class_priors, adjacent_pairs)
 
@@ -124,13 +122,14 @@ def kl_to_reference(logits: Tensor, reference: Tensor) -> Tensor:
     return (reference.exp() * (reference - now)).sum(dim=(-1, -2))
 
 
+@torch.enable_grad()
 def autograd_gradient(value: Function, logits: Tensor, ratings: Tensor, reference: Tensor | None) -> Tensor:
     """The gradient of the summed values in the logits (B, k+1, C), by autograd."""
     logits = logits.detach().requires_grad_()
-    with torch.enable_grad():
-        return torch.autograd.grad(value(logits, ratings, reference).sum(), logits)[0]
+    return torch.autograd.grad(value(logits, ratings, reference).sum(), logits)[0]
 
 
+@torch.enable_grad()
 def check_loss(name: str, loss: Callable[..., Tensor], k: int, outputs: int) -> None:
     """Try a loss on three lists of k + 1 reviews. Errors: InputError in one line that says what was expected."""
     shape = (3, k + 1, outputs)
@@ -138,14 +137,12 @@ def check_loss(name: str, loss: Callable[..., Tensor], k: int, outputs: int) -> 
     ratings = torch.arange(k, -1, -1).clamp(max=max(outputs - 1, 1)).expand(3, -1)  # best first
     where = f"--loss {name}: the function {name.replace('-', '_')} in noisy_feedback/learning/losses.py"
     try:
-        with torch.enable_grad():
-            found = loss(logits, ratings)
+        found = loss(logits, ratings)
     except Exception as error:  # a user's own function can fail in any way; it is reported in one line
         raise InputError(f"{where} fails on logits {shape} and ratings {shape[:2]}: {error!r}") from None
     if not isinstance(found, Tensor) or found.shape != (3,) or found.is_complex():
         kind = f"shape {tuple(found.shape)}, {found.dtype}" if isinstance(found, Tensor) else type(found).__name__
         raise InputError(f"{where} must return one number per list, a tensor of shape (B,), not {kind}")
-    with torch.enable_grad():
-        total = found.sum()  # where a gradient is given for each output, autograd imports sympy, which takes a second
-    if not found.requires_grad or torch.autograd.grad(total, logits, allow_unused=True)[0] is None:
+    # Of the sum: where a gradient is given for each output, autograd imports sympy, which takes a second.
+    if not found.requires_grad or torch.autograd.grad(found.sum(), logits, allow_unused=True)[0] is None:
         raise InputError(f"{where} returns values without a gradient; compute them from the logits, with torch")

@@ -1,7 +1,4 @@
-"""Train and fine-tune one rating model.
-
-Inside an epoch nothing waits for the device: losses and counts stay there and are fetched once, at its end.
-"""
+"""Train and fine-tune one rating model. Inside an epoch nothing waits for the device; its end fetches all at once."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -22,29 +19,24 @@ from noisy_feedback.learning.objective import Objective
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """What a model learns from, what chooses its best epoch, what it minimises, and the generator of its shuffles.
-
-    `validation_comparisons` (V, 2) are rows of the embeddings, the better text first, where people compared some.
-    """
+    """What a model learns from, what chooses its best epoch, what it minimises, and the generator of its shuffles."""
 
     examples: Examples
     validation: Examples
     objective: Objective
     rng: np.random.Generator
-    validation_comparisons: np.ndarray | None = None
+    validation_comparisons: np.ndarray | None = None  # (V, 2) rows of the embeddings, the better text first
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How a model learns. `select` names what chooses the best epoch, on the validation part.
-
-    accuracy, macro_f1 or kappa of its ratings, or preference_accuracy of its comparisons.
-    """
+    """How a model learns."""
 
     learning_rate: float
     batch: int
     epochs: int
     scale: np.ndarray  # (C,) stars
+    # What chooses the best epoch: accuracy, macro_f1 or kappa of validation ratings, preference_accuracy of comparisons
     select: str = "accuracy"
 
 
@@ -54,10 +46,10 @@ class EpochStats:
 
     objective: float  # mean per list
     training_accuracy: float
-    preference_accuracy: float  # share of neighbours in a list that the reward orders as given; NaN in training
+    preference_accuracy: float  # share of adjacent items that the reward orders as given; NaN in training
     validation_accuracy: float
     validation_macro_f1: float
-    validation_preference_accuracy: float = math.nan  # of comparisons that people made
+    validation_preference_accuracy: float = math.nan  # of human comparisons
 
 
 @dataclass(frozen=True)
@@ -94,9 +86,7 @@ def fit(
     for number in range(1, config.epochs + 1):
         learned = run_epoch(learner, embeddings, task, config)
         counts = confusion_counts(model, x_validation, true, config.scale)
-        compared = (
-            preference_accuracy_of(model, x_compared) if x_compared is not None else counts.new_full((), torch.nan)
-        )
+        compared = counts.new_full((), torch.nan) if x_compared is None else preference_accuracy_of(model, x_compared)
         fetched = torch.cat([learned, compared.view(1), counts.flatten()]).cpu().numpy()
         if not np.isfinite(fetched[[0, -1]]).all():
             raise InputError(
@@ -112,10 +102,7 @@ def fit(
 
 
 def run_epoch(learner: Learner, embeddings: Tensor, task: TrainingTask, config: TrainConfig) -> Tensor:
-    """One pass over the examples in a new random order; gives (3,): mean objective, training and preference accuracy.
-
-    The result is on the embeddings' device.
-    """
+    """One pass over the examples in a new random order: mean objective, training and preference accuracy, (3,)."""
     order = task.rng.permutation(len(task.examples.rows))
     rows = torch.from_numpy(task.examples.rows[order]).to(embeddings.device)  # (n, g)
     ratings = torch.from_numpy(task.examples.ratings[order]).to(embeddings.device)  # (n, g)
@@ -127,14 +114,14 @@ def run_epoch(learner: Learner, embeddings: Tensor, task: TrainingTask, config: 
     buffer = embeddings.new_empty(rows[: config.batch].numel(), embeddings.shape[1])
     for start in range(0, len(rows), config.batch):
         batch = slice(start, start + config.batch)
-        batch_rows = rows[batch].flatten()
-        x = torch.index_select(embeddings, 0, batch_rows, out=buffer[: len(batch_rows)])  # (B * g, d)
+        chosen = rows[batch].flatten()
+        x = torch.index_select(embeddings, 0, chosen, out=buffer[: len(chosen)])  # (B * g, d)
         logits[batch] = learner.forward(x).view_as(logits[batch])
         batch_reference = None if reference is None else reference[batch]
         grad_logits = task.objective.gradient(logits[batch], ratings[batch], batch_reference)  # (B, g, C or 1)
         learner.step(grad_logits.flatten(0, 1))
     mean = task.objective.value(logits, ratings, reference).double().mean()
-    # Comparisons that people made claim no ratings (-1), and then there is no accuracy: NaN.
+    # Human comparisons may claim no ratings (-1); then there is no accuracy: NaN.
     right = (predict_class(logits, len(config.scale)) == ratings).double().sum()
     accuracy = right / (ratings >= 0).double().sum()
     return torch.stack([mean, accuracy, share_positive(margins(logits))])
@@ -171,24 +158,19 @@ def confusion_counts(model: RatingMLP, x: Tensor, true: Tensor, scale: np.ndarra
 
 
 def epoch_stats(fetched: np.ndarray, config: TrainConfig) -> tuple[EpochStats, float]:
-    """The statistics of an epoch and the score that chooses the best one.
-
-    `fetched` (4 + 2 * C * C,) holds what `run_epoch`, `preference_accuracy_of` and `confusion_counts` give.
-    """
-    objective, training_accuracy, preference_accuracy, validation_preference_accuracy = map(float, fetched[:4])
-    classes = len(config.scale)
-    confusion, confusion_expected = fetched[4:].reshape(2, classes, classes).astype(np.int64)
-    stats = EpochStats(
-        objective,
-        training_accuracy,
-        preference_accuracy,
-        validation_accuracy=metrics.accuracy(confusion),
-        validation_macro_f1=metrics.precision_recall_f1(confusion)[2],
-        validation_preference_accuracy=validation_preference_accuracy,
-    )
-    if config.select == "preference_accuracy":
-        return stats, validation_preference_accuracy
-    return stats, metrics.validation_score(config.select, confusion, confusion_expected, config.scale)
+    """The statistics of an epoch, of what it gave (4 + 2 * C * C,), and its score: -inf where that is not defined."""
+    objective, training_accuracy, preference_accuracy, compared = map(float, fetched[:4])
+    confusion, rounded = fetched[4:].reshape(2, len(config.scale), len(config.scale)).astype(np.int64)
+    scores = {
+        "accuracy": metrics.accuracy(confusion),
+        "macro_f1": metrics.precision_recall_f1(confusion)[2],
+        "preference_accuracy": compared,
+        "kappa": metrics.quadratic_weighted_kappa(rounded, config.scale),
+    }
+    score = scores[config.select]
+    validation = scores["accuracy"], scores["macro_f1"], compared
+    stats = EpochStats(objective, training_accuracy, preference_accuracy, *validation)
+    return stats, -math.inf if math.isnan(score) else score
 
 
 def select_rows(embeddings: Tensor, rows: np.ndarray) -> Tensor:

@@ -36,7 +36,7 @@ def rating_distributions(seed, n=4000, classes=5):
 
 
 def known_pairs(ratings):
-    """Neighbours of different ratings, the better one first."""
+    """Adjacent reviews of different ratings, the better one first."""
     first, second = np.arange(0, len(ratings), 2), np.arange(1, len(ratings), 2)
     differ = ratings[first] != ratings[second]
     swap = ratings[first] < ratings[second]
@@ -57,23 +57,6 @@ def test_p_better_counts_all_pairs_of_different_ratings(classes, seed, temperatu
     differ = sum(p for (i, j), p in both.items() if i != j)
     found = audit.p_better(output, np.array([0]), np.array([1]), temperature)
     assert found == pytest.approx(higher / differ)
-
-
-def test_p_better_of_the_opposite_order_is_the_rest():
-    output, _ = rating_distributions(0, n=20)
-    rows = np.arange(10)
-    there, back = audit.p_better(output, rows, rows + 10, 1.5), audit.p_better(output, rows + 10, rows, 1.5)
-    np.testing.assert_allclose(there + back, 1)
-
-
-def test_a_high_temperature_makes_both_orders_equally_probable():
-    output, _ = rating_distributions(0, n=20)
-    np.testing.assert_allclose(audit.p_better(output, np.arange(10), np.arange(10, 20), 1e6), 0.5, atol=1e-4)
-
-
-def test_a_low_temperature_leaves_the_order_of_the_most_probable_ratings():
-    output = np.array([[0.2, 0.3, 0.5], [0.4, 0.35, 0.25]])
-    assert audit.p_better(output, np.array([0, 1]), np.array([1, 0]), 1e-3) == pytest.approx([1, 0])
 
 
 def test_two_texts_surely_of_the_same_rating_have_no_order():
@@ -120,59 +103,30 @@ def test_without_annotators_the_flip_rate_has_the_highest_likelihood(reliability
         ).sum()
         for e in grid
     ]
-    found = audit_comparisons(p_better, better, pair).flip_rate
+    found = audit_comparisons(p_better, better, pair).estimated_flip_rate
     assert found == pytest.approx(grid[np.argmax(likelihood)], abs=0.003)
 
 
 @pytest.mark.parametrize("flip_rate", [0, 0.1, 0.5, 0.8, 1])
 def test_the_flip_rate_is_found(flip_rate):
     p_better, better, _, _, wrong = planted(0, 20000, 1, [1 - flip_rate])
-    assert audit_comparisons(p_better, better).flip_rate == pytest.approx(wrong.mean(), abs=0.01)
+    assert audit_comparisons(p_better, better).estimated_flip_rate == pytest.approx(wrong.mean(), abs=0.01)
 
 
 def test_three_judgements_of_a_pair_show_the_flip_rate_to_a_model_that_knows_nothing():
     p_better, better, pair, _, wrong = planted(0, 10000, 3, [0.75], sure=False)
-    assert audit_comparisons(p_better, better, pair).flip_rate == pytest.approx(wrong.mean(), abs=0.01)
-
-
-def test_without_any_information_judgements_are_as_reliable_as_usual():
-    found = audit_comparisons(np.full(100, 0.5), np.arange(100))
-    assert found.flip_rate == pytest.approx(1 - audit.USUAL_RELIABILITY, abs=1e-3)
-
-
-def test_the_posterior_of_a_single_judgement_is_bayes_rule():
-    p_better, better, _, _, _ = planted(0)
-    found = audit_comparisons(p_better, better)
-    e = found.flip_rate
-    expected = e * (1 - p_better) / (e * (1 - p_better) + (1 - e) * p_better)
-    np.testing.assert_allclose(found.p_wrong, expected, atol=1e-3)
+    assert audit_comparisons(p_better, better, pair).estimated_flip_rate == pytest.approx(wrong.mean(), abs=0.01)
 
 
 def test_the_posterior_of_three_judgements_is_bayes_rule():
     p_better, better, pair, _, _ = planted(0, per_pair=3)
     found = audit_comparisons(p_better, better, pair)
-    e = found.flip_rate
+    e = found.estimated_flip_rate
     for judgement in range(0, 60, 3):
         others = better[judgement + 1 : judgement + 3] == better[judgement]
         if_right = p_better[judgement] * (1 - e) * np.where(others, 1 - e, e).prod()
         if_wrong = (1 - p_better[judgement]) * e * np.where(others, e, 1 - e).prod()
         assert found.p_wrong[judgement] == pytest.approx(if_wrong / (if_right + if_wrong), abs=2e-3)
-
-
-@pytest.mark.parametrize("per_pair", [1, 3])
-def test_reversing_every_judgement_reverses_the_flip_rate(per_pair):
-    p_better, better, pair, _, _ = planted(0, 5000, per_pair, [0.7])
-    given = audit_comparisons(p_better, better, pair)
-    swapped = audit_comparisons(1 - p_better, better ^ 1, pair)
-    assert swapped.flip_rate == pytest.approx(1 - given.flip_rate, abs=1e-3)
-    np.testing.assert_allclose(swapped.p_wrong, 1 - given.p_wrong, atol=2e-3)
-
-
-def test_calling_the_two_items_of_every_pair_by_each_others_name_changes_nothing():
-    p_better, better, pair, annotators, _ = planted(0, 500, 3, [0.9, 0.6])
-    given = audit_comparisons(p_better, better, pair, annotators)
-    renamed = audit_comparisons(p_better, better ^ 1, pair, annotators)
-    np.testing.assert_allclose(renamed.p_wrong, given.p_wrong, atol=1e-9)
 
 
 @settings(deadline=None, max_examples=10)
@@ -186,22 +140,6 @@ def test_the_order_of_the_rows_does_not_matter(seed, by_name):
     np.testing.assert_allclose(shuffled.p_wrong, given.p_wrong[order], atol=1e-9)
 
 
-def uncalibrated(p, temperature):
-    return audit.sigmoid(audit.logit(p) / temperature)
-
-
-def test_a_model_that_is_not_sure_enough_hides_wrong_judgements():
-    p_better, better, _, _, wrong = planted(0, 20000)
-    unsure = audit_comparisons(uncalibrated(p_better.clip(1e-6, 1 - 1e-6), 3.0), better)
-    assert unsure.flip_rate < wrong.mean() - 0.05
-
-
-def test_a_model_that_is_too_sure_takes_its_mistakes_for_wrong_judgements():
-    p_better, better, _, _, wrong = planted(0, 20000)
-    too_sure = audit_comparisons(uncalibrated(p_better.clip(1e-6, 1 - 1e-6), 1 / 3), better)
-    assert too_sure.flip_rate > wrong.mean() + 0.02
-
-
 def test_a_calibrated_temperature_gives_the_flip_rate_of_reversed_comparisons():
     calibrated, ratings = rating_distributions(0, n=40000)
     output = calibrated**0.4  # a model that is not sure enough
@@ -211,18 +149,10 @@ def test_a_calibrated_temperature_gives_the_flip_rate_of_reversed_comparisons():
     flipped = np.random.default_rng(1).random(len(better)) < 0.25
     better, worse = np.where(flipped, worse, better), np.where(flipped, better, worse)
     found = audit_comparisons(audit.p_better(output[4000:], better, worse, temperature), better)
-    assert found.flip_rate == pytest.approx(0.25, abs=0.02)
+    assert found.estimated_flip_rate == pytest.approx(0.25, abs=0.02)
 
 
 # Annotators
-
-
-def test_reliabilities_are_found_from_orders_that_are_certain():
-    annotators = np.repeat([0, 1, 2], 1000)
-    right = np.concatenate([np.arange(1000) < count for count in (950, 800, 100)])
-    found = audit_comparisons(right.astype(float), np.arange(3000), None, annotators).annotators
-    np.testing.assert_allclose(found.reliability, [0.95, 0.8, 0.1], atol=0.005)
-    np.testing.assert_array_equal(found.judgements, 1000)
 
 
 def test_reliabilities_are_found_from_repeated_judgements_alone():
@@ -230,7 +160,7 @@ def test_reliabilities_are_found_from_repeated_judgements_alone():
     p_better, better, pair, annotators, wrong = planted(0, 10000, 3, reliabilities, sure=False)
     found = audit_comparisons(p_better, better, pair, annotators)
     np.testing.assert_allclose(found.annotators.reliability, reliabilities, atol=0.02)
-    assert found.flip_rate == pytest.approx(wrong.mean(), abs=0.01)
+    assert found.estimated_flip_rate == pytest.approx(wrong.mean(), abs=0.01)
 
 
 def test_knowing_the_annotators_finds_more_wrong_judgements():
@@ -240,13 +170,6 @@ def test_knowing_the_annotators_finds_more_wrong_judgements():
         for names in (annotators, None)
     ]
     assert precision[0] > precision[1] + 0.05
-
-
-def test_annotators_with_few_judgements_are_near_the_mean():
-    annotators = np.concatenate([np.repeat(np.arange(40), 50), [40]])
-    right = np.concatenate([np.tile(np.arange(50) < 40, 20), np.tile(np.arange(50) < 45, 20), [False]])
-    found = audit_comparisons(right.astype(float), np.arange(len(right)), None, annotators).annotators
-    assert found.reliability[40] == pytest.approx(0.85, abs=0.05)
 
 
 def test_annotators_who_differ_are_shrunk_less():
@@ -320,11 +243,6 @@ def test_a_few_right_judgements_make_nobody_infallible():
     assert (found.low < 0.98).all()
 
 
-def test_an_interval_holds_its_estimate():
-    found = audit_comparisons(np.ones(10000), np.arange(10000), None, np.arange(10000) // 2).annotators
-    assert ((found.low <= found.reliability) & (found.reliability <= found.high)).all()
-
-
 @pytest.mark.parametrize("p", [0.0, 1.0])
 @pytest.mark.parametrize("per_pair", [1, 40])
 def test_priors_of_0_and_1_give_finite_numbers(p, per_pair):
@@ -332,20 +250,14 @@ def test_priors_of_0_and_1_give_finite_numbers(p, per_pair):
     annotators = np.arange(len(pair)) % 3
     found = audit_comparisons(np.full(len(pair), p), pair * 2, pair, annotators)
     of_annotators: Annotators = found.annotators
-    numbers = [found.p_wrong, found.flip_rate, of_annotators.reliability, of_annotators.low, of_annotators.high]
+    numbers = [
+        found.p_wrong,
+        found.estimated_flip_rate,
+        of_annotators.reliability,
+        of_annotators.low,
+        of_annotators.high,
+    ]
     assert all(np.isfinite(x).all() for x in numbers)
-
-
-@pytest.mark.parametrize("annotators", [None, np.zeros(1, dtype=int)])
-def test_a_single_judgement_can_be_audited(annotators):
-    found = audit_comparisons(np.array([0.7]), np.array([0]), None, annotators)
-    assert 0 < found.p_wrong[0] < 0.3
-
-
-def test_the_same_annotator_for_each_judgement_changes_nothing():
-    p_better, better, pair, annotators, _ = planted(0, 2000, 2)
-    named, unnamed = (audit_comparisons(p_better, better, pair, names) for names in (annotators, None))
-    np.testing.assert_allclose(named.p_wrong, unnamed.p_wrong, atol=2e-3)
 
 
 def test_em_has_converged(monkeypatch):
@@ -355,13 +267,6 @@ def test_em_has_converged(monkeypatch):
     monkeypatch.setattr(audit, "MAX_ITERATIONS", 3000)
     longer = audit_comparisons(p_better, better, pair, annotators)
     np.testing.assert_allclose(found.annotators.reliability, longer.annotators.reliability, atol=1e-3)
-
-
-def test_perfect_annotators_of_an_unsure_model_have_a_flip_rate_near_0():
-    rng = np.random.default_rng(0)
-    prior = rng.beta(20, 20, size=5000)
-    p_better = np.where(rng.random(5000) < prior, prior, 1 - prior)
-    assert audit_comparisons(p_better, np.arange(5000), None, rng.integers(200, size=5000)).flip_rate < 0.03
 
 
 def test_a_judgement_does_not_confirm_itself():

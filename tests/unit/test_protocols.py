@@ -1,53 +1,173 @@
+"""Comparisons from noisy ratings, against what they should be of the true and the noisy ones."""
+
+from itertools import pairwise
+
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from scipy import stats
 
-from noisy_feedback.config import Config
+from noisy_feedback.config import NOISES, Config
 from noisy_feedback.errors import InputError
+from noisy_feedback.feedback import protocols
 from noisy_feedback.feedback.comparisons import build_lists, build_pairs
-from noisy_feedback.feedback.protocols import DifferentRatings, Judged, StarGap, protocol_of
+from noisy_feedback.feedback.noise import RatedReviews, make_noisy
+from noisy_feedback.feedback.protocols import CALIBRATION_DRAWS, compare, known_pairs
+from noisy_feedback.rng import rng_for
 
-SCALES = (np.arange(1, 6), np.array([1, 2]), np.array([0, 3, 6]), np.array([1, 4]), np.arange(10))
-PROTOCOLS = (StarGap(), StarGap(gap=1), Judged(), *(DifferentRatings(k) for k in (1, 2, 4, 9)))
-
-
-def test_a_configuration_names_its_protocol():
-    assert protocol_of(Config("multiclass", k=3)) == DifferentRatings(3)
-    assert protocol_of(Config("binary")) == StarGap(3)
-    assert protocol_of(Config("human", labels="one")) == Judged(labels="one")
+SCALE = np.arange(1, 6)
+RATINGS = np.random.default_rng(0).integers(5, size=200)
 
 
-def test_multiclass_builds_lists_of_different_ratings():
-    ratings, scale = np.arange(60) % 5, np.arange(1, 6)
-    found = DifferentRatings(2).build(ratings, scale, np.random.default_rng(0))
-    assert (found == build_lists(ratings, 2, 5, np.random.default_rng(0))).all()
+def compared(protocol="multiclass", ratings=RATINGS, rows=None, **options):
+    """The comparisons of the reviews `rows`, by default all, and the noisy ratings (n,) of all: -9 of other ones."""
+    config = Config(protocol, **options)
+    rows = np.arange(len(ratings)) if rows is None else rows
+    confidence = np.random.default_rng(1).random(len(rows))
+    noisy = np.full(len(ratings), -9)
+    noisy[rows] = make_noisy(config, RatedReviews(ratings[rows], 5, [], None, confidence))
+    return compare(config, noisy[rows], ratings, rows, SCALE), noisy
+
+
+@pytest.mark.parametrize("protocol", ["multiclass", "binary"])
+@pytest.mark.parametrize("kind", NOISES)
+@pytest.mark.parametrize("order", ["rating", "row"])
+def test_comparisons_claim_the_noisy_ratings_and_are_flipped_where_the_true_ones_say_the_opposite(
+    protocol, kind, order
+):
+    rows = np.random.default_rng(2).permutation(200)[:160]
+    found, noisy = compared(protocol, rows=rows, noise=kind, ratio=0.5, list_order=order)
+    assert set(found.lists.ravel()) <= set(rows)
+    expected = [
+        [np.nan if RATINGS[a] == RATINGS[b] else RATINGS[a] < RATINGS[b] for a, b in pairwise(row)]
+        for row in found.lists.tolist()
+    ]
+    assert np.array_equal(found.flipped, np.array(expected, dtype=float), equal_nan=True)
+    if kind == "reversed":
+        assert (found.changed, found.total) == (round(0.5 * len(found.lists)), len(found.lists))
+        assert (np.sort(found.ratings, axis=1) == np.sort(noisy[found.lists], axis=1)).all()
+        assert order == "row" or (np.diff(found.ratings, axis=1) < 0).all()
+    else:
+        assert (found.ratings == noisy[found.lists]).all()  # also: none off the scale, which -1 stands for
+        assert (found.changed, found.total) == ((noisy[rows] != RATINGS[rows]).sum(), 160)
+        assert found.ratings.min() >= 0
+        assert order == "row" or (np.diff(found.ratings, axis=1) < 0).all()
+
+
+def test_reversed_noise_reverses_lists_and_claims_ratings_that_stay_best_first():
+    (clean, _), (noisy, _) = (compared(k=2, noise="reversed", ratio=ratio) for ratio in (0.0, 0.3))
+    changed = (noisy.lists != clean.lists).any(axis=1)
+    assert changed.sum() == round(0.3 * len(clean.lists))
+    assert (noisy.lists[changed] == clean.lists[changed, ::-1]).all()
+    assert (noisy.ratings == clean.ratings).all()
+    assert (noisy.flipped[changed] == 1).all()
+    assert (noisy.flipped[~changed] == 0).all()
+
+
+def test_lists_are_what_the_protocol_builds_from_its_stream_whatever_the_noise():
+    rng = rng_for(84, "comparisons")
+    expected = build_lists(RATINGS, 2, 5, rng)
+    for kind in NOISES:
+        assert (compared(k=2, noise=kind, ratio=0.0)[0].lists == expected).all()
+    noisy = compared(k=2, noise="adjacent", ratio=0.4)
+    assert (noisy[0].lists == build_lists(noisy[1], 2, 5, rng_for(84, "comparisons"))).all()
 
 
 def test_binary_builds_pairs_by_stars_and_not_by_classes():
     ratings, scale = np.array([0, 1, 2, 2, 1]), np.array([1, 2, 5])  # classes 1 and 2 are three stars apart
-    pairs = StarGap().build(ratings, scale, np.random.default_rng(0))
-    assert sorted(ratings[pairs].tolist()) == [[2, 1], [2, 1]]
-    assert (pairs == build_pairs(scale[ratings], scale, 3, np.random.default_rng(0))).all()
+    found = compare(Config("binary"), ratings, ratings, np.arange(5), scale)
+    assert (found.lists == build_pairs(scale[ratings], scale, 3, rng_for(84, "comparisons"))).all()
+    assert found.ratings.tolist() == [[2, 1], [2, 1]]
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-@given(scale=st.sampled_from(SCALES), chosen=st.lists(st.integers(0, 9), max_size=8))
-def test_a_comparison_is_possible_where_building_succeeds(protocol, scale, chosen):
-    ratings = np.array([c for c in chosen if c < len(scale)], dtype=np.int64)
-    try:
-        found = len(protocol.build(ratings, scale, np.random.default_rng(0))) > 0
-    except InputError:
-        found = False
-    assert protocol.is_possible(ratings, scale) == found
+def test_in_row_order_lists_hold_the_same_reviews_as_they_stand_in_the_file():
+    (by_rating, _), (by_row, _) = (compared(k=2, ratio=0.4, list_order=order) for order in ("rating", "row"))
+    assert (by_row.lists == np.sort(by_rating.lists, axis=1)).all()
+    assert (by_row.lists != by_rating.lists).any()
 
 
-def test_protocols_say_what_they_compare():
-    assert DifferentRatings(3).describe() == "lists of 4 different ratings"
-    assert StarGap().describe() == "pairs 3 stars apart"
-    assert Judged(labels="gold").describe() == "comparisons that people made (gold)"
+def test_ratings_that_allow_no_comparison_are_refused():
+    with pytest.raises(InputError, match="no list of 2 different ratings can be made: only 1 occur"):
+        compared(ratings=np.zeros(20, dtype=int))
 
 
-def test_folders_of_different_protocols_have_different_names():
-    protocols = (StarGap(), Judged(), DifferentRatings(1), DifferentRatings(2), DifferentRatings(12))
-    assert len({protocol.file_name_part() for protocol in protocols}) == len(protocols)
+# --- how many lists
+
+
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_a_limit_keeps_some_of_the_comparisons_and_one_above_all_changes_nothing(rounds):
+    everything, some, limited = (compared(k=2, lists=lists, lists_per_review=rounds)[0] for lists in (None, 7, 10_000))
+    assert len(some.lists) == 7
+    assert {*map(tuple, some.lists.tolist())} < {*map(tuple, everything.lists.tolist())}
+    assert (limited.lists == everything.lists).all()
+
+
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_a_limit_keeps_every_comparison_with_the_same_probability(rounds):
+    ratings = np.arange(20) % 2  # ten pairs a round
+    kept = [compared(ratings=ratings, seed=s, lists=3, lists_per_review=rounds)[0].lists.ravel() for s in range(600)]
+    counts = np.bincount(np.concatenate(kept), minlength=20)
+    assert stats.chisquare(counts[::2]).pvalue > 1e-3
+    assert stats.chisquare(counts[1::2]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("options", [{"k": 2}, {"protocol": "binary"}])
+@pytest.mark.parametrize("rounds", [2, 5])
+def test_lists_are_drawn_anew_as_often_as_asked_for_after_those_of_one_round(options, rounds):
+    (once, _), (several, _) = compared(**options), compared(lists_per_review=rounds, **options)
+    count = len(once.lists)
+    assert len(several.lists) == rounds * count
+    assert np.unique(several.lists, return_counts=True)[1].max() == rounds
+    assert (np.diff(np.sort(several.lists, axis=1), axis=1) > 0).all()  # a review is in a list once
+    assert (several.lists[:count] == once.lists).all()
+    assert (several.lists[count : 2 * count] != once.lists).any()
+
+
+def test_a_limit_that_one_round_could_fill_keeps_lists_of_every_round_alike_in_their_order():
+    ratings, kept = np.random.default_rng(3).integers(5, size=2000), []
+    for seed in range(20):
+        everything, some = (
+            compared(ratings=ratings, seed=seed, lists_per_review=4, lists=lists)[0].lists.tolist()
+            for lists in (None, 100)
+        )
+        place = {tuple(found): number for number, found in enumerate(everything)}
+        places = [place[tuple(found)] for found in some]
+        assert places == sorted(places)
+        kept += [4 * number // len(everything) for number in places]
+    assert stats.chisquare(np.bincount(kept, minlength=4)).pvalue > 1e-3
+
+
+# --- pairs whose order is known
+
+
+@pytest.mark.parametrize("protocol", ["multiclass", "human"])
+def test_known_pairs_have_different_ratings_the_better_first(protocol):
+    better, worse = RATINGS[known_pairs(Config(protocol), RATINGS, SCALE)].T
+    assert {*zip(better.tolist(), worse.tolist(), strict=True)} == {(a, b) for a in range(5) for b in range(a)}
+
+
+def test_known_pairs_of_binary_are_three_stars_apart():
+    scale = np.array([1, 2, 4, 5, 9])
+    better, worse = scale[RATINGS[known_pairs(Config("binary"), RATINGS, scale)]].T
+    assert (better - worse == 3).all()
+
+
+@pytest.mark.parametrize(("k", "lists"), [(1, 20), (2, 13), (4, 8)])  # of 40 reviews, each in one list
+def test_known_pairs_are_the_adjacent_items_of_several_draws_from_their_own_stream(k, lists):
+    ratings, rng = np.repeat(np.arange(5), 8), rng_for(7, "calibration")
+    pairs = known_pairs(Config("multiclass", k=k, seed=7, ratio=0.5, lists=3), ratings, SCALE)
+    built = np.concatenate([build_lists(ratings, k, 5, rng) for _ in range(CALIBRATION_DRAWS)])
+    assert len(pairs) == 10 * lists * k
+    assert pairs.tolist() == [list(pair) for found in built.tolist() for pair in pairwise(found)]
+
+
+def test_where_nothing_can_be_compared_there_is_no_known_pair():
+    for config, ratings in (
+        (Config("multiclass"), [2, 2, 2]),
+        (Config("binary"), [0, 1, 2]),
+        (Config("multiclass", k=2), [0, 1]),
+    ):
+        assert known_pairs(config, np.array(ratings), SCALE).shape == (0, 2)
+
+
+def test_every_protocol_has_a_builder():
+    assert set(protocols.BUILDERS) == {"multiclass", "binary", "human"}

@@ -1,0 +1,247 @@
+"""Human judgements become exactly the comparisons that `labels`, `lists` and `ratio` say."""
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from noisy_feedback.config import LABELS, Config
+from noisy_feedback.data.preferences import Judgements
+from noisy_feedback.data.reviews import Splits
+from noisy_feedback.errors import InputError
+from noisy_feedback.feedback import human
+from noisy_feedback.feedback.human import FINE_TUNING, LEFT_OUT, TEST, VALIDATION
+
+SPLITS = Splits(*map(np.array, ([0, 1], [2, 3], range(4, 12), [12, 13])))
+RATINGS = np.arange(14) % 5  # of the 14 reviews; texts from 14 on are in none
+UNKNOWN = np.nan
+
+
+def judgements_of(*rows, texts=0, annotated=True, known=True):
+    """Judgements from rows of (chosen, rejected, annotator, correct)."""
+    chosen, rejected, annotators, correct = map(np.array, zip(*rows, strict=True))
+    key = [tuple(sorted(pair)) for pair in zip(chosen, rejected, strict=True)]
+    first = list(dict.fromkeys(key))
+    return Judgements(
+        name="judged.csv",
+        folder=Path(),
+        sha256="",
+        texts=[f"text {n}" for n in range(texts)],
+        chosen=chosen,
+        rejected=rejected,
+        pairs=np.array([first.index(pair) for pair in key]),
+        annotators=annotators if annotated else None,
+        annotator_names=["a", "b", "c"] if annotated else [],
+        correct=correct.astype(float) if known else None,
+    )
+
+
+# Of the fine-tuning part: pair 0 by three, whose majority is right; pair 1, of which every judgement is wrong; pair 2,
+# a tie; pair 3, of which nobody knows the truth. Of the true orders 4, 6 and 8 are the better texts.
+ROWS = [(4, 5, 0, 1), (5, 4, 1, 0), (4, 5, 2, 1), (7, 6, 0, 0), (7, 6, 1, 0)]
+ROWS += [(8, 9, 0, 1), (9, 8, 1, 0), (10, 11, 2, UNKNOWN)]
+SMALL = judgements_of(*ROWS)
+
+
+def feedback_of(judgements=SMALL, **options):
+    return human.feedback(Config("human", **{"ratio": 0.0, **options}), judgements, SPLITS, RATINGS)
+
+
+def many_pairs(pairs=60, per_pair=3, rate=0.3):
+    """Judgements of pairs of texts that are in no review, the first of each pair the better."""
+    rng, rows = np.random.default_rng(0), []
+    for pair in range(pairs):
+        for annotator in range(per_pair):
+            better, worse = 14 + 2 * pair, 15 + 2 * pair
+            wrong = rng.random() < rate
+            rows.append((worse, better, annotator, 0) if wrong else (better, worse, annotator, 1))
+    return judgements_of(*rows, texts=2 * pairs)
+
+
+def rows_of(found):
+    """Comparisons as (better, worse, annotator, right), as judgements_of takes them."""
+    return list(zip(*found.lists.T.tolist(), found.annotators.tolist(), 1 - found.flipped[:, 0], strict=True))
+
+
+def test_a_judgement_is_in_the_part_of_its_two_texts_and_left_out_where_they_are_in_two():
+    expected = {(2, 3): VALIDATION, (3, 2): VALIDATION, (4, 11): FINE_TUNING, (13, 12): TEST}
+    expected |= dict.fromkeys([(0, 1), (0, 2), (0, 4), (12, 1), (3, 4), (4, 3), (11, 12), (2, 13)], LEFT_OUT)
+    expected |= {(14, 15): FINE_TUNING, (4, 14): FINE_TUNING, (2, 14): LEFT_OUT}  # 14 and 15 are in no review
+    given = judgements_of(*((*pair, 0, 1) for pair in expected), texts=2)
+    assert human.part_of_judgements(given, SPLITS).tolist() == list(expected.values())
+    fine_tuning = [list(pair) for pair, part in expected.items() if part == FINE_TUNING]
+    assert feedback_of(given).lists.tolist() == fine_tuning
+
+    shuffled = Splits(*(np.array(rows) for rows in ([13, 5], [0, 12], [1, 2, 3, 4, 6, 7, 8, 9], [10, 11])))
+    given = judgements_of((12, 0, 0, 1), (1, 9, 0, 1), (10, 11, 0, 1), (13, 5, 0, 1))
+    assert human.part_of_judgements(given, shuffled).tolist() == [VALIDATION, FINE_TUNING, TEST, LEFT_OUT]
+
+
+# --- labels
+
+
+def test_all_are_the_judgements_as_they_are():
+    found = feedback_of(labels="all")
+    assert rows_of(found)[:-1] == ROWS[:-1]
+    assert np.isnan(found.flipped[-1, 0])
+    assert found.pairs.tolist() == [0, 0, 0, 1, 1, 2, 2, 3]
+    assert (found.changed, found.total, found.ties) == (0, 8, 0)
+
+
+def test_one_draws_every_judgement_of_a_pair_with_the_same_probability():
+    drawn = []
+    for seed in range(300):
+        found = feedback_of(labels="one", seed=seed)
+        assert found.pairs.tolist() == [0, 1, 2, 3]
+        assert set(rows_of(found)[:-1]) <= set(ROWS)
+        drawn.append(found.annotators[[0, 2]])
+    first, third = np.array(drawn).T
+    assert stats.chisquare(np.bincount(first, minlength=3)).pvalue > 1e-3
+    assert stats.chisquare(np.bincount(third, minlength=2)).pvalue > 1e-3
+
+
+def test_the_majority_is_the_order_that_most_say_and_ties_are_counted():
+    found = feedback_of(labels="majority")
+    assert found.lists.tolist() == [[4, 5], [7, 6], [10, 11]]
+    assert np.array_equal(found.flipped[:, 0], [0, 1, UNKNOWN], equal_nan=True)
+    assert (found.ties, found.total, found.annotators) == (1, 3, None)
+    assert found.pairs.tolist() == [0, 1, 3]
+
+    judgements = many_pairs(per_pair=4, rate=0.4)
+    found, right = feedback_of(judgements, labels="majority"), np.bincount(judgements.pairs, judgements.correct)
+    assert found.ties == (right == 2).sum() > 0
+    assert found.pairs.tolist() == np.flatnonzero(right != 2).tolist()
+    assert found.flipped[:, 0].tolist() == (right[right != 2] < 2).astype(float).tolist()
+
+
+def test_gold_is_the_true_order_also_where_every_judgement_is_wrong():
+    found = feedback_of(labels="gold")
+    assert found.lists.tolist() == [[4, 5], [6, 7], [8, 9]]
+    assert found.flipped.tolist() == [[0], [0], [0]]
+    assert (found.pairs.tolist(), found.annotators) == ([0, 1, 2], None)
+    known_by_one = judgements_of((4, 5, 0, UNKNOWN), (4, 5, 1, 0))
+    assert feedback_of(known_by_one, labels="gold").lists.tolist() == [[5, 4]]
+
+
+def test_flipped_has_as_many_wrong_pairs_as_one_of_the_same_seed_each_with_the_same_probability():
+    judgements = many_pairs()
+    for seed in range(5):
+        one, flipped, gold = (feedback_of(judgements, labels=name, seed=seed) for name in ("one", "flipped", "gold"))
+        assert flipped.flipped.sum() == one.flipped.sum() > 0
+        assert flipped.pairs.tolist() == one.pairs.tolist()
+        assert ((flipped.lists != gold.lists).all(axis=1) == flipped.flipped[:, 0]).all()
+
+    judgements = replace(many_pairs(pairs=6, per_pair=1, rate=0.0), correct=np.array([0, 0, 1, 1, 1, 1.0]))
+    drawn = [np.flatnonzero(feedback_of(judgements, labels="flipped", seed=s).flipped) for s in range(300)]
+    assert {len(pairs) for pairs in drawn} == {2}  # of 6, whichever the seed
+    assert stats.chisquare(np.bincount(np.concatenate(drawn), minlength=6)).pvalue > 1e-3
+
+
+def test_judgements_without_truth_or_annotators_can_be_learned_from():
+    judgements = judgements_of((4, 5, 0, 0), (5, 4, 0, 0), (4, 5, 0, 0), annotated=False, known=False)
+    for labels in ("all", "one", "majority"):
+        found = feedback_of(judgements, labels=labels)
+        assert np.isnan(found.flipped).all()
+        assert found.annotators is None
+
+
+# --- ratings, ratio, lists and seeds
+
+
+def test_ratings_are_those_of_the_reviews_also_of_reversed_comparisons_and_none_of_other_texts():
+    judgements = judgements_of((4, 14, 0, 1), (15, 5, 0, 0), texts=2)
+    assert feedback_of(judgements).ratings.tolist() == [[RATINGS[4], -1], [-1, RATINGS[5]]]
+    assert feedback_of(judgements, ratio=1.0).ratings.tolist() == [[-1, RATINGS[4]], [RATINGS[5], -1]]
+
+
+@pytest.mark.parametrize("labels", LABELS)
+def test_the_ratio_reverses_exactly_that_share_and_what_was_right_is_wrong(labels):
+    judgements, places = many_pairs(pairs=30), {}
+    for ratio in (0.0, 0.25, 1.0):
+        clean, noisy = (feedback_of(judgements, labels=labels, ratio=share, lists=24) for share in (0.0, ratio))
+        changed = (noisy.lists != clean.lists).any(axis=1)
+        assert changed.sum() == noisy.changed == round(ratio * 24)
+        assert noisy.total == len(noisy.lists) == 24
+        assert (noisy.lists[changed] == clean.lists[changed, ::-1]).all()
+        assert (noisy.flipped[:, 0] == (noisy.lists[:, 0] > noisy.lists[:, 1])).all()
+        places[ratio] = np.flatnonzero(changed).tolist()
+        if labels in ("all", "one"):
+            assert noisy.annotators.tolist() == clean.annotators.tolist()
+    # Which are reversed depends on their number alone, and the seed.
+    gold = [feedback_of(judgements, labels="gold", ratio=share, lists=24).lists for share in (0.0, 0.25)]
+    assert places[0.25] == np.flatnonzero((gold[0] != gold[1]).any(axis=1)).tolist()
+    assert (judgements.chosen == many_pairs(pairs=30).chosen).all()
+    assert (judgements.correct == many_pairs(pairs=30).correct).all()
+
+
+def test_what_is_not_known_to_be_right_is_not_known_to_be_wrong_when_it_is_reversed():
+    assert np.isnan(feedback_of(ratio=1.0).flipped[-1, 0])
+
+
+@pytest.mark.parametrize("labels", LABELS)
+def test_at_most_as_many_comparisons_as_asked_for_are_drawn_from_all(labels):
+    everything, some, all_again = (feedback_of(many_pairs(), labels=labels, lists=n) for n in (None, 7, 1000))
+    assert len(some.lists) == len(some.flipped) == len(some.ratings) == len(some.pairs) == some.total == 7
+    if labels in ("all", "one"):
+        assert not Counter(rows_of(some)) - Counter(rows_of(everything))  # with their annotators and their truth
+    pairs = {(pair, *order) for pair, order in zip(everything.pairs, everything.lists.tolist(), strict=True)}
+    assert {(pair, *order) for pair, order in zip(some.pairs, some.lists.tolist(), strict=True)} < pairs
+    assert sorted(all_again.lists.tolist()) == sorted(everything.lists.tolist())
+
+
+def test_a_limit_keeps_every_comparison_with_the_same_probability():
+    drawn = [feedback_of(many_pairs(pairs=10, per_pair=1), lists=3, seed=seed).pairs for seed in range(300)]
+    assert stats.chisquare(np.bincount(np.concatenate(drawn), minlength=10)).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("labels", ["one", "flipped"])
+def test_the_same_seed_gives_the_same_feedback_and_another_seed_another(labels):
+    first, same, other = (feedback_of(many_pairs(), labels=labels, seed=seed) for seed in (1, 1, 2))
+    assert (first.lists == same.lists).all()
+    assert (first.lists != other.lists).any()
+
+
+# --- comparisons that predictions are scored against
+
+
+def test_predictions_are_scored_by_the_truth_and_where_it_is_not_known_by_every_judgement():
+    def scored(judgements, part=FINE_TUNING):
+        return human.comparisons_to_score(judgements, SPLITS, part).tolist()
+
+    assert scored(SMALL) == [[4, 5], [6, 7], [8, 9], [10, 11]]
+    assert scored(replace(SMALL, correct=None)) == [list(row[:2]) for row in ROWS]
+    some_known = judgements_of((4, 5, 0, UNKNOWN), (5, 4, 1, 1), (6, 7, 0, UNKNOWN), (7, 6, 1, UNKNOWN))
+    assert scored(some_known) == [[5, 4], [6, 7], [7, 6]]
+    of_parts = judgements_of((3, 2, 0, 0), (4, 5, 0, 1), (13, 12, 0, 1), (2, 4, 0, 1))
+    assert (scored(of_parts, VALIDATION), scored(of_parts, TEST)) == ([[2, 3]], [[13, 12]])
+
+
+def test_a_part_without_judgements_has_no_comparisons_to_score():
+    for judgements in (None, judgements_of((4, 5, 0, 1)), judgements_of((4, 5, 0, 1), known=False)):
+        assert human.comparisons_to_score(judgements, SPLITS, TEST) is None
+
+
+# --- what is refused
+
+
+@pytest.mark.parametrize("labels", LABELS)
+def test_judgements_outside_the_fine_tuning_part_are_no_feedback(labels):
+    says = r"^judged\.csv: no comparison has both texts in the fine-tuning part; --group"
+    with pytest.raises(InputError, match=says):
+        feedback_of(judgements_of((2, 3, 0, 1), (4, 2, 0, 1)), labels=labels)
+
+
+@pytest.mark.parametrize("labels", ["gold", "flipped"])
+@pytest.mark.parametrize("known", [True, False])
+def test_true_orders_need_the_truth(labels, known):
+    judgements = judgements_of((4, 5, 0, UNKNOWN), (2, 3, 0, 1), known=known)
+    with pytest.raises(InputError, match=f"^--labels {labels}: judged.csv does not say which judgements are right"):
+        feedback_of(judgements, labels=labels)
+
+
+def test_a_majority_needs_a_pair_that_is_no_tie():
+    with pytest.raises(InputError, match=r"^judged\.csv: every pair of the fine-tuning part is a tie"):
+        feedback_of(judgements_of((4, 5, 0, 1), (5, 4, 1, 0)), labels="majority")
