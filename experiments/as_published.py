@@ -20,7 +20,7 @@ from sweeps import make_parser, print_table, read, run_script, run_sweep
 from noisy_feedback.cli import DEPARTURES
 from noisy_feedback.data.reviews import split_dataset
 from noisy_feedback.files import atomic_write
-from noisy_feedback.output import figures
+from noisy_feedback.output import figures, plots
 
 VARIANTS: dict[str, tuple[str, ...]] = {
     "corrected": (),
@@ -57,25 +57,25 @@ def chance_agreement(file: Path) -> float:
 def draw(folders: dict[str, Path], chance: float, file: Path) -> None:
     """The validation curves of both protocols; chance is the accuracy of ratings that belong to other reviews."""
     titles = {"all three": "the published protocol", "corrected": "corrected"}
-    with matplotlib.rc_context(figures.STYLE):
-        figure = Figure(figsize=(2 * figures.COLUMN, 2.9), layout="constrained")
+    with matplotlib.rc_context(plots.STYLE):
+        figure = Figure(figsize=(2 * plots.COLUMN, 2.9), layout="constrained")
         for axes, (variant, title) in zip(figure.subplots(1, 2, sharey=True), titles.items(), strict=True):
             curves = pd.read_csv(folders[variant] / "curves.csv")
             training, tuning = (curves[curves["phase"] == phase] for phase in ("training", "fine-tuning"))
             ratios, epochs = sorted(set(tuning["ratio"])), int(training["epoch"].max())
             figures.draw_curve_panel(axes, "validation_accuracy", training, tuning, ratios, epochs)
-            figures.set_epochs(axes, epochs, int(tuning["epoch"].max()))
-            axes.axhline(chance, color=figures.GREY, linewidth=0.6)
-            axes.annotate("chance", (1, chance), (0, 2), color=figures.GREY, fontsize=7, textcoords="offset points")
+            plots.set_epochs(axes, epochs, int(tuning["epoch"].max()))
+            axes.axhline(chance, color=plots.GREY, linewidth=0.6)
+            axes.annotate("chance", (1, chance), (0, 2), color=plots.GREY, fontsize=7, textcoords="offset points")
             axes.set_title(title, fontsize=8)
         figure.axes[0].set(ylabel="validation accuracy")
-        handles = [Line2D([], [], color=color, linestyle=line) for color, line in figures.ratio_styles(len(ratios))]
+        handles = [Line2D([], [], **style) for style in plots.ratio_styles(len(ratios))]
         labels = [f"{ratio:g}" for ratio in ratios]
         figure.legend(handles, labels, title="noise ratio", title_fontsize=7, loc="outside right upper")
         seeds = f"mean of {curves['seed'].nunique()} seeds; band: one standard deviation"
-        figures.add_notes(figure, [seeds, *figures.fine_tuning_note(epochs, int(tuning["epoch"].max()))])
+        plots.add_notes(figure, [seeds, *plots.fine_tuning_note(epochs, int(tuning["epoch"].max()))])
         with atomic_write(file) as temporary:
-            figures.save_figure(figure, temporary)
+            plots.save_figure(figure, temporary)
 
 
 def work(given: Namespace) -> None:

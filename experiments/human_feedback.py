@@ -29,7 +29,7 @@ from noisy_feedback.feedback import human
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.files import atomic_write
 from noisy_feedback.learning.training import single_threaded
-from noisy_feedback.output import figures
+from noisy_feedback.output import plots
 from noisy_feedback.prepare import prepare
 
 LABELS = ("gold", "one", "flipped", "majority", "all")
@@ -146,8 +146,8 @@ def report(runs: pd.DataFrame) -> None:
 def draw(runs: pd.DataFrame) -> Figure:
     """The change of preference accuracy by fine-tuning, per labels and loss: means with 95 % intervals."""
     losses = [loss for loss in (*LOSSES, SUSPECTS) if loss in set(runs["loss"])]
-    with rc_context(figures.STYLE):
-        figure = Figure(figsize=(2 * figures.COLUMN, 2.6), layout="constrained")
+    with rc_context(plots.STYLE):
+        figure = Figure(figsize=(2 * plots.COLUMN, 2.6), layout="constrained")
         axes = figure.subplots()
         for number, loss in enumerate(losses):
             places, means, errors = [], [], []
@@ -158,14 +158,14 @@ def draw(runs: pd.DataFrame) -> Figure:
                     places.append(place + 0.12 * (number - (len(losses) - 1) / 2))
                     means.append(found["difference"])
                     errors.append(found["difference_ci_high"] - found["difference"])
-            style = figures.line_style(number) | {"linestyle": ""}
+            style = plots.line_style(number) | {"linestyle": ""}
             axes.errorbar(places, means, yerr=errors, markersize=3.5, elinewidth=0.8, capsize=2, label=loss, **style)
-        axes.axhline(0, color=figures.GREY, linewidth=0.8, linestyle=":")
+        axes.axhline(0, color=plots.GREY, linewidth=0.8, linestyle=":")
         axes.set_xticks(range(len(LABELS)), LABELS)
         axes.set(ylabel="change of test\npreference accuracy")
-        figures.add_legend(figure, *axes.get_legend_handles_labels(), columns=3)
+        plots.add_legend(figure, *axes.get_legend_handles_labels(), columns=3)
         count = runs["seed"].nunique()
-        figures.add_notes(figure, [f"arguments, unseen topics, last epoch, KL weight 1; {count} seeds, 95 % intervals"])
+        plots.add_notes(figure, [f"arguments, unseen topics, last epoch, KL weight 1; {count} seeds, 95 % intervals"])
     return figure
 
 
@@ -173,7 +173,7 @@ def work(given: Namespace) -> None:
     runs = pd.concat([sweep(given), cleaned_runs(given)], ignore_index=True)
     report(runs)
     with atomic_write(given.figure) as file:
-        figures.save_figure(draw(runs), file)
+        plots.save_figure(draw(runs), file)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from sweeps import make_parser, print_table, run_script
 
 from noisy_feedback.feedback.noise import uniform_matrix
 from noisy_feedback.files import atomic_write
-from noisy_feedback.output import figures
+from noisy_feedback.output import plots
 
 CLASSES = (2, 3, 5, 10)
 RATIOS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
@@ -33,18 +33,18 @@ def mutual_information(ratio: float, classes: int) -> float:
 
 def draw(file: Path) -> None:
     ratios = np.linspace(0, 1, 401)
-    with matplotlib.rc_context(figures.STYLE):
-        figure = Figure(figsize=(figures.COLUMN, 2.4), layout="constrained")
+    with matplotlib.rc_context(plots.STYLE):
+        figure = Figure(figsize=(plots.COLUMN, 2.4), layout="constrained")
         axes = figure.subplots()
         for number, classes in enumerate(CLASSES):
-            color, line = figures.PALETTE[number], figures.LINES[number]
+            color, line = plots.PALETTE[number], plots.LINES[number]
             bits = [mutual_information(ratio, classes) for ratio in ratios]
             axes.plot(ratios, bits, color=color, linestyle=line, label=f"{classes} ratings")
-            axes.plot((classes - 1) / classes, 0, figures.MARKERS[number], color=color, markersize=4, clip_on=False)
+            axes.plot((classes - 1) / classes, 0, plots.MARKERS[number], color=color, markersize=4, clip_on=False)
         axes.set(xlabel="noise ratio", ylabel="mutual information (bits)", xlim=(0, 1), ylim=(0, None))
         axes.legend()
         with atomic_write(file) as temporary:
-            figures.save_figure(figure, temporary)
+            plots.save_figure(figure, temporary)
 
 
 def work(given: Namespace) -> None:

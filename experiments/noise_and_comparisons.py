@@ -36,7 +36,7 @@ from sweeps import (
 
 from noisy_feedback.errors import InputError
 from noisy_feedback.files import atomic_write
-from noisy_feedback.output import figures
+from noisy_feedback.output import figures, plots
 
 SKEWED_SHARES = np.array([0.02, 0.02, 0.07, 0.21, 0.68])  # of 1 to 5 stars
 
@@ -67,7 +67,7 @@ def print_side_by_side(name: str, everything: Path, equal: Path) -> None:
 def draw(results: dict[str, tuple[Path, Path]], file: Path) -> None:
     """Macro F1 and kappa against the noise ratio, a column per data set, with all and with equally many comparisons."""
     labels = ("all comparisons", "equally many")
-    with matplotlib.rc_context(figures.STYLE):
+    with matplotlib.rc_context(plots.STYLE):
         figure = Figure(figsize=(2.2 * len(results) + 0.4, 3.8), layout="constrained")
         grid = figure.subplots(len(METRICS), len(results), sharex=True, sharey="row", squeeze=False)
         for column, (name, folders) in zip(grid.T, results.items(), strict=True):
@@ -76,15 +76,15 @@ def draw(results: dict[str, tuple[Path, Path]], file: Path) -> None:
             for axes, metric in zip(column, METRICS, strict=True):
                 for number, (label, folder) in enumerate(zip(labels, folders, strict=True)):
                     rows = last_epoch(folder, metric)
-                    shift = rows["ratio"].diff().min() * figures.dodge(number, len(folders))
-                    figures.draw_means(axes, rows["ratio"] + shift, rows, label=label, **figures.line_style(number))
+                    shift = rows["ratio"].diff().min() * plots.dodge(number, len(folders))
+                    figures.draw_means(axes, rows["ratio"] + shift, rows, label=label, **plots.line_style(number))
                     axes.set_xticks(rows["ratio"])
         for axes, shown in zip(grid[:, 0], METRICS.values(), strict=True):
             axes.set(ylabel=f"test {shown}")
         figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-        figures.add_notes(figure, ["mean over seeds after the last epoch, 95 % intervals"])
+        plots.add_notes(figure, ["mean over seeds after the last epoch, 95 % intervals"])
         with atomic_write(file) as temporary:
-            figures.save_figure(figure, temporary)
+            plots.save_figure(figure, temporary)
 
 
 def resample(file: Path, output: Path) -> Path:

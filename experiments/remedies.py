@@ -51,7 +51,7 @@ from noisy_feedback.config import RATIOS
 from noisy_feedback.errors import InputError
 from noisy_feedback.evaluation.statistics import paired_t_test
 from noisy_feedback.files import atomic_write, check_writable
-from noisy_feedback.output import figures
+from noisy_feedback.output import plots
 
 LOSSES = ("bradley-terry", "label-smoothing", "symmetric-sigmoid", "holder-dpo", "re-po")
 NEED_FLIP_RATE = ("label-smoothing", "robust")
@@ -229,7 +229,7 @@ def change_by_noise(cells: pd.DataFrame, data: str) -> pd.DataFrame:
 def draw(judged: dict[str, pd.DataFrame], file: Path) -> None:
     """The change of kappa against the noise ratio, a panel per data set, with 95 % intervals."""
     names = list(dict.fromkeys(next(iter(judged.values()))["data"]))
-    with matplotlib.rc_context(figures.STYLE):
+    with matplotlib.rc_context(plots.STYLE):
         figure = Figure(figsize=(2.4 * len(names) + 0.4, 2.8), layout="constrained")
         panels = figure.subplots(1, len(names), sharey=True, squeeze=False)[0]
         lowest = 0.0
@@ -238,22 +238,22 @@ def draw(judged: dict[str, pd.DataFrame], file: Path) -> None:
                 rows = change_by_noise(cells, data)
                 lowest = min(lowest, rows["change"].min())
                 errors = rows["change_ci_high"] - rows["change"]
-                places = rows["ratio"] + (RATIOS[1] - RATIOS[0]) * figures.dodge(number, len(judged))
-                style = figures.line_style(number)
+                places = rows["ratio"] + (RATIOS[1] - RATIOS[0]) * plots.dodge(number, len(judged))
+                style = plots.line_style(number)
                 axes.errorbar(places, rows["change"], errors, markersize=3, elinewidth=0.8, label=label, **style)
-            axes.axhline(0, color=figures.GREY, linewidth=0.8, linestyle=":")
+            axes.axhline(0, color=plots.GREY, linewidth=0.8, linestyle=":")
             axes.set_title(data.partition("_")[0], fontsize=8)
             axes.set_xticks(RATIOS)
             axes.set(xlabel="noise ratio")
         panels[0].set(ylabel="change of test kappa\nby fine-tuning", ylim=(-SHOWN, SHOWN))
         handles, labels = panels[0].get_legend_handles_labels()
-        figures.add_legend(figure, handles, labels, columns=len(judged))
+        plots.add_legend(figure, handles, labels, columns=len(judged))
         notes = ["mean of k = 1, 2, 3 and binary, last epoch, 20 seeds, 95 % intervals"]
         if lowest < -SHOWN:
             notes.append(f"the lines that leave a panel fall to {lowest:.2f} at most")
-        figures.add_notes(figure, notes)
+        plots.add_notes(figure, notes)
         with atomic_write(file) as temporary:
-            figures.save_figure(figure, temporary)
+            plots.save_figure(figure, temporary)
 
 
 def print_cells(title: str, cells: pd.DataFrame) -> None:

@@ -11,7 +11,7 @@ from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.learning import examples
 
 SPLITS, RATINGS = split_dataset(20), np.random.default_rng(0).integers(3, size=20)
-DATASET = Dataset(torch.zeros(20, 2), RATINGS, np.arange(1, 4), [""] * 20, provenance=None)
+DATASET = Dataset(torch.zeros(20, 2), RATINGS, np.arange(1, 4), [""] * 20, provenance=None)  # type: ignore[arg-type]
 
 
 def test_single_reviews_are_lists_of_one_with_their_true_ratings():

@@ -41,7 +41,7 @@ def judgements_of(*rows, texts=0, annotated=True, known=True):
 
 # Of the fine-tuning part: pair 0 by three, whose majority is right; pair 1, of which every judgement is wrong; pair 2,
 # a tie; pair 3, of which nobody knows the truth. Of the true orders 4, 6 and 8 are the better texts.
-ROWS = [(4, 5, 0, 1), (5, 4, 1, 0), (4, 5, 2, 1), (7, 6, 0, 0), (7, 6, 1, 0)]
+ROWS: list[tuple[int, int, int, float]] = [(4, 5, 0, 1), (5, 4, 1, 0), (4, 5, 2, 1), (7, 6, 0, 0), (7, 6, 1, 0)]
 ROWS += [(8, 9, 0, 1), (9, 8, 1, 0), (10, 11, 2, UNKNOWN)]
 SMALL = judgements_of(*ROWS)
 
