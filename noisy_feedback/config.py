@@ -87,7 +87,7 @@ class Config:
         False, "read embeddings, stored or in embeddings.pt; never embed", values=SWITCH, study=True, recorded=False
     )
     embeddings: Path | None = option(
-        None, "folder of stored embeddings", values=Path, unset="beside the data", metavar="FOLDER", recorded=False
+        None, "folder of stored embeddings", values=Path, unset="beside the data", recorded=False
     )
     # --- training
     # Beyond 32 bits, two seeds can give the same random numbers.
