@@ -87,6 +87,25 @@ class Config:
     comparisons: Path | None = option(
         None, "file of human comparisons", values=Path, metavar="FILE", study=True, protocols=("human",), recorded=False
     )
+    chosen_column: str | None = option(
+        None, "column of preferred texts", unset="chosen", metavar="NAME", protocols=("human",)
+    )
+    rejected_column: str | None = option(
+        None, "column of the other texts", unset="rejected", metavar="NAME", protocols=("human",)
+    )
+    prompt_column: str | None = option(None, "column of prompts", unset="prompt", metavar="NAME", protocols=("human",))
+    annotator_column: str | None = option(
+        None, "column that says who judged", unset="annotator", metavar="NAME", protocols=("human",)
+    )
+    texts: Path | None = option(
+        None, "file of texts whose ids are compared", values=Path, metavar="FILE", protocols=("human",), recorded=False
+    )
+    drop_invalid: bool = option(
+        False,
+        "drop comparisons that cannot be used: ties, empty or equal texts, no annotator",
+        values=SWITCH,
+        protocols=("human",),
+    )
     text_column: str = option("Review", "column that holds the texts", metavar="NAME")
     rating_column: str = option("Rating", "column that holds the ratings", metavar="NAME")
     group_column: str | None = option(

@@ -14,6 +14,7 @@ from noisy_feedback.config import SETTING_AXES, Config
 from noisy_feedback.data.embeddings import Embeddings
 from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.reviews import SAMPLE_FILE, Reviews, Splits
+from noisy_feedback.data.summary import summarize
 from noisy_feedback.evaluation.metrics import METRICS, Metrics
 from noisy_feedback.evaluation.results import RunResult, audit_record
 from noisy_feedback.feedback import human
@@ -72,7 +73,7 @@ def judgements(found: Judgements, part: np.ndarray) -> str:
         f"\n           {', '.join(in_part)}; {(part == human.LEFT_OUT).sum():,} left out: texts in two parts, or in "
         "training"
     )
-    return "\n".join([head, *lines])
+    return "\n".join([head, *lines, *summarize(found).lines()])
 
 
 def embeddings(found: Embeddings, how: str) -> str:
