@@ -32,10 +32,8 @@ def without_docstrings(tree: ast.AST) -> ast.AST:
     """The tree without texts that stand alone, which do nothing."""
     for node in ast.walk(tree):
         for name in ("body", "orelse", "finalbody"):
-            statements = getattr(node, name, None)
-            if isinstance(statements, list):
-                kept = [line for line in statements if not is_text(line)]
-                setattr(node, name, kept)
+            if isinstance(statements := getattr(node, name, None), list):
+                setattr(node, name, [line for line in statements if not is_text(line)])
     return tree
 
 

@@ -115,6 +115,7 @@ class Config:
         False, "permute rows, or groups, before the split (by the seed): for sorted files", values=SWITCH
     )
     drop_empty: bool = option(False, "drop rows without text", values=SWITCH)
+    drop_unrated: bool = option(False, "drop rows without rating", values=SWITCH)
     drop_duplicates: bool = option(False, "keep only the first of reviews with the same text", values=SWITCH)
     # --- embeddings
     model_name: str = option(DEFAULT_ENCODER, "encoder: hub name or folder", metavar="NAME", study=True)

@@ -76,9 +76,7 @@ def check_writable(folder: Path, option: str = "--output") -> None:
         with tempfile.TemporaryDirectory(dir=existing):
             pass  # permission bits do not say everything: root, read-only and virtual file systems
     except OSError as error:
-        raise InputError(
-            f"{option} {folder}: {existing} cannot be written ({error.strerror}); choose another one"
-        ) from None
+        raise InputError(f"{option} {folder}: cannot write {existing} ({error.strerror}); choose another one") from None
 
 
 def sha256_of(file: Path) -> str:

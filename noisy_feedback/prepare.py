@@ -32,9 +32,8 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> dat
             raise InputError("--export: with --epochs-f 0 there are no comparisons to write; leave out one of them")
     if config.path.is_dir():
         print(console.file_choice(config.path, file))
-    reviews = read_reviews(
-        file, config.text_column, config.rating_column, config.drop_empty, config.drop_duplicates, config.group_column
-    )
+    columns = config.text_column, config.rating_column, config.group_column
+    reviews = read_reviews(file, *columns, config.drop_empty, config.drop_unrated, config.drop_duplicates)
     judgements = None
     if config.comparisons is not None:
         names = config.chosen_column, config.rejected_column, config.prompt_column, config.annotator_column

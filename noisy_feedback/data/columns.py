@@ -1,22 +1,30 @@
-"""Columns of a .csv, .tsv, .jsonl or .parquet file, gzipped or not, exactly as they are in the file."""
+"""Columns of a .csv, .tsv, .json, .jsonl or .parquet file, gzipped or not, exactly as they are in the file."""
 
+import codecs
 import gzip
 import io
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import pandas as pd
 
 from noisy_feedback.errors import InputError
 
-FORMATS = (".csv", ".tsv", ".jsonl", ".parquet")
+FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
+WAYS_OUT = {".xlsx": "save it as CSV", ".xls": "save it as CSV", ".zip": "unzip it"}
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 BETWEEN_FIELDS = {",": re.compile(r"(?<![0-9]),(?! )|,(?! |[0-9]{3}\b)"), "\t": re.compile(r"\t")}  # not "1,000, or so"
 SEPARATOR_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons"}
 LINE_BREAK = re.compile(r"\r\n|\r|\n")
 INTEGER = re.compile(r"\s*[+-]?[0-9]+(\.0*)?\s*")
+LONG_TEXT = 20  # characters: the name of a column is hardly ever longer
+
+
+def format_of(file: Path) -> str:
+    """The suffix that names the format of a file, gzipped or not."""
+    return Path(file.name.lower().removesuffix(".gz")).suffix
 
 
 def read_content(file: Path) -> bytes:
@@ -49,28 +57,28 @@ def read_columns(
 def read_table(file: Path, content: bytes, row: str) -> pd.DataFrame:
     """All columns, as they are in the file; messages call a row `row`.
 
-    Text formats give texts, and no value is taken for a missing one. The index counts the rows of the file from 0.
+    .csv and .tsv give texts, and no value is taken for a missing one. The index counts the rows of the file from 0.
     Errors: InputError for a file that cannot be read.
     """
-    suffixes = [suffix.lower() for suffix in file.suffixes]
-    zipped = suffixes[-1:] == [".gz"]
-    suffix = "".join(suffixes[:-1][-1:] if zipped else suffixes[-1:])
+    suffix = format_of(file)
     if suffix not in FORMATS:
-        raise InputError(f"{file}: unknown kind of file; one of {', '.join(FORMATS)}, or gzipped (.gz)")
+        way_out = WAYS_OUT.get(suffix, f"one of {', '.join(FORMATS)}, or gzipped (.gz)")
+        raise InputError(f"{file}: unknown kind of file; {way_out}")
     try:
-        if zipped:
+        if file.suffix.lower() == ".gz":
             content = gzip.decompress(content)
-        check_format(file, suffix, content)
+        if suffix != ".parquet":
+            check_encoding(file, suffix, content, row)
+        if suffix in SEPARATORS:
+            check_separator(file, suffix, content)
         # As Python objects, at once: Arrow checks that texts are UTF-8 only when they are used.
-        frame = parse(suffix, io.BytesIO(content)).astype(object).reset_index(drop=True)
+        frame = parse(suffix, content).astype(object).reset_index(drop=True)
     except InputError:
         raise
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{file}: not UTF-8 text (byte {error.start}); convert it, for example with iconv -f latin1 -t utf-8"
-        ) from None
     except Exception as error:  # a broken file makes the parsers raise many kinds; for the user they are one
-        raise InputError(f"{file}: unreadable or cut short as {suffix[1:]}: {reason(error, row)}") from None
+        unclosed = re.search(r"EOF inside string starting at row (\d+)", str(error))
+        reason = f'a quote (") that opens in {row} {unclosed[1]} is not closed' if unclosed else str(error)[:200]
+        raise InputError(f"{file}: unreadable or cut short as {suffix[1:]}: {reason}") from None
     if suffix in SEPARATORS:
         check_quotes(file, frame, SEPARATORS[suffix], row)
     return frame
@@ -83,37 +91,46 @@ def select_columns(
     columns = [*wanted, *(column for column in optional if column in frame.columns)]
     for column in columns:
         if list(frame.columns).count(column) != 1:
+            if any(map(is_integer, frame.columns)) and any(len(str(name)) > LONG_TEXT for name in frame.columns):
+                raise InputError(f"{file}: its first line looks like a {row}; add a line of column names above it")
             found = "no column" if column not in frame.columns else "more than one column"
-            raise InputError(
-                f"{file}: {found} {column!r}; it has {', '.join(map(repr, frame.columns[:20]))[:300]} ({hint})"
-            )
+            names = ", ".join(map(repr, frame.columns[:20]))[:300]
+            raise InputError(f"{file}: {found} {column!r}; it has {names} ({hint})")
     return frame[columns]
 
 
-def parse(suffix: str, file: IO[bytes]) -> pd.DataFrame:
+def parse(suffix: str, content: bytes) -> pd.DataFrame:
     """All columns of a file, by its format."""
+    file = io.BytesIO(content)
     if suffix == ".parquet":
         return pd.read_parquet(file)
-    if suffix == ".jsonl":
-        return pd.read_json(file, lines=True, dtype=False, encoding="utf-8-sig")
+    if suffix not in SEPARATORS:
+        is_array = content[:1000].removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
+        return pd.read_json(file, lines=not is_array, dtype=False, encoding="utf-8-sig")
     frame = pd.read_csv(file, sep=SEPARATORS[suffix], header=None, dtype=str, keep_default_na=False, encoding="utf-8")
     return frame.iloc[1:].set_axis(frame.iloc[0], axis=1)  # pandas would rename the second column of the same name
 
 
-def check_format(file: Path, suffix: str, content: bytes) -> None:
-    """Recognise text files that are of another format than their suffix says. Errors: InputError."""
-    if suffix == ".parquet":
-        return
+def check_encoding(file: Path, suffix: str, content: bytes, row: str) -> None:
+    """Refuse text that is not UTF-8. Errors: InputError naming the row, or in JSON the line, and the way out."""
     start = content[:1000]
     zeros = [start[::2].count(0), start[1::2].count(0)]  # one of the two bytes of a Latin letter in UTF-16
     if start.startswith((b"\xff\xfe", b"\xfe\xff")) or (min(zeros) == 0 and max(zeros) > len(start) // 3):
         raise InputError(f"{file}: UTF-16, not UTF-8 text; convert it, for example with iconv -f utf-16 -t utf-8")
-    start = start.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if suffix == ".jsonl":
-        if start.startswith(b"["):
-            raise InputError(f"{file}: a JSON array, not one object per line; convert it, for example with jq -c '.[]'")
-        return
-    expected, header = SEPARATORS[suffix], LINE_BREAK.split(start.decode(errors="replace"))[0]
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        number = len(parse(suffix, before + b'x"')) if suffix in SEPARATORS else 0  # closes a field that is open
+        place = f"{row} {number}" if number else f"line {len(LINE_BREAK.split(before.decode()))}"
+        raise InputError(
+            f"{file}: {place} is not UTF-8 text; convert the file, for example with iconv -f cp1252 -t utf-8"
+        ) from None
+
+
+def check_separator(file: Path, suffix: str, content: bytes) -> None:
+    """Refuse columns that are separated by another character than the suffix says. Errors: InputError."""
+    expected, header = SEPARATORS[suffix], LINE_BREAK.split(content[:1000].decode(errors="replace").lstrip())[0]
     found = max(SEPARATOR_NAMES, key=header.count)
     if header.count(found) and not header.count(expected):
         way_out = f"rename it to {'.csv' if found == ',' else '.tsv'}" if found != ";" else "save it with commas"
@@ -160,12 +177,6 @@ def rows_joined(row: list[Any], place: int, separator: str) -> int:
 def is_integer(cell: Any) -> bool:
     """Whether a cell of a text file reads as a rating."""
     return isinstance(cell, str) and INTEGER.fullmatch(cell) is not None
-
-
-def reason(error: Exception, row_name: str) -> str:
-    """A parser's error, shortened, and in plain words for the quote that is never closed."""
-    unclosed = re.search(r"EOF inside string starting at row (\d+)", str(error))
-    return f'a quote (") that opens in {row_name} {unclosed[1]} is not closed' if unclosed else str(error)[:200]
 
 
 def has_no_text(value: Any) -> bool:
