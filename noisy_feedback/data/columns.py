@@ -51,7 +51,7 @@ def read_columns(
     Messages call a row `row` and end with `hint` where a column is missing. Errors: InputError for a file that cannot
     be read, or has not each of the columns once.
     """
-    return select_columns(file, read_table(file, content, row), wanted, optional, hint)
+    return select_columns(file, read_table(file, content, row), wanted, optional, hint, row)
 
 
 def read_table(file: Path, content: bytes, row: str) -> pd.DataFrame:
@@ -85,7 +85,7 @@ def read_table(file: Path, content: bytes, row: str) -> pd.DataFrame:
 
 
 def select_columns(
-    file: Path, frame: pd.DataFrame, wanted: Sequence[str], optional: Sequence[str], hint: str
+    file: Path, frame: pd.DataFrame, wanted: Sequence[str], optional: Sequence[str], hint: str, row: str
 ) -> pd.DataFrame:
     """The wanted columns, and the optional ones that there are. Errors: InputError unless each is there once."""
     columns = [*wanted, *(column for column in optional if column in frame.columns)]

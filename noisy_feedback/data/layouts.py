@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from noisy_feedback.data.columns import check_texts, has_no_text, read_content, read_table, select_columns
+from noisy_feedback.data.columns import check_texts, has_no_text, read_columns, read_content, read_table, select_columns
 from noisy_feedback.errors import InputError
 
 FORMAT = (
@@ -44,8 +44,8 @@ def read_comparisons(
     `names` gives the columns of chosen, rejected, prompt and annotator, None for the usual ones; `texts` is a file
     whose columns id and text say what the ids in the comparisons stand for. The table's index counts the rows of the
     file from 0. Its columns: `chosen` and `rejected`, the texts with their prompts; `prompt`, what both sides begin
-    with, or None; the truth values `tie`, `undecided`, `empty` and `unanswered`, why a row is no comparison; and those of
-    `annotator`, `pair`, `correct`, `wrong`, `score_chosen` and `score_rejected` that there are. Errors: InputError.
+    with, or None; the truth values `tie`, `undecided`, `empty` and `unanswered`, why a row is no comparison; and those
+    of `annotator`, `pair`, `correct`, `wrong`, `score_chosen` and `score_rejected` that there are. Errors: InputError.
     """
     frame = explode_responses(read_table(file, content, "comparison"))
     if not len(frame):
@@ -58,7 +58,7 @@ def read_comparisons(
     used |= {name: name for name in ("pair", "correct" if "correct" in there else "wrong") if name in there}
     scores = next((columns for columns in SCORES if not winner and there.issuperset(columns)), ())
     used |= dict(zip(("score_chosen", "score_rejected"), scores, strict=False))
-    frame = select_columns(file, frame, [*dict.fromkeys([*used.values(), *winner])], (), FORMAT)
+    frame = select_columns(file, frame, [*dict.fromkeys([*used.values(), *winner])], (), FORMAT, "comparison")
     unused = [name for name in given if name not in frame.columns]
     table = pd.DataFrame({role: frame[name].rename(name) for role, name in used.items()})
     if texts is not None:
@@ -125,8 +125,8 @@ def read_texts(file: Path) -> dict[str, Any]:
     """The texts of a file of columns id and text, by their ids. Errors: InputError, also where two have one id."""
     if not file.is_file():
         raise InputError(f"--texts {file}: no such file; it has the columns id and text")
-    table = select_columns(
-        file, read_table(file, read_content(file), "text"), ("id", "text"), (), "a file of texts has id and text"
+    table = read_columns(
+        file, read_content(file), ("id", "text"), (), "a file of texts has the columns id and text", "text"
     )
     ids = table["id"].astype(str)
     if (again := ids.duplicated()).any():

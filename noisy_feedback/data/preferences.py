@@ -71,7 +71,7 @@ def read_judgements(
         "annotator": annotator_column,
     }
     table, unused = read_comparisons(file, content, names, texts)
-    some_annotators_missing = "annotator" in table and table["annotator"].map(has_no_text).any()
+    given = table.get("annotator")
     table, dropped = without_invalid(file, table, drop_invalid)
     chosen, rejected = table["chosen"], table["rejected"]
     row_of: dict[str, int] = {}
@@ -80,7 +80,7 @@ def read_judgements(
     others = dict.fromkeys(text for text in (*chosen, *rejected) if text not in row_of)
     row_of |= {text: len(reviews) + number for number, text in enumerate(others)}
     better, worse = (column.map(row_of).to_numpy(dtype=np.int64) for column in (chosen, rejected))
-    annotators, annotator_names = annotators_of(file, table, some_annotators_missing)
+    annotators, annotator_names = annotators_of(file, table, given is not None and any(map(has_no_text, given)))
     pairs = pairs_of(file, table, better, worse)
     correct = None
     if "correct" in table:
@@ -129,12 +129,13 @@ def without_invalid(file: Path, table: pd.DataFrame, drop: bool) -> tuple[pd.Dat
     counts = {reason: int((first == number).sum()) for number, reason in enumerate(reasons)}
     if (first >= 0).any() and not drop:
         found = ", ".join(
-            f"{count:,} {reason} (the first is comparison {table.index[(first == number).argmax()] + 1})"
+            f"{count:,} {reason} (the first is comparison {table.index[int((first == number).argmax())] + 1})"
             for number, (reason, count) in enumerate(counts.items())
             if count
         )
         raise InputError(
-            f"{file}: {(first >= 0).sum():,} rows are no comparison: {found}; --drop-invalid leaves them out"
+            f"{file}: {(first >= 0).sum():,} of {len(table):,} comparisons cannot be used: {found}; --drop-invalid "
+            "leaves them out"
         )
     if (first >= 0).all():
         raise InputError(f"{file}: --drop-invalid leaves no comparison")
@@ -149,12 +150,12 @@ def annotators_of(file: Path, table: pd.DataFrame, some_missing: bool) -> tuple[
     if "annotator" not in table:
         return None, []
     names = []
-    for row, value in table["annotator"].items():
+    for number, value in zip(table.index + 1, table["annotator"], strict=True):
         if some_missing and isinstance(value, float) and value.is_integer():
             value = int(value)
         if not isinstance(value, (str, int, np.integer)) or isinstance(value, bool):
             raise InputError(
-                f"{file}: the annotator of comparison {row + 1} is {str(value)[:100]!r}; every one needs a name or an "
+                f"{file}: the annotator of comparison {number} is {str(value)[:100]!r}; every one needs a name or an "
                 "integer, or remove the column 'annotator'"
             )
         names.append(str(value))
@@ -203,7 +204,7 @@ def pairs_of(file: Path, table: pd.DataFrame, better: np.ndarray, worse: np.ndar
     first = texts[np.unique(pairs, return_index=True)[1]]
     if (wrong := first[pairs] != texts).any():
         raise InputError(
-            f"{file}: comparison {table.index[wrong.argmax()] + 1} has other texts than the first of its pair "
+            f"{file}: comparison {table.index[int(wrong.argmax())] + 1} has other texts than the first of its pair "
             f"{str(table['pair'].iloc[wrong.argmax()])[:100]!r}; correct or remove the column 'pair'"
         )
     return pairs
@@ -244,7 +245,7 @@ def truth_of_pairs(
     if contradicts.any():
         place = int(contradicts.argmax())
         raise InputError(
-            f"{file}: 'correct' of comparison {rows[place] + 1} contradicts comparison {rows[of_pair[place]] + 1}, "
+            f"{file}: 'correct' of comparison {rows[place] + 1} contradicts comparison {rows[int(of_pair[place])] + 1}, "
             "which is of the same pair"
         )
     return truth
