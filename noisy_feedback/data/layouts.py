@@ -60,7 +60,7 @@ def read_comparisons(
     used |= dict(zip(("score_chosen", "score_rejected"), scores, strict=False))
     frame = select_columns(file, frame, [*dict.fromkeys([*used.values(), *winner])], (), FORMAT, "comparison")
     unused = [name for name in given if name not in frame.columns]
-    table = pd.DataFrame({role: frame[name].rename(name) for role, name in used.items()})
+    table = pd.DataFrame({role: frame[name] for role, name in used.items()})
     if texts is not None:
         text_of = read_texts(texts)
         for role in ("chosen", "rejected"):
@@ -76,7 +76,7 @@ def read_comparisons(
     return put_together(file, table), unused
 
 
-def find_sides(names: Mapping[str, str | None], there: set[Any]) -> tuple[tuple[str, str], list[str]]:
+def find_sides(names: Mapping[str, str | None], there: set[str]) -> tuple[tuple[str, str], list[str]]:
     """The columns of the two texts, and those that say which of them won; none where the columns themselves do."""
     sides = (names["chosen"] or "chosen", names["rejected"] or "rejected")
     if not (names["chosen"] or names["rejected"] or there.issuperset(sides)):
@@ -188,9 +188,8 @@ def messages_of(cell: Any) -> list[tuple[str, str]] | None:
 
 def text_of_content(content: Any) -> str:
     """The text of a message: a string, or parts of which some are text. Errors: TypeError, KeyError for all else."""
-    return (
-        content if isinstance(content, str) else "\n".join(part["text"] for part in content if part["type"] == "text")
-    )
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    return "\n".join(part["text"] for part in parts if part["type"] == "text")
 
 
 def read_cells(file: Path, column: pd.Series) -> tuple[list[list[tuple[str, str]]], list[str]]:

@@ -244,8 +244,8 @@ def truth_of_pairs(
     contradicts = ~np.isnan(correct) & (truth != correct)
     if contradicts.any():
         place = int(contradicts.argmax())
+        row, other = rows[place] + 1, rows[int(of_pair[place])] + 1
         raise InputError(
-            f"{file}: 'correct' of comparison {rows[place] + 1} contradicts comparison {rows[int(of_pair[place])] + 1}, "
-            "which is of the same pair"
+            f"{file}: 'correct' of comparison {row} contradicts comparison {other}, which is of the same pair"
         )
     return truth
