@@ -128,15 +128,20 @@ def read_texts(file: Path) -> dict[str, Any]:
     table = read_columns(
         file, read_content(file), ("id", "text"), (), "a file of texts has the columns id and text", "text"
     )
-    ids = table["id"].astype(str)
+    ids = as_ids(table["id"])
     if (again := ids.duplicated()).any():
         raise InputError(f"{file}: text {again.argmax() + 1} has the id {ids[again.argmax()][:100]!r} of another text")
     return dict(zip(ids, table["text"], strict=True))
 
 
+def as_ids(column: pd.Series) -> pd.Series:
+    """Ids as texts; where one is missing, parsers read integers as floats."""
+    return column.astype(str).str.replace(r"^(\d+)\.0$", r"\1", regex=True)
+
+
 def look_up(file: Path, ids: pd.Series, text_of: Mapping[str, Any], texts: Path) -> pd.Series:
     """The texts (J,) that ids stand for; an empty cell stays empty. Errors: InputError naming the first unknown one."""
-    keys = ids.astype(str)
+    keys = as_ids(ids)
     unknown = ~keys.isin(text_of.keys()) & ~ids.map(has_no_text).astype(bool)
     if unknown.any():
         row = int(unknown.argmax())

@@ -129,9 +129,10 @@ def test_the_prompt_of_conversations_is_what_both_share_before_the_last_message(
         {"chosen": said("Hi", "Hello", "Why?", "So."), "rejected": said("Hi", "Hello", "Why?", "No.")},
         {"chosen": said("Hi", "One", "Why?", "So."), "rejected": said("Hi", "Two", "Why?", "So.")},
         {"chosen": said("Hi", "x"), "rejected": said("Hi", "y")},
+        {"chosen": said("Hi", "x", "Why?", "So."), "rejected": said("Hi", "x")},
         {"chosen": said("Other", "x"), "rejected": said("Something else", "y")},
     ]
-    assert read(rows).prompts.tolist() == [0, 1, 1, 2]  # the last has none, so a number of its own
+    assert read(rows).prompts.tolist() == [0, 1, 1, 1, 2]  # the last has none, so a number of its own
 
 
 def test_rows_without_a_prompt_share_a_number_only_within_their_pair(read):
@@ -229,6 +230,8 @@ def test_chatbot_arena_at_kaggle(read, suffix):
     assert found.prompts.tolist() == [0, 0]
     rows[2] = {**turns, **dict(zip(names, votes[0], strict=True)), "response_b": '["No.", "Hm."]'}
     assert orders(read(rows, suffix))[2] == ("Why?\nSo.\nAnd?\nWell.", "Why?\nNo.\nAnd?\nHm.")
+    rows[2]["prompt"] = "Why?"  # no list, so the answers that look like lists are texts
+    assert orders(read(rows, suffix))[2] == ('Why?\n["So.", "Well."]', 'Why?\n["No.", "Hm."]')
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
@@ -249,6 +252,14 @@ def test_an_export_of_argilla_has_a_judgement_for_each_response(read, suffix):
     assert (found.annotators.tolist(), found.annotator_names) == ([0, 0, 1], ["u", "v"])
 
 
+def test_chosen_and_rejected_are_read_where_there_is_also_a_winner(read):
+    rows = [{"text_a": "x", "text_b": "y", "winner": "b", "chosen": "z", "rejected": "x", "correct": 1, "wrong": 1}]
+    found = read(rows)
+    assert orders(found) == [("z", "x")]
+    assert found.correct.tolist() == [1]
+    assert found.unused == ["text_a", "text_b", "winner", "wrong"]
+
+
 # --- ids and other names
 
 
@@ -258,6 +269,9 @@ def test_ids_stand_for_the_texts_of_another_file(read, tmp_path, suffix):
     rows = [{"funnier": 2, "other": 0}, {"funnier": 0, "other": 1}]
     found = read(rows, suffix, chosen_column="funnier", rejected_column="other", texts=texts)
     assert orders(found) == [("z", "x"), ("x", "y")]
+    rows.append({"funnier": 1, "other": None})
+    found = read(rows, suffix, chosen_column="funnier", rejected_column="other", texts=texts, drop_invalid=True)
+    assert found.dropped == {"with an empty text": 1}
 
 
 def test_options_name_the_columns(read):
