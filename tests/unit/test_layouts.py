@@ -230,8 +230,8 @@ def test_chatbot_arena_at_kaggle(read, suffix):
     assert found.prompts.tolist() == [0, 0]
     rows[2] = {**turns, **dict(zip(names, votes[0], strict=True)), "response_b": '["No.", "Hm."]'}
     assert orders(read(rows, suffix))[2] == ("Why?\nSo.\nAnd?\nWell.", "Why?\nNo.\nAnd?\nHm.")
-    rows[2]["prompt"] = "Why?"  # no list, so the answers that look like lists are texts
-    assert orders(read(rows, suffix))[2] == ('Why?\n["So.", "Well."]', 'Why?\n["No.", "Hm."]')
+    rows[2]["prompt"] = '["Why?"]'  # fewer turns than answers, so these are texts that look like lists
+    assert orders(read(rows, suffix))[2] == ('["Why?"]\n["So.", "Well."]', '["Why?"]\n["No.", "Hm."]')
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
