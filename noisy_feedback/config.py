@@ -69,6 +69,19 @@ class Config:
     comparisons: Path | None = option(
         None, "file of human comparisons", values=Path, study=True, protocols=("human",), recorded=False
     )
+    texts: Path | None = option(
+        None, "file of texts whose ids are compared", values=Path, protocols=("human",), recorded=False
+    )
+    chosen_column: str | None = option(None, "column of preferred texts", unset="chosen", protocols=("human",))
+    rejected_column: str | None = option(None, "column of the other texts", unset="rejected", protocols=("human",))
+    prompt_column: str | None = option(None, "column of prompts", unset="prompt", protocols=("human",))
+    annotator_column: str | None = option(None, "column that says who judged", unset="annotator", protocols=("human",))
+    drop_invalid: bool = option(
+        False,
+        "drop comparisons that cannot be used: ties, empty or equal texts, no annotator",
+        values=SWITCH,
+        protocols=("human",),
+    )
     text_column: str = option("Review", "column that holds the texts")
     rating_column: str = option("Rating", "column that holds the ratings")
     group_column: str | None = option(None, "column of groups: rows of a group stay in one part of the split")

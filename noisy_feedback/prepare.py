@@ -33,7 +33,10 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> dat
         print(console.file_choice(config.path, file))
     columns = config.text_column, config.rating_column, config.group_column
     reviews = read_reviews(file, *columns, config.drop_empty, config.drop_unrated, config.drop_duplicates)
-    judgements = None if config.comparisons is None else read_judgements(config.comparisons, reviews.texts)
+    judgements = None
+    if config.comparisons is not None:
+        names = config.chosen_column, config.rejected_column, config.prompt_column, config.annotator_column
+        judgements = read_judgements(config.comparisons, reviews.texts, *names, config.texts, config.drop_invalid)
     check_named_result(config, {"data": reviews.sha256, "judgements": judgements.sha256 if judgements else None})
     splits = data.split_of(config, len(reviews.ratings), reviews.groups)
     print(console.reviews(reviews, splits))

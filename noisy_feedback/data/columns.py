@@ -48,9 +48,17 @@ def read_columns(
 ) -> pd.DataFrame:
     """The wanted columns, and the optional ones that there are, as they are in the file.
 
-    .csv and .tsv give texts, and no value is taken for a missing one. The index counts the rows of the file from 0.
     Messages call a row `row` and end with `hint` where a column is missing. Errors: InputError for a file that cannot
     be read, or has not each of the columns once.
+    """
+    return select_columns(file, read_table(file, content, row), wanted, optional, hint, row)
+
+
+def read_table(file: Path, content: bytes, row: str) -> pd.DataFrame:
+    """All columns, as they are in the file; messages call a row `row`.
+
+    .csv and .tsv give texts, and no value is taken for a missing one. The index counts the rows of the file from 0.
+    Errors: InputError for a file that cannot be read.
     """
     suffix = format_of(file)
     if suffix not in FORMATS:
@@ -73,6 +81,13 @@ def read_columns(
         raise InputError(f"{file}: unreadable or cut short as {suffix[1:]}: {reason}") from None
     if suffix in SEPARATORS:
         check_quotes(file, frame, SEPARATORS[suffix], row)
+    return frame
+
+
+def select_columns(
+    file: Path, frame: pd.DataFrame, wanted: Sequence[str], optional: Sequence[str], hint: str, row: str
+) -> pd.DataFrame:
+    """The wanted columns, and the optional ones that there are. Errors: InputError unless each is there once."""
     columns = [*wanted, *(column for column in optional if column in frame.columns)]
     for column in columns:
         if list(frame.columns).count(column) != 1:

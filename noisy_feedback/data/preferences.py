@@ -2,19 +2,18 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from noisy_feedback.data.columns import check_texts, has_no_text, read_columns, read_content
+from noisy_feedback.data.columns import has_no_text, read_content
+from noisy_feedback.data.layouts import FORMAT, read_comparisons
 from noisy_feedback.errors import InputError
+from noisy_feedback.files import sha256_of
 
 TRUTH = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}
-OPTIONAL = ("prompt", "annotator", "pair", "correct", "wrong")
-FORMAT = "a preference data set has the columns chosen and rejected: docs/human_feedback.md"
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,9 @@ class Judgements:
 
     Texts are numbered: first the reviews, by their rows, then `texts`, which are in none. `pairs` (J,) numbers the
     pairs of texts, `annotators` (J,) are places in `annotator_names`, `correct` (J,) says whether the judgement agrees
-    with the truth: 1, 0, or NaN where that is not known.
+    with the truth: 1, 0, or NaN where that is not known. `prompts` (J,) numbers what both texts begin with, `scores`
+    (J, 2) are those of the chosen and the rejected text, NaN where there is none. `dropped` counts the rows that were
+    left out, by reason; `unused` are columns of the file. `texts_sha256` is that of the file of texts, if there is one.
     """
 
     name: str
@@ -36,89 +37,154 @@ class Judgements:
     annotators: np.ndarray | None
     annotator_names: list[str]
     correct: np.ndarray | None
+    prompts: np.ndarray | None = None
+    scores: np.ndarray | None = None
+    dropped: dict[str, int] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
+    texts_sha256: str | None = None
 
 
-def read_judgements(file: Path, reviews: Sequence[str]) -> Judgements:
-    """Read comparisons in the preference format of TRL, from a .csv, .tsv, .jsonl or .parquet file, gzipped or not.
+def read_judgements(
+    file: Path,
+    reviews: Sequence[str],
+    chosen_column: str | None = None,
+    rejected_column: str | None = None,
+    prompt_column: str | None = None,
+    annotator_column: str | None = None,
+    texts: Path | None = None,
+    drop_invalid: bool = False,
+) -> Judgements:
+    """Read comparisons in any layout of docs/human_feedback.md, from every kind of file that holds reviews.
 
-    `chosen` and `rejected` are texts, or conversations as lists of role and content, whose contents are joined; a
-    `prompt` goes in front of both. A text that is among the `reviews` takes its first row. Errors: InputError for what
-    cannot be read, missing columns, texts that are empty or the same, and columns `annotator`, `pair` and `correct`
-    that hold something else than their names say.
+    Column names of None are the usual ones, `texts` is a file of the texts whose ids are compared. `drop_invalid`
+    leaves out ties, texts that are empty or equal, and judgements without an annotator. A text that is among the
+    `reviews` takes its first row. Errors: InputError for what cannot be read, missing columns, such rows without
+    `drop_invalid`, and columns `annotator`, `pair`, `correct` and scores that hold something else than their names say.
     """
     if not file.is_file():
         raise InputError(f"--comparisons {file}: no such file; {FORMAT}")
     content = read_content(file)
-    table = read_columns(file, content, ("chosen", "rejected"), OPTIONAL, FORMAT, "comparison")
-    if not len(table):
-        raise InputError(f"{file}: holds no comparison")
-    chosen, rejected = (texts_of(file, table, side) for side in ("chosen", "rejected"))
-    same = (chosen == rejected).to_numpy()
-    if same.any():
-        raise InputError(f"{file}: comparison {same.argmax() + 1} compares a text with itself; remove it")
+    names = {
+        "chosen": chosen_column,
+        "rejected": rejected_column,
+        "prompt": prompt_column,
+        "annotator": annotator_column,
+    }
+    table, unused = read_comparisons(file, content, names, texts)
+    given = table.get("annotator")
+    table, dropped = without_invalid(file, table, drop_invalid)
+    chosen, rejected = table["chosen"], table["rejected"]
     row_of: dict[str, int] = {}
     for row, text in enumerate(reviews):
         row_of.setdefault(text, row)
     others = dict.fromkeys(text for text in (*chosen, *rejected) if text not in row_of)
     row_of |= {text: len(reviews) + number for number, text in enumerate(others)}
-    better, worse = (texts.map(row_of).to_numpy(dtype=np.int64) for texts in (chosen, rejected))
-    annotators, names = annotators_of(file, table)
+    better, worse = (column.map(row_of).to_numpy(dtype=np.int64) for column in (chosen, rejected))
+    annotators, annotator_names = annotators_of(file, table, given is not None and any(map(has_no_text, given)))
     pairs = pairs_of(file, table, better, worse)
     correct = None
     if "correct" in table:
         correct = truth_of(file, table["correct"])
     elif "wrong" in table:  # a file that --export has written
         correct = 1 - truth_of(file, table["wrong"])
-    if correct is not None:
-        correct = truth_of_pairs(file, better, pairs, correct)
-    sha256 = hashlib.sha256(content).hexdigest()
-    return Judgements(file.name, file.parent, sha256, list(others), better, worse, pairs, annotators, names, correct)
+    return Judgements(
+        name=file.name,
+        folder=file.parent,
+        sha256=hashlib.sha256(content).hexdigest(),
+        texts=list(others),
+        chosen=better,
+        rejected=worse,
+        pairs=pairs,
+        annotators=annotators,
+        annotator_names=annotator_names,
+        correct=None if correct is None else truth_of_pairs(file, table.index, better, pairs, correct),
+        prompts=prompts_of(table["prompt"], pairs),
+        scores=scores_of(file, table),
+        dropped=dropped,
+        unused=unused,
+        texts_sha256=None if texts is None else sha256_of(texts),
+    )
 
 
-def texts_of(file: Path, table: pd.DataFrame, side: str) -> pd.Series:
-    """The texts of one side (J,), with their prompts. Errors: InputError naming the first that is none."""
-    texts = table[side].map(plain_text)
-    empty = texts.map(has_no_text).to_numpy(dtype=bool)
-    if empty.any():
-        raise InputError(
-            f"{file}: comparison {empty.argmax() + 1} has no text (column {side!r}); remove or complete it"
+def without_invalid(file: Path, table: pd.DataFrame, drop: bool) -> tuple[pd.DataFrame, dict[str, int]]:
+    """The rows that are comparisons, and how many others there are, by the first reason that applies to them.
+
+    Errors: InputError where there are others and `drop` is not set, and where nothing else is there.
+    """
+    texts = pd.concat([table["chosen"], table["rejected"]])
+    codes, distinct = pd.factorize(texts)
+    words = pd.factorize(pd.Series(distinct).map(lambda text: " ".join(text.casefold().split())))[0]
+    same, nearly = (np.equal(*np.split(numbers, 2)) for numbers in (codes, words[codes]))
+    missing = table["annotator"].map(has_no_text).to_numpy(bool) if "annotator" in table else np.zeros(len(table), bool)
+    reasons = {
+        "tied": table["tie"].to_numpy(),
+        "without a winner": table["undecided"].to_numpy(),
+        "with an empty text": table["empty"].to_numpy(),
+        "whose conversation does not end with the assistant": table["unanswered"].to_numpy(),
+        "of a text with itself": same,
+        "of texts that differ in case and white space only": nearly,
+        "without an annotator": missing,
+    }
+    first = np.select(list(reasons.values()), np.arange(len(reasons)), -1)
+    counts = {reason: int((first == number).sum()) for number, reason in enumerate(reasons)}
+    if (first >= 0).any() and not drop:
+        found = ", ".join(
+            f"{count:,} {reason} (the first is comparison {table.index[int((first == number).argmax())] + 1})"
+            for number, (reason, count) in enumerate(counts.items())
+            if count
         )
-    check_texts(file, texts, "comparison")
-    if "prompt" not in table:
-        return texts
-    prompts = table["prompt"].map(plain_text)
-    check_texts(file, prompts, "comparison")
-    return pd.Series([f"{prompt}\n{text}" if prompt else text for prompt, text in zip(prompts, texts, strict=True)])
+        raise InputError(
+            f"{file}: {(first >= 0).sum():,} of {len(table):,} comparisons cannot be used: {found}; --drop-invalid "
+            "leaves them out"
+        )
+    if (first >= 0).all():
+        raise InputError(f"{file}: --drop-invalid leaves no comparison")
+    return table[first < 0], {reason: count for reason, count in counts.items() if count}
 
 
-def plain_text(value: Any) -> Any:
-    """A text as it is; the contents of a conversation, joined by line breaks; anything else as it is, to be refused."""
-    if not isinstance(value, (list, np.ndarray)):
-        return value
-    try:
-        return "\n".join(message["content"] for message in value if isinstance(message["role"], str))
-    except (TypeError, KeyError):
-        return value
+def annotators_of(file: Path, table: pd.DataFrame, some_missing: bool) -> tuple[np.ndarray | None, list[str]]:
+    """Places (J,) in the sorted names, and the names. Errors: InputError for what is neither text nor integer.
 
-
-def annotators_of(file: Path, table: pd.DataFrame) -> tuple[np.ndarray | None, list[str]]:
-    """Places (J,) in the sorted names, and the names. Errors: InputError for what is neither text nor whole number."""
+    Where some are missing in the file, parsers read integers as floats.
+    """
     if "annotator" not in table:
         return None, []
-    given = table["annotator"].tolist()
-    some_missing = any(map(has_no_text, given))
-    for number, value in enumerate(given, start=1):
-        # Where one is missing, parsers read whole numbers as floats.
-        whole = isinstance(value, (int, np.integer)) or (
-            some_missing and isinstance(value, float) and value.is_integer()
-        )
-        if has_no_text(value) or not (isinstance(value, str) or whole) or isinstance(value, bool):
+    names = []
+    for number, value in zip(table.index + 1, table["annotator"], strict=True):
+        if some_missing and isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if not isinstance(value, (str, int, np.integer)) or isinstance(value, bool):
             raise InputError(
-                f"{file}: the annotator of comparison {number} is {str(value)[:100]!r}; every one needs a name or a "
-                "whole number, or remove the column 'annotator'"
+                f"{file}: the annotator of comparison {number} is {str(value)[:100]!r}; every one needs a name or an "
+                "integer, or remove the column 'annotator'"
             )
-    names, places = np.unique(np.array(list(map(str, given)), dtype=object), return_inverse=True)
-    return places.astype(np.int64), names.tolist()
+        names.append(str(value))
+    distinct, places = np.unique(np.array(names, dtype=object), return_inverse=True)
+    return places.astype(np.int64), distinct.tolist()
+
+
+def prompts_of(prompts: pd.Series, pairs: np.ndarray) -> np.ndarray | None:
+    """Numbers (J,) of the prompts; without a prompt, a pair has a number of its own. None where there is no prompt."""
+    if prompts.isna().all():
+        return None
+    own = pd.Series(pairs, prompts.index, object)
+    return pd.factorize(prompts.where(prompts.notna(), own))[0].astype(np.int64)
+
+
+def scores_of(file: Path, table: pd.DataFrame) -> np.ndarray | None:
+    """The scores (J, 2) of the chosen and the rejected texts. Errors: InputError naming the first that is no number."""
+    if "score_chosen" not in table:
+        return None
+    given = table[["score_chosen", "score_rejected"]]
+    scores = given.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
+    wrong = np.isnan(scores) & ~given.map(has_no_text).to_numpy(bool)
+    if wrong.any():
+        row, side = np.argwhere(wrong)[0]
+        raise InputError(
+            f"{file}: the score of comparison {table.index[row] + 1} is {str(given.iat[row, side])[:100]!r}; it must "
+            "be a number or empty"
+        )
+    return scores
 
 
 def pairs_of(file: Path, table: pd.DataFrame, better: np.ndarray, worse: np.ndarray) -> np.ndarray:
@@ -131,12 +197,14 @@ def pairs_of(file: Path, table: pd.DataFrame, better: np.ndarray, worse: np.ndar
         return texts
     missing = table["pair"].map(has_no_text).to_numpy(dtype=bool)
     if missing.any():
-        raise InputError(f"{file}: comparison {missing.argmax() + 1} has no pair; complete or remove the column 'pair'")
+        raise InputError(
+            f"{file}: comparison {table.index[missing.argmax()] + 1} has no pair; complete or remove the column 'pair'"
+        )
     pairs = pd.factorize(table["pair"].astype(str))[0].astype(np.int64)
     first = texts[np.unique(pairs, return_index=True)[1]]
     if (wrong := first[pairs] != texts).any():
         raise InputError(
-            f"{file}: comparison {wrong.argmax() + 1} has other texts than the first of its pair "
+            f"{file}: comparison {table.index[int(wrong.argmax())] + 1} has other texts than the first of its pair "
             f"{str(table['pair'].iloc[wrong.argmax()])[:100]!r}; correct or remove the column 'pair'"
         )
     return pairs
@@ -151,16 +219,18 @@ def number_pairs(better: np.ndarray, worse: np.ndarray) -> np.ndarray:
 def truth_of(file: Path, column: pd.Series) -> np.ndarray:
     """A column of truth values (J,): 1, 0, NaN where a cell is empty. Errors: InputError naming the first other."""
     known = [float("nan") if has_no_text(value) else TRUTH.get(str(value).strip().lower()) for value in column]
-    for number, value in enumerate(known, start=1):
-        if value is None:
-            raise InputError(
-                f"{file}: {column.name!r} of comparison {number} is {str(column.iloc[number - 1])[:100]!r}; "
-                "it must be true, false or empty"
-            )
+    if None in known:
+        place = known.index(None)
+        raise InputError(
+            f"{file}: {column.name!r} of comparison {column.index[place] + 1} is {str(column.iloc[place])[:100]!r}; "
+            "it must be true, false or empty"
+        )
     return np.array(known, dtype=float)
 
 
-def truth_of_pairs(file: Path, better: np.ndarray, pairs: np.ndarray, correct: np.ndarray) -> np.ndarray:
+def truth_of_pairs(
+    file: Path, rows: pd.Index, better: np.ndarray, pairs: np.ndarray, correct: np.ndarray
+) -> np.ndarray:
     """The truth (J,), also of judgements without one whose pair has a judgement with it.
 
     Errors: InputError naming the second of two judgements of a pair that cannot both be as `correct` says.
@@ -173,9 +243,9 @@ def truth_of_pairs(file: Path, better: np.ndarray, pairs: np.ndarray, correct: n
     truth = np.where(of_pair < 0, np.nan, np.where(agrees, correct[of_pair], 1 - correct[of_pair]))
     contradicts = ~np.isnan(correct) & (truth != correct)
     if contradicts.any():
-        row = int(contradicts.argmax())
+        place = int(contradicts.argmax())
+        row, other = rows[place] + 1, rows[int(of_pair[place])] + 1
         raise InputError(
-            f"{file}: 'correct' of comparison {row + 1} contradicts comparison {of_pair[row] + 1}, "
-            "which is of the same pair"
+            f"{file}: 'correct' of comparison {row} contradicts comparison {other}, which is of the same pair"
         )
     return truth

@@ -14,6 +14,7 @@ from noisy_feedback.config import SETTING_AXES, Config
 from noisy_feedback.data.embeddings import Embeddings
 from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.reviews import SAMPLE_FILE, Reviews, Splits
+from noisy_feedback.data.summary import summarize
 from noisy_feedback.evaluation.metrics import METRICS, Metrics
 from noisy_feedback.evaluation.results import RunResult, audit_record
 from noisy_feedback.feedback import human
@@ -70,7 +71,7 @@ def judgements(found: Judgements, part: np.ndarray) -> str:
         lines.append("warning    no comparison in the validation part: ratings choose the best epoch")
     if human.TEST not in part:
         lines.append("warning    no comparison in the test part: there is no preference accuracy")
-    return "\n".join(lines)
+    return "\n".join([*lines, *summarize(found).lines()])
 
 
 def embeddings(found: Embeddings, how: str) -> str:

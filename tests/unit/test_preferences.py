@@ -72,6 +72,10 @@ def said(*contents, role="user"):
     return [{"role": role, "content": content} for content in contents]
 
 
+def answer(text):
+    return said(text, role="assistant")
+
+
 # --- formats and texts
 
 
@@ -121,21 +125,21 @@ def test_a_file_is_known_by_its_name_folder_and_content(tmp_path):
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet", ".jsonl.gz"])
 def test_a_conversation_is_its_contents_in_lines(read, suffix):
     """TRL's implicit prompt: both sides begin with the same question."""
-    chosen, rejected = said("which hotel?") + said("this", role="assistant"), said("which hotel?", "that")
+    chosen, rejected = said("which hotel?") + answer("this"), said("which hotel?") + answer("that")
     found = read(judged([chosen], [rejected]), suffix)
     assert found.texts == ["which hotel?\nthis", "which hotel?\nthat"]
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
 @pytest.mark.parametrize("prompt", ["why?\nsay", said("why?", "say")], ids=["text", "conversation"])
-@pytest.mark.parametrize("form", [str, said], ids=["text", "conversation"])
+@pytest.mark.parametrize("form", [str, answer], ids=["text", "conversation"])
 def test_a_prompt_goes_in_front_of_both_sides(read, prompt, form, suffix):
     found = read(judged([form("yes")], [form("no")], prompt=[prompt]), suffix)
     assert found.texts == ["why?\nsay\nyes", "why?\nsay\nno"]
 
 
 def test_a_conversation_of_one_message_can_be_a_review(read):
-    found = read(judged([said(GOOD)], [said(FINE)]))
+    found = read(judged([answer(GOOD)], [answer(FINE)]))
     assert (found.chosen.tolist(), found.rejected.tolist(), found.texts) == ([0], [2], [])
 
 
@@ -188,31 +192,19 @@ def test_a_missing_pair_is_refused_with_its_row(refused, nothing):
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_annotators_may_be_whole_numbers(read, suffix):
+def test_annotators_may_be_integers(read, suffix):
     found = read(judged([GOOD] * 3, [BAD] * 3, annotator=[12, 3, 12]), suffix)
     assert [found.annotator_names[place] for place in found.annotators] == ["12", "3", "12"]
     assert len(found.annotator_names) == 2
 
 
-@pytest.mark.parametrize("wrong", ["", " ", 1.5, True, ["a"]], ids=str)
+@pytest.mark.parametrize("wrong", [1.5, True, ["a"]], ids=str)
 def test_an_annotator_that_is_no_name_is_refused_with_its_row(refused, wrong):
     message = refused(judged([GOOD] * 3, [BAD] * 3, annotator=["a", wrong, "b"]))
     assert message == (
-        f"the annotator of comparison 2 is {str(wrong)!r}; every one needs a name or a whole number, or remove the "
+        f"the annotator of comparison 2 is {str(wrong)!r}; every one needs a name or an integer, or remove the "
         "column 'annotator'"
     )
-
-
-@pytest.mark.parametrize(
-    ("suffix", "other"),
-    [
-        *((suffix, "a") for suffix in (".csv", ".jsonl", ".parquet")),
-        *((suffix, 1) for suffix in (".csv", ".jsonl", ".parquet")),
-    ],
-)
-def test_a_missing_annotator_is_refused_with_its_row(refused, suffix, other):
-    message = refused(judged([GOOD] * 2, [BAD] * 2, annotator=[other, None]), suffix)
-    assert message.startswith("the annotator of comparison 2 is ")
 
 
 # --- the truth
@@ -266,20 +258,6 @@ def test_a_missing_column_is_named(refused, column, suffix):
     message = refused([{name: value for name, value in row.items() if name != column} for row in ROWS], suffix)
     assert message.startswith(f"no column {column!r}; it has ")
     assert "a preference data set has the columns chosen and rejected" in message
-
-
-@pytest.mark.parametrize("nothing", [None, "", " \n", []], ids=str)
-@pytest.mark.parametrize("side", ["chosen", "rejected"])
-def test_an_empty_text_is_refused_with_its_row_and_column(refused, side, nothing):
-    rows = judged([GOOD, GOOD], [BAD, FINE])
-    rows[1][side] = nothing
-    assert refused(rows) == f"comparison 2 has no text (column {side!r}); remove or complete it"
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_a_text_that_is_compared_with_itself_is_refused_with_its_row(refused, suffix):
-    rows = judged([GOOD, FINE], [BAD, FINE])
-    assert refused(rows, suffix) == "comparison 2 compares a text with itself; remove it"
 
 
 def test_a_file_without_rows_is_refused(tmp_path):

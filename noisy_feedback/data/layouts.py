@@ -1,0 +1,241 @@
+"""A file of comparisons, in any layout of docs/human_feedback.md -> one table of chosen and rejected texts."""
+
+import ast
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, cycle, takewhile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from noisy_feedback.data.columns import check_texts, has_no_text, read_columns, read_content, read_table, select_columns
+from noisy_feedback.errors import InputError
+
+FORMAT = (
+    "a preference data set has the columns chosen and rejected; --chosen-column and --rejected-column name others: "
+    "docs/human_feedback.md"
+)
+TWO_TEXTS = (  # and a winner
+    ("text_a", "text_b"),
+    ("response_a", "response_b"),
+    ("conversation_a", "conversation_b"),
+    ("response1", "response2"),
+)
+WINNERS = ("winner", "preference")
+ONE_HOT = ("winner_model_a", "winner_model_b", "winner_tie")  # Chatbot Arena's at Kaggle
+OUTCOMES = {"a": 1, "1": 1, "b": -1, "2": -1, "tie": 0, "tie (bothbad)": 0, "bothbad": 0, "both_bad": 0}
+SCORES = [
+    tuple(form.format(side=side, word=word) for side in ("chosen", "rejected"))
+    for word in ("score", "rating")
+    for form in ("{word}_{side}", "{side}_{word}", "{side}-{word}")
+]
+OBJECTS = re.compile(r"\[\s*\{\s*(['\"])\w+\1\s*:")  # the beginning of a list of them
+ROLE = re.compile(r"(['\"])role\1\s*:")
+
+
+def read_comparisons(
+    file: Path, content: bytes, names: Mapping[str, str | None], texts: Path | None = None
+) -> tuple[pd.DataFrame, list[str]]:
+    """The comparisons of a file, in its order, and the names of its columns that are not used.
+
+    `names` gives the columns of chosen, rejected, prompt and annotator, None for the usual ones; `texts` is a file
+    whose columns id and text say what the ids in the comparisons stand for. The table's index counts the rows of the
+    file from 0. Its columns: `chosen` and `rejected`, the texts with their prompts; `prompt`, what both sides begin
+    with, or None; the truth values `tie`, `undecided`, `empty` and `unanswered`, why a row is no comparison; and those
+    of `annotator`, `pair`, `correct`, `wrong`, `score_chosen` and `score_rejected` that there are. Errors: InputError.
+    """
+    frame = explode_responses(read_table(file, content, "comparison"))
+    if not len(frame):
+        raise InputError(f"{file}: holds no comparison")
+    given = list(map(str, frame.columns))
+    there = set(given)
+    sides, winner = find_sides(names, there)
+    used = dict(zip(("chosen", "rejected"), sides, strict=True))
+    used |= {name: names[name] or name for name in ("prompt", "annotator") if names[name] or name in there}
+    used |= {name: name for name in ("pair", "correct" if "correct" in there else "wrong") if name in there}
+    scores = next((columns for columns in SCORES if not winner and there.issuperset(columns)), ())
+    used |= dict(zip(("score_chosen", "score_rejected"), scores, strict=False))
+    frame = select_columns(file, frame, [*dict.fromkeys([*used.values(), *winner])], (), FORMAT, "comparison")
+    unused = [name for name in given if name not in frame.columns]
+    table = pd.DataFrame({role: frame[name] for role, name in used.items()})
+    if texts is not None:
+        text_of = read_texts(texts)
+        for role in ("chosen", "rejected"):
+            table[role] = look_up(file, frame[used[role]], text_of, texts)
+    elif sides == ("response_a", "response_b") and "prompt" in table:
+        roles = ["prompt", "chosen", "rejected"]
+        turns = [join_turns(*row) for row in zip(*(table[role] for role in roles), strict=True)]
+        table[roles] = pd.DataFrame(turns, table.index, roles, object)
+    outcome = find_outcomes(file, frame[winner]) if winner else np.ones(len(table))
+    first, second = table["chosen"], table["rejected"]
+    table["chosen"], table["rejected"] = first.where(outcome >= 0, second), second.where(outcome >= 0, first)
+    table["tie"], table["undecided"] = outcome == 0, np.isnan(outcome)
+    return put_together(file, table), unused
+
+
+def find_sides(names: Mapping[str, str | None], there: set[str]) -> tuple[tuple[str, str], list[str]]:
+    """The columns of the two texts, and those that say which of them won; none where the columns themselves do."""
+    sides = (names["chosen"] or "chosen", names["rejected"] or "rejected")
+    if not (names["chosen"] or names["rejected"] or there.issuperset(sides)):
+        for pair in TWO_TEXTS:
+            if there.issuperset(pair):
+                one_hot = there.issuperset(ONE_HOT)
+                return pair, list(ONE_HOT) if one_hot else [next((name for name in WINNERS if name in there), "winner")]
+    return sides, []
+
+
+def explode_responses(frame: pd.DataFrame) -> pd.DataFrame:
+    """Argilla's export of a question `preference`: a row for each of the responses to a record, and who gave it."""
+    lists = {"preference.responses": "preference", "preference.responses.users": "annotator"}
+    there = [name for name in lists if name in frame.columns]
+    return frame.explode(there).rename(columns=lists) if "preference.responses" in there else frame
+
+
+def find_outcomes(file: Path, columns: pd.DataFrame) -> np.ndarray:
+    """1 where the first text won, -1 the second, 0 neither; NaN where a cell is empty (J,). Errors: InputError."""
+    if len(columns.columns) > 1:
+        won = columns.map(lambda cell: str(cell).strip().lower() in ("1", "1.0", "true")).to_numpy()
+        if (wrong := won.sum(axis=1) != 1).any():
+            number = columns.index[wrong.argmax()] + 1
+            raise InputError(f"{file}: comparison {number} has not one winner ({', '.join(map(repr, columns))})")
+        return np.array([1, -1, 0])[won.argmax(axis=1)].astype(float)
+    column = columns.iloc[:, 0]
+    outcomes = [float("nan") if has_no_text(cell) else outcome_of(cell) for cell in column]
+    if None in outcomes:
+        place = outcomes.index(None)
+        raise InputError(
+            f"{file}: {column.name!r} of comparison {column.index[place] + 1} is {str(column.iloc[place])[:100]!r}; it "
+            "must be a or b, 1 or 2, model_a or model_b, or tie"
+        )
+    return np.array(outcomes, dtype=float)
+
+
+def outcome_of(cell: Any) -> int | None:
+    """1, -1 or 0 for a winner, however it is written; None for anything else."""
+    return OUTCOMES.get(re.sub(r"^(model|text|response|conversation)_?|\.0$", "", str(cell).strip().lower()))
+
+
+# --- texts
+
+
+def read_texts(file: Path) -> dict[str, Any]:
+    """The texts of a file of columns id and text, by their ids. Errors: InputError, also where two have one id."""
+    if not file.is_file():
+        raise InputError(f"--texts {file}: no such file; it has the columns id and text")
+    table = read_columns(
+        file, read_content(file), ("id", "text"), (), "a file of texts has the columns id and text", "text"
+    )
+    ids = as_ids(table["id"])
+    if (again := ids.duplicated()).any():
+        raise InputError(f"{file}: text {again.argmax() + 1} has the id {ids[again.argmax()][:100]!r} of another text")
+    return dict(zip(ids, table["text"], strict=True))
+
+
+def as_ids(column: pd.Series) -> pd.Series:
+    """Ids as texts; where one is missing, parsers read integers as floats."""
+    return column.astype(str).str.replace(r"^(\d+)\.0$", r"\1", regex=True)
+
+
+def look_up(file: Path, ids: pd.Series, text_of: Mapping[str, Any], texts: Path) -> pd.Series:
+    """The texts (J,) that ids stand for; an empty cell stays empty. Errors: InputError naming the first unknown one."""
+    keys = as_ids(ids)
+    unknown = ~keys.isin(text_of.keys()) & ~ids.map(has_no_text).astype(bool)
+    if unknown.any():
+        row = int(unknown.argmax())
+        raise InputError(
+            f"{file}: {unknown.sum():,} ids in column {ids.name!r} are not in {texts}, the first is "
+            f"{keys.iloc[row][:100]!r} of comparison {ids.index[row] + 1}"
+        )
+    return keys.map(text_of).astype(object)
+
+
+def join_turns(*row: Any) -> Sequence[Any]:
+    """Chatbot Arena's lists of strings, the turns of the user and of the two models, as two conversations."""
+    prompt, *answers = lists = [parse(cell) for cell in row]
+    if not all(isinstance(turns, list) and len(turns) == len(prompt) for turns in lists):
+        return row
+    speakers = ("user", "assistant")
+    conversations = (chain.from_iterable(zip(prompt, turns, strict=True)) for turns in answers)
+    return "", *(
+        [{"role": role, "content": turn or ""} for role, turn in zip(cycle(speakers), turns, strict=False)]
+        for turns in conversations
+    )
+
+
+def parse(cell: Any) -> Any:
+    """A list that is written into a cell as JSON, or of objects as Python; anything else as it is."""
+    if isinstance(cell, np.ndarray):
+        return cell.tolist()
+    if not isinstance(cell, str) or not cell.lstrip().startswith("["):
+        return cell
+    for read in (json.loads, ast.literal_eval) if OBJECTS.match(cell.lstrip()) else (json.loads,):
+        try:
+            return read(cell.strip())
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return cell
+
+
+def messages_of(cell: Any) -> list[tuple[str, str]] | None:
+    """Role and text of each message of a conversation; a text is one without a role. None for anything else."""
+    if has_no_text(cell):
+        return []
+    if isinstance(cell, str) and not (OBJECTS.match(cell.lstrip()) and ROLE.search(cell)):
+        return [("", cell)]
+    try:
+        return [(str.lower(message["role"]), text_of_content(message["content"])) for message in parse(cell)]
+    except (TypeError, KeyError):
+        return None
+
+
+def text_of_content(content: Any) -> str:
+    """The text of a message: a string, or parts of which some are text. Errors: TypeError, KeyError for all else."""
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    return "\n".join(part["text"] for part in parts if part["type"] == "text")
+
+
+def read_cells(file: Path, column: pd.Series) -> tuple[list[list[tuple[str, str]]], list[str]]:
+    """The messages of each cell of a column, and its text. Errors: InputError naming the first that is neither."""
+    messages = [messages_of(cell) for cell in column]
+    texts = [cell if found is None else join(found) for cell, found in zip(column, messages, strict=True)]
+    for row, text, found in zip(column.index, texts, messages, strict=True):
+        if found is None and isinstance(text, str):
+            raise InputError(
+                f"{file}: the conversation of comparison {row + 1} cannot be read (column {column.name!r}); write it "
+                "as a JSON list of role and content"
+            )
+    check_texts(file, pd.Series(texts, column.index, object, str(column.name)), "comparison")
+    return [found or [] for found in messages], texts
+
+
+def join(messages: Iterable[tuple[str, str]]) -> str:
+    """The texts of messages in lines."""
+    return "\n".join(text for _, text in messages)
+
+
+def put_together(file: Path, table: pd.DataFrame) -> pd.DataFrame:
+    """Replace cells by texts with their prompts, and find which are no texts or answers. Errors: InputError."""
+    chosen, chosen_texts = read_cells(file, table["chosen"])
+    rejected, rejected_texts = read_cells(file, table["rejected"])
+    prompts = read_cells(file, table["prompt"])[1] if "prompt" in table else [""] * len(table)
+    sides = list(zip(chosen, rejected, strict=True))
+    table["empty"] = [any(not side or not side[-1][1].strip() for side in pair) for pair in sides]
+    table["unanswered"] = [any(side and side[-1][0] not in ("", "assistant") for side in pair) for pair in sides]
+    rows = []
+    for prompt, *pair, both in zip(prompts, chosen_texts, rejected_texts, sides, strict=True):
+        if prompt.strip() and not all(begins(text, side, prompt) for text, side in zip(pair, both, strict=True)):
+            pair = [f"{prompt}\n{text}" for text in pair]
+        same = takewhile(lambda turns: turns[0] == turns[1], zip(*(side[:-1] for side in both), strict=False))
+        rows.append((*pair, prompt if prompt.strip() else join(turn for turn, _ in same) or None))
+    table["chosen"], table["rejected"], table["prompt"] = (
+        pd.Series(column, table.index, object) for column in zip(*rows, strict=True)
+    )
+    return table
+
+
+def begins(text: str, messages: Sequence[tuple[str, str]], prompt: str) -> bool:
+    """Whether a text begins with the prompt, or a conversation has it before its last message."""
+    return text.lstrip().startswith(prompt.strip()) or prompt in (message for _, message in messages[:-1])

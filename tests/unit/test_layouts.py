@@ -1,0 +1,401 @@
+"""The layouts that people have give the judgements that are written beside them by hand."""
+
+import gzip
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from noisy_feedback.data.preferences import read_judgements
+from noisy_feedback.errors import InputError
+
+SUFFIXES = [".csv", ".tsv", ".json", ".jsonl", ".parquet"]
+FORMS = {"objects": lambda messages: messages, "JSON": json.dumps, "Python": str}
+
+
+def content_of(rows, suffix):
+    if suffix in (".json", ".jsonl"):
+        lines = [json.dumps(row) for row in rows]
+        return (f"[{', '.join(lines)}]" if suffix == ".json" else "\n".join(lines)).encode()
+    table = pd.DataFrame(rows)
+    if suffix == ".parquet":
+        return table.to_parquet()
+    return table.to_csv(index=False, sep="," if suffix == ".csv" else "\t").encode()
+
+
+def write(file, rows):
+    content = content_of(rows, file.name.removesuffix(".gz")[file.name.index(".") :])
+    file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
+    return file
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(rows, suffix=".jsonl", **options):
+        return read_judgements(write(tmp_path / f"judged{suffix}", rows), [], **options)
+
+    return read
+
+
+@pytest.fixture
+def refused(read, tmp_path):
+    """The message of the error, in one line, without the file's name."""
+
+    def refused(rows, suffix=".jsonl", **options):
+        with pytest.raises(InputError) as error:
+            read(rows, suffix, **options)
+        message = str(error.value)
+        assert "\n" not in message
+        return message.removeprefix(f"{tmp_path / f'judged{suffix}'}: ")
+
+    return refused
+
+
+def orders(found):
+    """(better, worse) texts of each judgement."""
+    return [
+        (found.texts[better], found.texts[worse]) for better, worse in zip(found.chosen, found.rejected, strict=True)
+    ]
+
+
+def said(*contents):
+    """A conversation: the user begins, the assistant answers."""
+    return [{"role": ("user", "assistant")[place % 2], "content": content} for place, content in enumerate(contents)]
+
+
+# --- TRL, UltraFeedback
+
+
+@pytest.mark.parametrize("suffix", [*SUFFIXES, ".json.gz"])
+def test_texts_without_a_prompt(read, suffix):
+    found = read([{"chosen": "The sky is blue.", "rejected": "The sky is green."}], suffix)
+    assert orders(found) == [("The sky is blue.", "The sky is green.")]
+    assert found.prompts is None
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("form", FORMS)
+def test_conversations_with_and_without_a_prompt_are_the_same_texts_and_prompts(read, suffix, form):
+    if form == "objects" and suffix in (".csv", ".tsv"):
+        pytest.skip("a cell holds text")
+    written = FORMS[form]
+    implicit = [
+        {"chosen": written(said("Colour?", 'It\'s "blue".')), "rejected": written(said("Colour?", "Green,\nor"))},
+        {"chosen": written(said("Size?", "Big")), "rejected": written(said("Size?", "Small"))},
+    ]
+    explicit = [
+        {
+            "prompt": written(said(question)),
+            "chosen": written([{"role": "assistant", "content": better}]),
+            "rejected": written([{"role": "assistant", "content": worse}]),
+        }
+        for question, better, worse in (("Colour?", 'It\'s "blue".', "Green,\nor"), ("Size?", "Big", "Small"))
+    ]
+    for rows in (implicit, explicit):
+        found = read(rows, suffix)
+        assert orders(found) == [('Colour?\nIt\'s "blue".', "Colour?\nGreen,\nor"), ("Size?\nBig", "Size?\nSmall")]
+        assert found.prompts.tolist() == [0, 1]
+
+
+ONCE = {  # a prompt with which both sides begin, or not
+    "UltraFeedback": ("Why?", said("Why?", "So."), said("Why?", "No."), ("Why?\nSo.", "Why?\nNo.")),
+    "prompt as a conversation": (
+        said("Hi", "Hello", "Why?"),
+        said("Hi", "Hello", "Why?", "So."),
+        said("Hi", "Hello", "Why?", "No."),
+        ("Hi\nHello\nWhy?\nSo.", "Hi\nHello\nWhy?\nNo."),
+    ),
+    "after a system message": (
+        "Why?",
+        [{"role": "system", "content": "Be kind."}, *said("Why?", "So.")],
+        [{"role": "system", "content": "Be kind."}, *said("Why?", "No.")],
+        ("Be kind.\nWhy?\nSo.", "Be kind.\nWhy?\nNo."),
+    ),
+    "texts": ("The sky is", "The sky is blue.", "The sky is green.", ("The sky is blue.", "The sky is green.")),
+    "only one text begins with it": ("Why?", "Why? So.", "No.", ("Why?\nWhy? So.", "Why?\nNo.")),
+    "none does": ("The sky is", " blue.", " green.", ("The sky is\n blue.", "The sky is\n green.")),
+}
+
+
+@pytest.mark.parametrize("case", ONCE)
+def test_a_prompt_is_in_a_text_once(read, case):
+    prompt, chosen, rejected, texts = ONCE[case]
+    assert orders(read([{"prompt": prompt, "chosen": chosen, "rejected": rejected}])) == [texts]
+
+
+def test_the_prompt_of_conversations_is_what_both_share_before_the_last_message(read):
+    rows = [
+        {"chosen": said("Hi", "Hello", "Why?", "So."), "rejected": said("Hi", "Hello", "Why?", "No.")},
+        {"chosen": said("Hi", "One", "Why?", "So."), "rejected": said("Hi", "Two", "Why?", "So.")},
+        {"chosen": said("Hi", "x"), "rejected": said("Hi", "y")},
+        {"chosen": said("Hi", "x", "Why?", "So."), "rejected": said("Hi", "x")},
+        {"chosen": said("Other", "x"), "rejected": said("Something else", "y")},
+    ]
+    assert read(rows).prompts.tolist() == [0, 1, 1, 1, 2]  # the last has none, so a number of its own
+
+
+def test_rows_without_a_prompt_share_a_number_only_within_their_pair(read):
+    rows = [
+        {"prompt": "", "chosen": "a", "rejected": "b"},
+        {"prompt": "q", "chosen": "a", "rejected": "c"},
+        {"prompt": "", "chosen": "b", "rejected": "a"},
+        {"prompt": "", "chosen": "d", "rejected": "e"},
+    ]
+    assert read(rows).prompts.tolist() == [0, 1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"), ("chosen_rating", "rejected_rating")],
+)
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_scores_are_kept_and_what_is_not_used_is_named(read, suffix, names):
+    scores = [dict(zip(names, pair, strict=True)) for pair in ((8.5, 4), (7, None))]
+    rows = [{"source": "x", "chosen": "a", "rejected": "bc"[n], **scores[n], "p_id": n} for n in range(2)]
+    found = read(rows, suffix)
+    np.testing.assert_array_equal(found.scores, [[8.5, 4], [7, np.nan]])
+    assert found.unused == ["source", "p_id"]
+
+
+def test_a_score_that_is_no_number_is_refused(refused):
+    rows = [{"chosen": "a", "rejected": "b", "score_chosen": 1, "score_rejected": "good"}]
+    assert refused(rows) == "the score of comparison 1 is 'good'; it must be a number or empty"
+
+
+# --- two texts and a winner
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("texts", [("text_a", "text_b"), ("response_a", "response_b"), ("response1", "response2")])
+@pytest.mark.parametrize("winner", ["winner", "preference"])
+def test_a_winner_chooses_one_of_two_texts(read, suffix, texts, winner):
+    rows = [{texts[0]: "x", texts[1]: "y", winner: wins} for wins in ("a", "b")]
+    assert orders(read(rows, suffix)) == [("x", "y"), ("y", "x")]
+
+
+WRITTEN = [("a", "b"), (" A", "B "), (1, 2), ("1", "2"), (1.0, 2.0), ("Model_a", "model_b"), ("text_a", "response2")]
+
+
+@pytest.mark.parametrize(("first", "second"), WRITTEN)
+def test_a_winner_may_be_written_in_several_ways(read, first, second):
+    rows = [{"text_a": "x", "text_b": "y", "winner": wins} for wins in (first, second)]
+    assert orders(read(rows)) == [("x", "y"), ("y", "x")]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
+def test_chatbot_arena(read, suffix):
+    """`lmsys/chatbot_arena_conversations`: conversations, the models' names, and a judge for each row."""
+    a, b = said("Why?", "So.", "And?", "Well."), said("Why?", "No.", "And?", "Hm.")
+    form = json.dumps if suffix == ".csv" else lambda messages: messages
+    rows = [
+        {
+            "model_a": "m",
+            "model_b": "n",
+            "winner": wins,
+            "judge": judge,
+            "conversation_a": form(a),
+            "conversation_b": form(b),
+        }
+        for wins, judge in (("model_b", "u1"), ("tie", "u2"), ("tie (bothbad)", "u1"), ("model_a", "u3"))
+    ]
+    found = read(rows, suffix, annotator_column="judge", drop_invalid=True)
+    texts = ["Why?\nSo.\nAnd?\nWell.", "Why?\nNo.\nAnd?\nHm."]
+    assert orders(found) == [tuple(texts[::-1]), tuple(texts)]
+    assert [found.annotator_names[place] for place in found.annotators] == ["u1", "u3"]
+    assert found.dropped == {"tied": 2}
+    assert found.prompts.tolist() == [0, 0]
+    assert found.unused == ["model_a", "model_b"]
+
+
+def test_parts_of_a_message_that_are_texts_are_its_content(read):
+    """`lmarena-ai/arena-human-preference-140k`."""
+    parts = [{"type": "text", "text": "So."}, {"type": "image", "image": "x"}, {"type": "text", "text": "Yes."}]
+    rows = [{"conversation_a": said("Why?", parts), "conversation_b": said("Why?", "No."), "winner": "both_bad"}] * 2
+    rows[1] = {**rows[1], "winner": "model_a"}
+    assert orders(read(rows, drop_invalid=True)) == [("Why?\nSo.\nYes.", "Why?\nNo.")]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_chatbot_arena_at_kaggle(read, suffix):
+    """Lists of the user's and of the models' turns, and one column for each outcome."""
+    votes = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
+    names = ("winner_model_a", "winner_model_b", "winner_tie")
+    turns = {"prompt": '["Why?", "And?"]', "response_a": '["So.", "Well."]', "response_b": '["No.", null]'}
+    single = {"prompt": '["Why?"]', "response_a": '["Yes."]', "response_b": '["No."]'}
+    rows = [{**(turns if n == 2 else single), **dict(zip(names, votes[n], strict=True))} for n in range(3)]
+    found = read(rows, suffix, drop_invalid=True)
+    assert orders(found) == [("Why?\nYes.", "Why?\nNo."), ("Why?\nNo.", "Why?\nYes.")]
+    assert found.dropped == {"tied": 1}
+    assert found.prompts.tolist() == [0, 0]
+    rows[2] = {**turns, **dict(zip(names, votes[0], strict=True)), "response_b": '["No.", "Hm."]'}
+    assert orders(read(rows, suffix))[2] == ("Why?\nSo.\nAnd?\nWell.", "Why?\nNo.\nAnd?\nHm.")
+    rows[2]["prompt"] = '["Why?"]'  # fewer turns than answers, so these are texts that look like lists
+    assert orders(read(rows, suffix))[2] == ('["Why?"]\n["So.", "Well."]', '["Why?"]\n["No.", "Hm."]')
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_an_export_of_argilla_has_a_judgement_for_each_response(read, suffix):
+    rows = [
+        {
+            "prompt": "Why?",
+            "response1": f"So {n}.",
+            "response2": "No.",
+            "preference.responses": ["response1", "response2"][: n + 1],
+            "preference.responses.users": ["u", "v"][: n + 1],
+        }
+        for n in range(2)
+    ]
+    found = read(rows, suffix)
+    better, worse, other = "Why?\nSo 0.", "Why?\nNo.", "Why?\nSo 1."
+    assert orders(found) == [(better, worse), (other, worse), (worse, other)]
+    assert (found.annotators.tolist(), found.annotator_names) == ([0, 0, 1], ["u", "v"])
+
+
+def test_chosen_and_rejected_are_read_where_there_is_also_a_winner(read):
+    rows = [{"text_a": "x", "text_b": "y", "winner": "b", "chosen": "z", "rejected": "x", "correct": 1, "wrong": 1}]
+    found = read(rows)
+    assert orders(found) == [("z", "x")]
+    assert found.correct.tolist() == [1]
+    assert found.unused == ["text_a", "text_b", "winner", "wrong"]
+
+
+# --- ids and other names
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_ids_stand_for_the_texts_of_another_file(read, tmp_path, suffix):
+    texts = write(tmp_path / "texts.jsonl", [{"id": n, "score": 0.5, "text": text} for n, text in enumerate("xyz")])
+    rows = [{"funnier": 2, "other": 0}, {"funnier": 0, "other": 1}]
+    found = read(rows, suffix, chosen_column="funnier", rejected_column="other", texts=texts)
+    assert orders(found) == [("z", "x"), ("x", "y")]
+    rows.append({"funnier": 1, "other": None})
+    found = read(rows, suffix, chosen_column="funnier", rejected_column="other", texts=texts, drop_invalid=True)
+    assert found.dropped == {"with an empty text": 1}
+
+
+def test_options_name_the_columns(read):
+    rows = [{"q": "Why?", "good": "a", "bad": "b", "worker": 7, "chosen": "no", "rejected": "not", "prompt": "nor"}]
+    names = {"chosen_column": "good", "rejected_column": "bad", "prompt_column": "q", "annotator_column": "worker"}
+    found = read(rows, **names)
+    assert orders(found) == [("Why?\na", "Why?\nb")]
+    assert found.annotator_names == ["7"]
+    assert found.unused == ["chosen", "rejected", "prompt"]
+
+
+# --- what is no comparison
+
+
+def test_what_is_no_comparison_is_named_once_with_counts_or_left_out(read, refused):
+    wins = {"text_a": "x", "text_b": "y", "winner": "b", "annotator": "u"}
+    rows = [
+        wins,
+        {**wins, "winner": "tie"},
+        {**wins, "text_b": "x"},
+        {**wins, "text_a": " "},
+        {**wins, "text_a": "A  fine stay", "text_b": "a fine\nSTAY"},
+        {**wins, "annotator": ""},
+        {**wins, "winner": ""},
+        {**wins, "text_a": said("x", "y")[:1]},
+        {**wins, "winner": "tie", "annotator": None},
+        {**wins, "text_b": said("x", "")},
+        {**wins, "winner": "a"},
+    ]
+    assert refused(rows) == (
+        "9 of 11 comparisons cannot be used: 2 tied (the first is comparison 2), 1 without a winner (the first is "
+        "comparison 7), 2 with an empty text (the first is comparison 4), 1 whose conversation does not end with the "
+        "assistant (the first is comparison 8), 1 of a text with itself (the first is comparison 3), 1 of texts that "
+        "differ in case and white space only (the first is comparison 5), 1 without an annotator (the first is "
+        "comparison 6); --drop-invalid leaves them out"
+    )
+    found = read(rows, drop_invalid=True)
+    assert orders(found) == [("y", "x"), ("x", "y")]
+    assert list(found.dropped.values()) == [2, 1, 2, 1, 1, 1, 1]
+    assert refused(rows[1:10], drop_invalid=True) == "--drop-invalid leaves no comparison"
+
+
+@pytest.mark.parametrize("nothing", [None, "", " \n", []], ids=str)
+@pytest.mark.parametrize("side", ["chosen", "rejected"])
+def test_an_empty_text_is_no_comparison_also_behind_a_prompt(refused, side, nothing):
+    rows = [{"prompt": "q", "chosen": "a", "rejected": "b"} for _ in range(2)]
+    rows[1][side] = nothing
+    assert "1 with an empty text (the first is comparison 2)" in refused(rows)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
+def test_integers_stay_annotators_where_others_are_left_out(read, suffix):
+    rows = [{"chosen": "a", "rejected": "b", "annotator": who} for who in (3, None, 12)]
+    found = read(rows, suffix, drop_invalid=True)
+    assert [found.annotator_names[place] for place in found.annotators] == ["3", "12"]
+    assert found.dropped == {"without an annotator": 1}
+
+
+def test_rows_in_messages_are_those_of_the_file_where_others_were_left_out(refused):
+    rows = [{"chosen": "a", "rejected": "a", "correct": ""}, {"chosen": "a", "rejected": "b", "correct": "perhaps"}]
+    message = "'correct' of comparison 2 is 'perhaps'; it must be true, false or empty"
+    assert refused(rows, drop_invalid=True) == message
+
+
+BAD = {
+    "a winner that is none": (
+        [{"text_a": "x", "text_b": "y", "winner": wins} for wins in ("a", "c")],
+        "'winner' of comparison 2 is 'c'; it must be a or b, 1 or 2, model_a or model_b, or tie",
+    ),
+    "two winners": (
+        [{"text_a": "x", "text_b": "y", "winner_model_a": 1, "winner_model_b": 1, "winner_tie": 0}],
+        "comparison 1 has not one winner ('winner_model_a', 'winner_model_b', 'winner_tie')",
+    ),
+    "no winner": ([{"text_a": "x", "text_b": "y"}], "no column 'winner'; it has 'text_a', 'text_b' ("),
+    "other names": (
+        [{"good": "x", "bad": "y"}],
+        "no column 'chosen'; it has 'good', 'bad' (a preference data set has the columns chosen and rejected; "
+        "--chosen-column and --rejected-column name others: ",
+    ),
+    "a cell that is cut short": (
+        [{"chosen": '[{"role": "user", "content": "x"', "rejected": "y"}],
+        "the conversation of comparison 1 cannot be read (column 'chosen'); write it as a JSON list of role and "
+        "content",
+    ),
+    "a role without content": (
+        [{"chosen": "x", "rejected": "[{'role': 'user'}]"}],
+        "the conversation of comparison 1 cannot be read (column 'rejected')",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_cannot_be_read_is_one_line_with_the_way_out(refused, case):
+    rows, says = BAD[case]
+    assert refused(rows).startswith(says)
+
+
+def test_texts_that_look_like_lists_are_texts(read):
+    rows = [{"chosen": '[{"a": 1}]', "rejected": "[deleted]"}, {"chosen": "[{'a': 1", "rejected": '["x"]'}]
+    assert orders(read(rows)) == [('[{"a": 1}]', "[deleted]"), ("[{'a': 1", '["x"]')]
+
+
+def test_a_column_that_an_option_names_must_be_there(refused):
+    message = refused([{"chosen": "x", "rejected": "y"}], annotator_column="worker")
+    assert message.startswith("no column 'worker'; it has 'chosen', 'rejected'")
+
+
+def test_texts_need_ids_that_are_known_and_different(refused, read, tmp_path):
+    rows = [{"chosen": "1", "rejected": "2"}, {"chosen": "1", "rejected": "9"}]
+    texts = write(tmp_path / "texts.csv", [{"id": n, "text": "x" * n} for n in (1, 2)])
+    message = f"1 ids in column 'rejected' are not in {texts}, the first is '9' of comparison 2"
+    assert refused(rows, texts=texts) == message
+    write(texts, [{"id": 1, "text": "x"}, {"id": 1, "text": "y"}])
+    with pytest.raises(InputError, match=r"texts\.csv: text 2 has the id '1' of another text$"):
+        read(rows, texts=texts)
+    write(texts, [{"name": 1, "text": "x"}])
+    with pytest.raises(InputError, match=r"no column 'id'; it has 'name', 'text'"):
+        read(rows, texts=texts)
+    with pytest.raises(InputError, match=r"^--texts .*none\.csv: no such file"):
+        read(rows, texts=tmp_path / "none.csv")
+
+
+def test_an_array_of_other_things_than_objects_is_refused(tmp_path):
+    file = tmp_path / "judged.json"
+    file.write_text('["a", "b"]')
+    with pytest.raises(InputError, match=r"judged\.json: no column 'chosen'"):
+        read_judgements(file, [])

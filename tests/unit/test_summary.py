@@ -1,0 +1,77 @@
+"""What is counted about judgements agrees with counts by hand, with enumeration, and with simulated annotators."""
+
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from noisy_feedback.data.preferences import Judgements
+from noisy_feedback.data.summary import components, summarize
+
+
+def judged(orders, **more):
+    """Judgements of (better, worse) numbers of texts."""
+    chosen, rejected = np.array(orders).T
+    names = [tuple(sorted(order)) for order in orders]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
+    pairs = np.array([numbers[name] for name in names])
+    values = {"annotators": None, "annotator_names": [], "correct": None} | more
+    return Judgements("", Path(), "", [], chosen, rejected, pairs, **values)
+
+
+def test_a_summary_counts_what_there_is():
+    orders = [(0, 1), (1, 0), (0, 1), (2, 3), (3, 2), (7, 8), (9, 1)]
+    more = {"annotators": np.array([0, 1, 0, 1, 0, 0, 1]), "annotator_names": ["al", "bo"]}
+    prompts = np.array([0, 0, 0, 1, 1, 2, 0])
+    found = summarize(judged(orders, prompts=prompts, dropped={"tied": 3}, unused=["turn", "language"], **more))
+    assert (found.comparisons, found.pairs, found.texts, found.annotators, found.prompts) == (7, 4, 7, 2, 3)
+    assert found.repeated_pairs == 2
+    assert found.disagreement == 3 / 4  # two of three pairs of judgements, and the only one
+    assert found.implied_flip_rate == 0.5  # more cannot be explained by independent errors
+    assert found.largest_component == 4 / 7
+    assert found.lines() == [
+        "           7 texts, 3 prompts; shared texts connect 57.1% of the comparisons",
+        "           2 pairs were judged more than once: two judgements disagree in 75.0%",
+        "           of cases, as if 50.0% were wrong independently",
+        "           left out: 3 tied",
+        "           columns that are not used: turn, language",
+    ]
+
+
+def test_without_repeated_judgements_nothing_is_said_of_noise():
+    found = summarize(judged([(0, 1), (2, 1)]))
+    assert (found.disagreement, found.implied_flip_rate, found.annotators, found.prompts) == (None, None, None, None)
+    assert found.lines() == ["           3 texts, no prompts; shared texts connect 100.0% of the comparisons"]
+
+
+def test_disagreement_is_the_share_of_pairs_of_judgements_that_differ():
+    first, second, reverse = np.random.default_rng(0).integers(0, [[3], [3], [2]], (3, 60))
+    orders = [(b + 3, a) if swap else (a, b + 3) for a, b, swap in zip(first, second, reverse, strict=True)]
+    by_pair = {}
+    for order in orders:
+        by_pair.setdefault(tuple(sorted(order)), []).append(order)
+    both = [first != second for of_pair in by_pair.values() for first, second in combinations(of_pair, 2)]
+    assert summarize(judged(orders)).disagreement == pytest.approx(np.mean(both))
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.3])
+def test_the_implied_flip_rate_is_the_share_of_independent_errors(rate):
+    rng = np.random.default_rng(1)
+    judgements = rng.integers(1, 6, 20_000)  # of each pair
+    wrong = rng.random(judgements.sum()) < rate
+    better = np.repeat(2 * np.arange(len(judgements)), judgements)
+    found = summarize(judged(list(zip(better + wrong, better + 1 - wrong, strict=True))))
+    assert found.implied_flip_rate == pytest.approx(rate, abs=0.01)
+
+
+def test_components_are_what_can_be_reached_over_shared_texts():
+    chosen, rejected = np.random.default_rng(2).integers(0, 200, (2, 70))
+    groups = components(chosen, rejected)
+    reached = np.eye(200, dtype=bool)
+    reached[chosen, rejected] = reached[rejected, chosen] = True
+    for _ in range(8):  # paths of up to 2**8 steps
+        reached = reached @ reached
+    assert np.array_equal(groups[:, None] == groups, reached[np.ix_(chosen, chosen)])
+    assert 1 < len(np.unique(groups)) < 70
+    assert np.array_equal(np.unique(groups, return_index=True)[1], np.sort(np.unique(groups, return_index=True)[1]))
