@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from noisy_feedback.feedback.simulate import build_comparisons
 from scipy import stats
 
 from noisy_feedback.config import DEPARTURES, Config, published_choices
 from noisy_feedback.feedback.noise import RatedReviews, redrawn, redrawn_off_scale
+from noisy_feedback.feedback.simulate import build_comparisons
 from tests.conftest import only_folder, options, run_script
 
 SCALE = np.arange(1, 6)

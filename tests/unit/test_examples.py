@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from noisy_feedback.feedback.people import TEST, VALIDATION
 
 from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset, Provenance, ReviewsInfo
@@ -14,6 +13,7 @@ from noisy_feedback.data.embeddings import EmbeddingsInfo
 from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.reviews import split_dataset
 from noisy_feedback.feedback.comparisons import Feedback, no_feedback
+from noisy_feedback.feedback.people import TEST, VALIDATION
 from noisy_feedback.learning import examples
 
 N, CLASSES = 20, 3

@@ -5,12 +5,12 @@ from math import prod
 import numpy as np
 import pytest
 import torch
-from noisy_feedback.feedback.simulate import simulate_feedback
 
 from noisy_feedback.config import LOSSES, Config
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.feedback.noise import RatedReviews, uniform_matrix
+from noisy_feedback.feedback.simulate import simulate_feedback
 from noisy_feedback.learning import losses
 from noisy_feedback.learning.objective import MAX_ESTIMATE, fine_tuning_objective, flip_rate_parameters, flip_rates
 

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from noisy_feedback.feedback.people import FINE_TUNING, LEFT_OUT, TEST, VALIDATION
 from scipy import stats
 
 from noisy_feedback.config import LABELS, Config
@@ -13,6 +12,7 @@ from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.reviews import Splits
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback import people
+from noisy_feedback.feedback.people import FINE_TUNING, LEFT_OUT, TEST, VALIDATION
 
 TRAIN, VALIDATION_ROWS, FINE_TUNING_ROWS, TEST_ROWS = [0, 1], [2, 3], range(4, 12), [12, 13]
 SPLITS = Splits(*map(np.array, (TRAIN, VALIDATION_ROWS, FINE_TUNING_ROWS, TEST_ROWS)))

@@ -4,6 +4,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from scipy import stats
+
+from noisy_feedback.config import NOISES, Config
+from noisy_feedback.errors import InputError
+from noisy_feedback.feedback import noise, simulate
+from noisy_feedback.feedback.comparisons import build_lists
+from noisy_feedback.feedback.noise import RatedReviews
 from noisy_feedback.feedback.simulate import (
     CALIBRATION_DRAWS,
     corrupt_ratings,
@@ -12,13 +19,6 @@ from noisy_feedback.feedback.simulate import (
     has_comparison,
     simulate_feedback,
 )
-from scipy import stats
-
-from noisy_feedback.config import NOISES, Config
-from noisy_feedback.errors import InputError
-from noisy_feedback.feedback import noise, simulate
-from noisy_feedback.feedback.comparisons import build_lists
-from noisy_feedback.feedback.noise import RatedReviews
 from noisy_feedback.rng import rng_for
 
 SCALE = np.arange(1, 6)
