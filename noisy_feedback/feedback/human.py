@@ -68,7 +68,7 @@ def comparisons_to_score(judgements: Judgements | None, splits: Splits, part: in
 
 
 def select_judgements(labels: str, judgements: Judgements, rows: np.ndarray, rng: np.random.Generator) -> Feedback:
-    """Comparisons of the judgements `rows`, as `labels` says. Errors: InputError for none, or no known truth."""
+    """Comparisons of the judgements `rows`, as `labels` says. Errors: InputError for none, or if no truth is known."""
     if not len(rows):
         raise InputError(
             f"{judgements.name}: no comparison has both texts in the fine-tuning part; --group-column keeps the texts "

@@ -25,8 +25,11 @@ def selective_pairs(config: Config, ratings: np.ndarray, scale: np.ndarray, rng:
     return build_pairs(scale[ratings], scale, GAP, rng)
 
 
-# By protocol. People made the comparisons of `human`; pairs of different ratings calibrate its audit.
-BUILDERS = {"multiclass": different_ratings, "binary": selective_pairs, "human": different_ratings}
+BUILDERS = {
+    "multiclass": different_ratings,
+    "binary": selective_pairs,
+    "human": different_ratings,  # for its audit's calibration alone
+}
 
 
 def compare(config: Config, noisy: np.ndarray, ratings: np.ndarray, rows: np.ndarray, scale: np.ndarray) -> Feedback:

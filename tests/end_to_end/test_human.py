@@ -30,7 +30,7 @@ def _in_this_process_without_figures():
     """Starting workers, and drawing, take longer than a small sweep; the slow tests do both."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sweep, "available_cores", lambda: 1)
-        patch.setattr("noisy_feedback.output.figures.save_figure", lambda _, file: file.write_bytes(b"figure"))
+        patch.setattr("noisy_feedback.output.plots.save_figure", lambda _, file: file.write_bytes(b"figure"))
         yield
 
 

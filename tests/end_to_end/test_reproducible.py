@@ -33,7 +33,7 @@ def test_a_second_start_with_the_stored_embeddings_gives_the_same_bytes(
     tmp_path, tiny_encoder, monkeypatch, script, more, files
 ):
     # Drawing takes longer than everything else, and has a test of its own.
-    monkeypatch.setattr("noisy_feedback.output.figures.save_figure", lambda _, file: file.write_bytes(b"figure"))
+    monkeypatch.setattr("noisy_feedback.output.plots.save_figure", lambda _, file: file.write_bytes(b"figure"))
     file = tmp_path / "data" / "hôtels.csv"
     write_reviews(file)
     command = ["--path", file, "--model_name", tiny_encoder, *OPTIONS, *more]

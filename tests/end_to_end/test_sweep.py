@@ -37,7 +37,7 @@ def cores(monkeypatch):
 @pytest.fixture(autouse=True)
 def _empty_figures(monkeypatch):
     """Drawing takes longer than a small sweep. `complete` is made before this, so its figures are real."""
-    monkeypatch.setattr("noisy_feedback.output.figures.save_figure", lambda _, file: file.write_bytes(b"figure"))
+    monkeypatch.setattr("noisy_feedback.output.plots.save_figure", lambda _, file: file.write_bytes(b"figure"))
 
 
 def contents(output, names=TABLES):
@@ -116,7 +116,7 @@ def test_the_tables_have_one_row_per_run_and_epoch_and_the_numbers_of_the_kept_r
 def test_every_figure_has_the_name_of_what_it_shows(overlapping_reviews, copy, monkeypatch):
     drawn = {}
     monkeypatch.setattr(
-        "noisy_feedback.output.figures.save_figure",
+        "noisy_feedback.output.plots.save_figure",
         lambda figure, file: (drawn.update({file.name.partition("-")[2]: figure.axes[0]}), file.write_bytes(b"")),
     )
     run_script(CONFIG, options(overlapping_reviews, copy, *SIX_RUNS, "--loss", "study", "hinge"))

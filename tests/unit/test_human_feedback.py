@@ -70,10 +70,11 @@ def test_a_judgement_is_in_the_part_of_its_two_texts_and_left_out_where_they_are
     expected = {(2, 3): VALIDATION, (3, 2): VALIDATION, (4, 11): FINE_TUNING, (13, 12): TEST}
     expected |= dict.fromkeys([(0, 1), (0, 2), (0, 4), (12, 1), (3, 4), (4, 3), (11, 12), (2, 13)], LEFT_OUT)
     expected |= {(14, 15): FINE_TUNING, (4, 14): FINE_TUNING, (2, 14): LEFT_OUT}  # 14 and 15 are in no review
-    given = judgements_of(*((*pair, 0, 1) for pair in expected), texts=2)
+    given = judgements_of(*((*pair, 2, 1) for pair in expected), texts=2)  # all by the third annotator
     assert human.part_of_judgements(given, SPLITS).tolist() == list(expected.values())
     fine_tuning = [list(pair) for pair, part in expected.items() if part == FINE_TUNING]
     assert feedback_of(given).lists.tolist() == fine_tuning
+    assert feedback_of(given).annotators.tolist() == [2] * len(fine_tuning)
 
     shuffled = Splits(*(np.array(rows) for rows in ([13, 5], [0, 12], [1, 2, 3, 4, 6, 7, 8, 9], [10, 11])))
     given = judgements_of((12, 0, 0, 1), (1, 9, 0, 1), (10, 11, 0, 1), (13, 5, 0, 1))

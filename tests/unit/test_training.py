@@ -109,6 +109,15 @@ def test_the_best_epoch_is_the_first_with_the_highest_score(select):
     assert torch.equal(found.best.parameters, lasts[found.best_epoch - 1].parameters)
 
 
+def test_the_kappa_that_chooses_an_epoch_counts_stars_and_not_places():
+    counts = np.random.default_rng(0).integers(9, size=(CLASSES, CLASSES))
+    true, nearest = (SCALE[place.ravel()].repeat(counts.ravel()) for place in np.indices(counts.shape))
+    expected = cohen_kappa_score(true, nearest, weights="quadratic", labels=range(SCALE[0], SCALE[-1] + 1))
+    fetched = np.concatenate([np.zeros(4), np.eye(CLASSES).ravel(), counts.ravel()])
+    _, score = training.epoch_stats(fetched, TrainConfig(0.01, 64, 1, SCALE, "kappa"))
+    assert score == pytest.approx(expected)
+
+
 @pytest.mark.parametrize(
     ("scores", "best"), [([0.1, 0.3, 0.2, 0.3], 2), ([0.5] * 4, 1), ([math.nan] * 3 + [0.0], 4), ([math.nan] * 4, 1)]
 )
