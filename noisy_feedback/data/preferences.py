@@ -198,7 +198,8 @@ def pairs_of(file: Path, table: pd.DataFrame, better: np.ndarray, worse: np.ndar
     missing = table["pair"].map(has_no_text).to_numpy(dtype=bool)
     if missing.any():
         raise InputError(
-            f"{file}: comparison {table.index[int(missing.argmax())] + 1} has no pair; complete or remove the column 'pair'"
+            f"{file}: comparison {table.index[int(missing.argmax())] + 1} has no pair; complete or remove the column "
+            "'pair'"
         )
     pairs = pd.factorize(table["pair"].astype(str))[0].astype(np.int64)
     first = texts[np.unique(pairs, return_index=True)[1]]

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from noisy_feedback.data.preferences import Judgements
 
@@ -78,6 +76,9 @@ def summarize(judgements: Judgements) -> Summary:
 
 def components(chosen: np.ndarray, rejected: np.ndarray) -> np.ndarray:
     """Group numbers (J,), in the order of the rows: two comparisons are in one group if shared texts connect them."""
+    from scipy.sparse import coo_array  # half a second, which runs without human comparisons do without
+    from scipy.sparse.csgraph import connected_components
+
     texts = int(max(chosen.max(), rejected.max())) + 1
     graph = coo_array((np.ones(len(chosen), dtype=bool), (chosen, rejected)), shape=(texts, texts))
     return pd.factorize(connected_components(graph, directed=False)[1][chosen])[0].astype(np.int64)

@@ -136,7 +136,7 @@ def test_the_screen_ends_with_the_summary_in_80_columns_and_where_everything_is(
     assert lines[-2:] == [f"results    {only_folder(output)}", "figures    curves.png, metrics.png, audit.png"]
     runs = table(output, "runs.csv")
     for ratio, rows in runs.groupby("ratio"):
-        assert screen.count(f"\n  {ratio:>5g}{rows['comparisons'].mean():>7.0f}") == 2
+        assert screen.count(f"\n  {ratio:>5g}{rows['comparisons'].mean():>7.0f}") == 3
     assert f"most frequent rating {runs['majority_macro_f1'].mean():.3f}" in screen
 
 
@@ -273,7 +273,7 @@ def test_runs_of_other_code_data_or_options_are_not_used(copy, tmp_path, monkeyp
     more = other.split() if other.startswith("--") else []
     screen = run_script(CONFIG, options(file, copy, "--k", 2, *more, "--seeds", 1, "--ratio", 0.5))
     assert "1 runs, of which 0 are kept already" in screen
-    assert "the tables cover all 1 runs in the folder" in screen
+    assert "the tables cover all 1 run in the folder" in screen
     assert len(list(copy.iterdir())) == 2
     assert all(kept.stat().st_mtime_ns == time for kept, time in before.items())
 

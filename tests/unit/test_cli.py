@@ -50,13 +50,23 @@ OPTIONS = {  # field: arguments of main.py, and the value that the field then ha
     "epochs_f": ("--epochs-f 0", 0),
     "lr_f": ("--lr-f 0.1", 0.1),
     "batch_f": ("--batch-f 7", 7),
+    "texts": ("--texts t.csv", Path("t.csv")),
+    "chosen_column": ("--chosen-column C", "C"),
+    "rejected_column": ("--rejected-column R", "R"),
+    "prompt_column": ("--prompt-column P", "P"),
+    "annotator_column": ("--annotator-column A", "A"),
+    "drop_invalid": ("--drop-invalid", True),
+    "drop_unrated": ("--drop-unrated", True),
+    "embeddings": ("--embeddings e", Path("e")),
     "output": ("--output out", Path("out")),
     "name": ("--name mine", "mine"),
     "export": ("--export a.jsonl", Path("a.jsonl")),
 }
 WITHOUT_OPTION = {"protocol": "binary", "validation_ratings": "misaligned", "list_order": "row"}
-HUMAN = ("comparisons", "labels", "head")  # options to try with `human`: others lack them, or their loss refuses them
-CHANGE_NO_NUMBER = {"use_cuda", "path", "comparisons", "pc", "output", "name", "export"}
+# Options to try with `human`: others lack them, or their loss refuses them.
+HUMAN = ("comparisons", "labels", "head", "texts", "drop_invalid")
+HUMAN += ("chosen_column", "rejected_column", "prompt_column", "annotator_column")
+CHANGE_NO_NUMBER = {"use_cuda", "path", "comparisons", "texts", "embeddings", "pc", "output", "name", "export"}
 
 
 @pytest.fixture
