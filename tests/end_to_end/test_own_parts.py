@@ -69,7 +69,7 @@ def own_project(tmp_path_factory):
         with (folder / "noisy_feedback" / file).open("a") as module:
             module.write("\n\n" + "\n\n".join(map(inspect.getsource, functions)) + "\n\n" + entries + "\n")
         names = "".join(f'    "{function.__name__.replace("_", "-")}",\n' for function in functions)
-        text, count = re.subn(rf"(\n{tuple_name} = \([^)]*)\)", rf"\1{names})", config.read_text())
+        text, count = re.subn(rf"(\n{tuple_name} = \([^)]*?),?\s*\)", rf"\1, {names})", config.read_text())
         assert count == 1
         config.write_text(text)
     return folder

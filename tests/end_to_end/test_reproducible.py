@@ -38,7 +38,7 @@ def test_a_second_start_with_the_stored_embeddings_gives_the_same_bytes(
     write_reviews(file)
     command = ["--path", file, "--model_name", tiny_encoder, *OPTIONS, *more]
     assert ", computed now\n" in run_script(script, [*command, "--output", tmp_path / "first"])
-    (stored,) = (file.parent / "embeddings").glob("*.safetensors")
+    (stored,) = (file.parent / "embeddings").glob("*/*.safetensors")
     before = stored.read_bytes()
     assert ", stored beside the data\n" in run_script(script, [*command, "--output", tmp_path / "second"])
     first, second = only_folder(tmp_path / "first"), only_folder(tmp_path / "second")

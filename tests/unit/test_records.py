@@ -131,7 +131,7 @@ def test_numbers_keep_their_digits_in_file_names(value, text):
 
 
 def test_another_option_makes_another_folder_but_for_a_sweep_over_it(config, sweep_folder):
-    for name, value in {"seed": 8, "ratio": 0.3, "kl_weight": 1e-9, "epochs_t": 99, "hidden": (64, 33)}.items():
+    for name, value in {"seed": 8, "ratio": 0.35, "kl_weight": 1e-9, "epochs_t": 99, "hidden": (64, 33)}.items():
         other = replace(config, **{name: value})
         assert records.run_folder(other, MADE_FROM) != records.run_folder(config, MADE_FROM), name
         same = SweepFolder(Sweep(other, [other]), MADE_FROM).path == sweep_folder.path
