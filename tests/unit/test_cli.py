@@ -64,8 +64,8 @@ OPTIONS = {  # field: arguments of main.py, and the value that the field then ha
 }
 WITHOUT_OPTION = {"protocol": "binary", "validation_ratings": "misaligned", "list_order": "row"}
 # Options to try with `human`: others lack them, or their loss refuses them.
-HUMAN = ("comparisons", "labels", "head", "texts", "drop_invalid")
-HUMAN += ("chosen_column", "rejected_column", "prompt_column", "annotator_column")
+HUMAN = {"comparisons", "labels", "head", "texts", "drop_invalid", "chosen_column", "rejected_column", "prompt_column"}
+HUMAN |= {"annotator_column"}
 CHANGE_NO_NUMBER = {"use_cuda", "path", "comparisons", "texts", "embeddings", "pc", "output", "name", "export"}
 
 
