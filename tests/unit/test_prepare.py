@@ -140,7 +140,8 @@ def test_noise_that_leaves_nothing_to_learn_for_the_robust_loss_is_refused(
 
 
 def test_the_run_of_a_sweep_with_nothing_to_learn_is_named(make_config, never_embeds):
-    runs = sweep_of(make_config(), loss=["study", "robust"], noise=["uniform", "reversed"], ratio=[0.0, 0.6])
+    losses, noises = ["study", "robust", "dr-dpo"], ["uniform", "reversed", "redrawn"]
+    runs = sweep_of(make_config(), loss=losses, noise=noises, ratio=[0.0, 0.6])
     with pytest.raises(InputError, match=r"a flip rate of 0.6 .* \(seed 1, reversed noise, ratio 0.6\)"):
         prepare(runs)
 
