@@ -184,6 +184,10 @@ def to_configs(parser: OneLineParser, protocol: str, script: str, given: dict[st
     if values["head"] == "scalar" and "loss" not in given:
         values["loss"] = "bradley-terry" if values["loss"] == "study" else values["loss"]
     values["hidden"] = tuple(values["hidden"])
+    if protocol == "human" and "comparisons" in given and "path" not in given:
+        values |= {"path": None, "head": given.get("head", "scalar")}
+    if protocol == "human" and "path" in given and "comparisons" not in given:
+        parser.error("--path: name the comparisons of these reviews, too, with --comparisons")
     axes = {axis: values.pop(axis) for axis in SWEEP_AXES}
     axes = {axis: value if isinstance(value, (list, tuple)) else [value] for axis, value in axes.items()}
     try:

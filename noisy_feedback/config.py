@@ -76,7 +76,7 @@ class Config:
     protocol: str = field(metadata={"option": Option(values=tuple(PROTOCOLS))})
     use_cuda: bool = option(False, "compute on the GPU if there is one", values=SWITCH, study=True, recorded=False)
     # --- data
-    path: Path = option(
+    path: Path | None = option(
         Path("../data/"),
         "file of reviews, or folder that holds one",
         values=Path,
@@ -86,6 +86,13 @@ class Config:
     )
     comparisons: Path | None = option(
         None, "file of human comparisons", values=Path, metavar="FILE", study=True, protocols=("human",), recorded=False
+    )
+    split: str = option(
+        "groups",
+        "of comparisons alone: keep prompts, or texts that comparisons connect, in one part (groups), no text in two "
+        "parts (texts), or only the judgements of a pair together (comparisons)",
+        values=("groups", "texts", "comparisons"),
+        protocols=("human",),
     )
     text_column: str = option("Review", "column that holds the texts", metavar="NAME")
     rating_column: str = option("Rating", "column that holds the ratings", metavar="NAME")
@@ -238,6 +245,8 @@ def combination_problem(config: Config) -> str:
     for flag, given in needs_distribution.items():
         if given and config.head == "scalar":
             return f"{flag} needs a distribution over ratings; give another one, or --head categorical"
+    if config.path is None and (config.comparisons is None or config.head != "scalar"):
+        return "comparisons alone (no --path) need --comparisons, and give a reward: --head scalar"
     if config.head == "scalar" and config.loss == "robust" and not config.kl_weight:
         return (
             "--head scalar --loss robust: this loss falls without limit as the outputs grow; give a --kl-weight above "

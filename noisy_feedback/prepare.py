@@ -2,6 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -25,23 +27,19 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> dat
     config = runs[0]
     check_writable(config.output / (config.name or ""))
     device = data.choose_device(config)
-    file = find_reviews(config.path)
+    file = None if config.path is None else find_reviews(config.path)
     if config.export is not None:
-        check_export(config.export, [file, *([config.comparisons] if config.comparisons else [])])
+        check_export(config.export, [read for read in (file, config.comparisons) if read])
         if not config.epochs_f:
             raise InputError("--export: with --epochs-f 0 there are no comparisons to write; leave out one of them")
-    if config.path.is_dir():
-        print(console.file_choice(config.path, file))
-    reviews = read_reviews(
-        file, config.text_column, config.rating_column, config.drop_empty, config.drop_duplicates, config.group_column
-    )
-    judgements = None if config.comparisons is None else read_judgements(config.comparisons, reviews.texts)
+    reviews, judgements = read_data(config, file)
     check_named_result(config, {"data": reviews.sha256, "judgements": judgements.sha256 if judgements else None})
-    splits = data.split_of(config, len(reviews.ratings), reviews.groups)
-    print(console.reviews(reviews, splits))
+    splits = data.split_of(config, len(reviews.ratings), reviews.groups, judgements)
+    if file is not None:
+        print(console.reviews(reviews, splits))
     if judgements is not None:
-        print(console.judgements(judgements, human.part_of_judgements(judgements, splits)))
-    for warning in warn_about(reviews, splits, config.shuffle):
+        print(console.judgements(judgements, splits))
+    for warning in warn_about(reviews, splits, config.shuffle) if file else []:
         print(f"warning    {warning}")
     if config.epochs_f:
         check_flip_rate(runs)
@@ -56,6 +54,22 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> dat
         if others is not None:
             print(console.embeddings(others, f"for the texts of {judgements.name}"))
     return data.make_dataset(reviews, embeddings, device, judgements, others)
+
+
+def read_data(config: Config, file: Path | None) -> tuple[Reviews, Judgements | None]:
+    """The reviews of `file`, and human comparisons; without reviews, the texts of the comparisons take their place."""
+    if file is None:
+        assert config.comparisons is not None
+        alone = read_judgements(config.comparisons, [])
+        unrated = np.full(len(alone.texts), -1), np.empty(0, dtype=np.int64)
+        reviews = Reviews(alone.name, alone.folder, alone.sha256, alone.texts, *unrated)
+        return reviews, replace(alone, texts=[])
+    if config.path is not None and config.path.is_dir():
+        print(console.file_choice(config.path, file))
+    reviews = read_reviews(
+        file, config.text_column, config.rating_column, config.drop_empty, config.drop_duplicates, config.group_column
+    )
+    return reviews, read_judgements(config.comparisons, reviews.texts) if config.comparisons else None
 
 
 def extreme_runs(runs: Sequence[Config]) -> list[Config]:
@@ -78,7 +92,7 @@ def check_feedback(config: Config, reviews: Reviews, judgements: Judgements | No
     Noise is tried with equal confidence and embeddings, since there is neither a model nor embeddings yet. A custom
     noise function that fails here is tried again when it is used.
     """
-    splits = data.split_of(config, len(reviews.ratings), reviews.groups)
+    splits = data.split_of(config, len(reviews.ratings), reviews.groups, judgements)
     rows, scale = splits.fine_tuning, reviews.scale
     if not LOSS_FUNCTIONS[config.loss].parameter:
         check_loss(

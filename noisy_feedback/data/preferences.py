@@ -36,6 +36,7 @@ class Judgements:
     annotators: np.ndarray | None
     annotator_names: list[str]
     correct: np.ndarray | None
+    groups: np.ndarray | None = None  # (J,) numbers of the prompts, where there are any
 
 
 def read_judgements(file: Path, reviews: Sequence[str]) -> Judgements:
@@ -179,3 +180,13 @@ def truth_of_pairs(file: Path, better: np.ndarray, pairs: np.ndarray, correct: n
             "which is of the same pair"
         )
     return truth
+
+
+def components(judgements: Judgements) -> np.ndarray:
+    """Numbers (J,) of the groups of judgements whose texts are connected by judgements."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    texts = max(judgements.chosen.max(), judgements.rejected.max()) + 1
+    edges = coo_array((np.ones(len(judgements.chosen)), (judgements.chosen, judgements.rejected)), shape=(texts, texts))
+    return pd.factorize(connected_components(edges, directed=False)[1][judgements.chosen])[0]

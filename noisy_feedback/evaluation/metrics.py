@@ -56,6 +56,12 @@ def evaluate(output: np.ndarray, ratings: np.ndarray, scale: np.ndarray, margins
     )
 
 
+def unrated(preference_accuracy: float) -> Metrics:
+    """The metrics of texts without ratings: preference accuracy alone is defined."""
+    values = dict.fromkeys(METRICS, float("nan"))
+    return Metrics(**values | {"preference_accuracy": preference_accuracy}, confusion_matrix=[])
+
+
 def majority_baseline(train_ratings: np.ndarray, ratings: np.ndarray, scale: np.ndarray) -> Metrics:
     """Metrics of always predicting the most frequent class of train_ratings (m,) where the true ones are ratings (n,).
 

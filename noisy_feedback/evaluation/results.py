@@ -9,7 +9,15 @@ import numpy as np
 from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.reviews import Splits
-from noisy_feedback.evaluation.metrics import Metrics, evaluate, expected_class, majority_baseline
+from noisy_feedback.data.splits import TEST
+from noisy_feedback.evaluation.metrics import (
+    Metrics,
+    evaluate,
+    expected_class,
+    majority_baseline,
+    preference_accuracy,
+    unrated,
+)
 from noisy_feedback.feedback import human
 from noisy_feedback.feedback.audit import Audit, audit_scores
 from noisy_feedback.feedback.comparisons import Feedback
@@ -68,15 +76,20 @@ def make_result(
         best_epochs={"training": training.best_epoch, "fine_tuning": fine_tuning.best_epoch if fine_tuning else 0},
         training=training.epochs,
         fine_tuning=fine_tuning.epochs if fine_tuning else [],
-        majority=replace(
-            majority_baseline(dataset.ratings[splits.train], dataset.ratings[splits.test], dataset.scale),
-            # All comparisons are ties, where there are any.
-            preference_accuracy=math.nan if math.isnan(before.preference_accuracy) else 0.5,
-        ),
+        majority=constant_baseline(dataset, splits, 0.5 if before.preference_accuracy >= 0 else math.nan),
         before=before,
         best=evaluate_on_test(fine_tuning.best, dataset, splits) if fine_tuning else None,
         last=evaluate_on_test(fine_tuning.last, dataset, splits) if fine_tuning else None,
     )
+
+
+def constant_baseline(dataset: Dataset, splits: Splits, preference_accuracy: float) -> Metrics:
+    """Metrics of always predicting the most frequent training rating: all comparisons are ties, if there are any."""
+    if not dataset.is_rated:
+        return unrated(preference_accuracy)
+    ratings = dataset.ratings
+    baseline = majority_baseline(ratings[splits.train], ratings[splits.test], dataset.scale)
+    return replace(baseline, preference_accuracy=preference_accuracy)
 
 
 def audit_record(feedback: Feedback, audit: Audit) -> dict[str, float | None]:
@@ -95,9 +108,11 @@ def audit_record(feedback: Feedback, audit: Audit) -> dict[str, float | None]:
 
 def evaluate_on_test(model: RatingMLP, dataset: Dataset, splits: Splits) -> Metrics:
     """Metrics on the test part, against the true ratings, and on its comparisons, against the true orders."""
-    output = predict(model, select_rows(dataset.embeddings, splits.test))
     margins = None
-    if (pairs := human.comparisons_to_score(dataset.judgements, splits, human.TEST)) is not None:
+    if (pairs := human.comparisons_to_score(dataset.judgements, splits, TEST)) is not None:
         rewards = expected_class(predict(model, dataset.embeddings).cpu().numpy())
         margins = rewards[pairs[:, 0]] - rewards[pairs[:, 1]]
+    if not dataset.is_rated:
+        return unrated(math.nan if margins is None else preference_accuracy(margins))
+    output = predict(model, select_rows(dataset.embeddings, splits.test))
     return evaluate(output.cpu().numpy(), dataset.ratings[splits.test], dataset.scale, margins)

@@ -135,7 +135,7 @@ def run_epoch(learner: Learner, embeddings: Tensor, task: TrainingTask, config: 
         learner.step(grad_logits.flatten(0, 1))
     mean = task.objective.value(logits, ratings, reference).double().mean()
     # Comparisons that people made claim no ratings (-1), and then there is no accuracy: NaN.
-    right = (predict_class(logits, len(config.scale)) == ratings).double().sum()
+    right = ((predict_class(logits, len(config.scale)) == ratings) & (ratings >= 0)).double().sum()
     accuracy = right / (ratings >= 0).double().sum()
     return torch.stack([mean, accuracy, share_positive(margins(logits))])
 
@@ -146,9 +146,10 @@ def share_positive(z: Tensor) -> Tensor:
 
 
 def preference_accuracy_of(model: RatingMLP, x: Tensor) -> Tensor:
-    """Share of the pairs x (2V, d), the better text first, that the reward orders right."""
+    """Share of the pairs x (2V, d), the better text first, that the reward orders right; NaN if one is not finite."""
     logits = forward(model, x)[-1]
-    return share_positive(margins(logits.view(-1, 2, logits.shape[-1])))
+    broken = torch.where(logits.isfinite().all(), 0.0, torch.nan)
+    return share_positive(margins(logits.view(-1, 2, logits.shape[-1]))) + broken
 
 
 def confusion_counts(model: RatingMLP, x: Tensor, true: Tensor, scale: np.ndarray) -> Tensor:
@@ -182,8 +183,8 @@ def epoch_stats(fetched: np.ndarray, config: TrainConfig) -> tuple[EpochStats, f
         objective,
         training_accuracy,
         preference_accuracy,
-        validation_accuracy=metrics.accuracy(confusion),
-        validation_macro_f1=metrics.precision_recall_f1(confusion)[2],
+        validation_accuracy=metrics.accuracy(confusion) if classes else math.nan,
+        validation_macro_f1=metrics.precision_recall_f1(confusion)[2] if classes else math.nan,
         validation_preference_accuracy=validation_preference_accuracy,
     )
     if config.select == "preference_accuracy":

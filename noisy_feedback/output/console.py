@@ -14,9 +14,9 @@ from noisy_feedback.config import SETTING_AXES, Config
 from noisy_feedback.data.embeddings import Embeddings
 from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.reviews import SAMPLE_FILE, Reviews, Splits
+from noisy_feedback.data.splits import LEFT_OUT, PARTS
 from noisy_feedback.evaluation.metrics import METRICS, Metrics
 from noisy_feedback.evaluation.results import RunResult, audit_record
-from noisy_feedback.feedback import human
 from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.feedback.protocols import GAP
@@ -52,25 +52,30 @@ def reviews(found: Reviews, splits: Splits) -> str:
     )
 
 
-def judgements(found: Judgements, part: np.ndarray) -> str:
-    """How many comparisons people made, by whom, and in which parts (J,) of the split they are."""
+def judgements(found: Judgements, splits: Splits) -> str:
+    """How many human comparisons there are, by whom, and in which parts of the split."""
+    assert splits.judgements is not None
     by = f" by {len(found.annotator_names):,} annotators" if found.annotators is not None else ""
-    in_part = [f"{(part == number).sum():,} {name}" for number, name in human.PARTS.items()]
+    counts = {name: int((splits.judgements == part).sum()) for part, name in PARTS.items()}
+    alone = len(splits.train) == 0
+    if not alone:
+        del counts["training"]
     lines = [
         f"warning    no comparison in the {name} part: {effect}"
-        for number, name, effect in (
-            (human.VALIDATION, "validation", "ratings choose the best epoch"),
-            (human.TEST, "test", "there is no preference accuracy"),
+        for name, effect in (
+            ("validation", "ratings choose the best epoch"),
+            ("test", "there is no preference accuracy"),
         )
-        if not (part == number).any()
+        if not counts[name]
     ]
     if found.texts:
         count = f"{len(found.texts):,} texts of the comparisons are in no review, word for word"
         lines.insert(0, f"           {count}: they count as fine-tuning")
+    why = "texts in two parts" if alone else "texts in two parts, or in training"
     head = (
         f"judgements {len(found.chosen):,} of {found.pairs.max() + 1:,} pairs{by} from {found.name}"
-        f"\n           {', '.join(in_part)}; {(part == human.LEFT_OUT).sum():,} left out: texts in two parts, or in "
-        "training"
+        f"\n           {', '.join(f'{count:,} {name}' for name, count in counts.items())}; "
+        f"{(splits.judgements == LEFT_OUT).sum():,} left out: {why}"
     )
     return "\n".join([head, *lines])
 
@@ -138,7 +143,11 @@ def run_tables(result: RunResult, scale: np.ndarray) -> str:
                 "(--select macro_f1 chooses the best epoch by another score)"
             )
         )
-    matrices = {name: metrics.confusion_matrix for name, metrics in columns.items() if name != "most frequent"}
+    matrices = {
+        name: metrics.confusion_matrix
+        for name, metrics in columns.items()
+        if name != "most frequent" and metrics.confusion_matrix
+    }
     tables += [f"confusion matrix, {name}\n{confusion_table(matrix, scale)}" for name, matrix in matrices.items()]
     return "\n" + "\n\n".join(tables) + "\n"
 
@@ -147,8 +156,8 @@ def metrics_table(columns: Mapping[str, Metrics]) -> str:
     """One line per metric; *most frequent* is the baseline of always predicting the most frequent training rating."""
     lines = [f"{'':27}" + "".join(f"{name:>13}" for name in columns)]
     for field, name in METRICS.items():
-        if field == "preference_accuracy" and all(math.isnan(getattr(metrics, field)) for metrics in columns.values()):
-            continue  # there are no comparisons of people
+        if all(math.isnan(getattr(metrics, field)) for metrics in columns.values()):
+            continue  # there are no human comparisons, or nothing else
         lines.append(f"{name:27}" + "".join(f"{number(getattr(metrics, field)):>13}" for metrics in columns.values()))
     return "\n".join(lines)
 

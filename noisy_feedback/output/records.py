@@ -87,7 +87,7 @@ def run_record(result: RunResult, provenance: Provenance) -> dict[str, Any]:
 def places(config: Config) -> dict[str, str | None]:
     """Where the data were, as they were given."""
     comparisons = None if config.comparisons is None else str(config.comparisons)
-    return {"path": str(config.path), "comparisons_path": comparisons}
+    return {"path": None if config.path is None else str(config.path), "comparisons_path": comparisons}
 
 
 class SweepFolder:
