@@ -38,22 +38,27 @@ def split_alone(config: Config, judgements: Judgements) -> np.ndarray:
     rng = rng_for(config.seed, "split") if config.shuffle else None
     if config.split == "texts":
         return split_texts(judgements, rng)
-    groups = judgements.pairs
-    if config.split == "groups":
-        groups = judgements.groups if judgements.groups is not None else components(judgements)
-        largest = np.bincount(groups).max()
-        if largest > MOST_IN_ONE_GROUP * len(groups):
-            unused = (split_texts(judgements, rng) == LEFT_OUT).mean()
-            raise InputError(
-                f"{judgements.name}: {largest:,} of {len(groups):,} comparisons are in one group of shared "
-                f"{'prompts' if judgements.groups is not None else 'texts'}, so that no split keeps groups apart; "
-                f"--split texts keeps the texts apart and leaves out {unused:.0%} of the comparisons, --split "
-                "comparisons uses all, and its accuracy is then of texts that the model knows"
-            )
+    groups = groups_of(config, judgements)
+    largest = np.bincount(groups).max()
+    if largest > MOST_IN_ONE_GROUP * len(groups):
+        unused = (split_texts(judgements, rng) == LEFT_OUT).mean()
+        raise InputError(
+            f"{judgements.name}: {largest:,} of {len(groups):,} comparisons are in one group of shared "
+            f"{'prompts' if judgements.groups is not None else 'texts'}, so that no split keeps groups apart; "
+            f"--split texts keeps the texts apart and leaves out {unused:.0%} of the comparisons, --split "
+            "comparisons uses all, and its accuracy is then of texts that the model knows"
+        )
     parts = np.empty(len(groups), dtype=np.int64)
     for part, rows in enumerate(split_groups(groups, rng, "groups of comparisons").by_name().values()):
         parts[rows] = part
     return parts
+
+
+def groups_of(config: Config, judgements: Judgements) -> np.ndarray:
+    """Numbers (J,) of what `--split` keeps together; with `texts` the pairs, since texts alone make no groups."""
+    if config.split != "groups":
+        return judgements.pairs
+    return judgements.groups if judgements.groups is not None else components(judgements)
 
 
 def split_texts(judgements: Judgements, rng: np.random.Generator | None) -> np.ndarray:
