@@ -9,6 +9,7 @@ import numpy as np
 from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.reviews import Splits
+from noisy_feedback.data.splits import VALIDATION
 from noisy_feedback.evaluation.metrics import Metrics
 from noisy_feedback.evaluation.results import RunResult, evaluate_on_test, make_result
 from noisy_feedback.feedback import human, noise, protocols
@@ -70,17 +71,20 @@ def train_model(config: Config, dataset: Dataset, progress: Progress = lambda: N
     outputs = 1 if config.head == "scalar" else len(dataset.scale)
     widths = (dataset.embeddings.shape[1], *config.hidden, outputs)
     model = init_model(widths, rng_for(config.seed, "initial weights"), dataset.embeddings.device)
+    compared = human.comparisons_to_score(dataset.judgements, splits, VALIDATION)
     task = TrainingTask(
-        examples=examples.single_reviews(dataset, splits.train),
+        examples=examples.training_examples(dataset, splits),
         validation=examples.validation_reviews(config, dataset, splits),
-        objective=TRAINING_OBJECTIVES[config.head],
+        objective=TRAINING_OBJECTIVES[config.head if dataset.is_rated else "comparisons"],
         rng=rng_for(config.seed, "training batches"),
-        validation_comparisons=human.comparisons_to_score(dataset.judgements, splits, human.VALIDATION),
+        validation_comparisons=compared,
     )
-    train_config = TrainConfig(config.lr_t, config.batch_t, config.epochs_t, dataset.scale, config.select)
+    select = config.select if dataset.is_rated else "preference_accuracy"
+    train_config = TrainConfig(config.lr_t, config.batch_t, config.epochs_t, dataset.scale, select)
     fitted = fit(model, dataset.embeddings, task, train_config, progress)
     probabilities = predict(fitted.best, dataset.embeddings).cpu().numpy()
-    temperature = calibrate(config, probabilities[splits.validation], dataset.ratings[splits.validation], dataset.scale)
+    known = splits.validation
+    temperature = calibrate(config, probabilities[known], dataset.ratings[known], dataset.scale)
     return Trained(splits, fitted, probabilities, temperature, evaluate_on_test(fitted.best, dataset, splits))
 
 
@@ -106,7 +110,7 @@ def fine_tune_model(
     audit = audit_feedback(feedback, trained.probabilities, trained.temperature)
     print_line(console.audit(feedback, audit))
 
-    compared = human.comparisons_to_score(dataset.judgements, splits, human.VALIDATION)
+    compared = human.comparisons_to_score(dataset.judgements, splits, VALIDATION)
     task = TrainingTask(
         examples=examples.compared_reviews(config, feedback, trained.probabilities, dataset.embeddings.device),
         validation=examples.validation_reviews(config, dataset, splits),

@@ -38,11 +38,12 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
         common = {ratio: group.index.intersection(noise0[ratio].index) for ratio, group in by_ratio.items()}
         pairs = {ratio: (by_ratio[ratio].loc[seeds], noise0[ratio].loc[seeds]) for ratio, seeds in common.items()}
         for stage in STAGES:
-            if of_setting[f"{stage}_accuracy"].isna().all():  # nothing was fine-tuned
+            if of_setting[[f"{stage}_{metric}" for metric in METRICS]].isna().all(axis=None):  # nothing was fine-tuned
                 continue
             for metric in METRICS:
                 column = f"{stage}_{metric}"
-                if metric == "preference_accuracy" and of_setting[column].isna().all():  # no human comparisons
+                needed = "preference_accuracy" if metric == "preference_accuracy" else "accuracy"
+                if of_setting[f"{stage}_{needed}"].isna().all():  # no human comparisons, or no ratings
                     continue
                 for ratio, group in by_ratio.items():
                     tuned = nothing if stage == "before" else group
@@ -100,6 +101,8 @@ def setting_names(table: pd.DataFrame, axes: Sequence[str] = SETTING_AXES) -> li
 
 def shown_metrics(summary: pd.DataFrame) -> list[str]:
     """The metrics that tables and figures show: with human comparisons the preference accuracy first."""
+    if "accuracy" not in set(summary["metric"]):  # human comparisons alone
+        return ["preference_accuracy"]
     if "preference_accuracy" in set(summary["metric"]):
         return ["preference_accuracy", "quadratic_weighted_kappa"]
     return ["macro_f1", "quadratic_weighted_kappa", "pairwise_accuracy"]

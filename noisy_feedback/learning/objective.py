@@ -13,7 +13,7 @@ from noisy_feedback.config import ESTIMATED, Config
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback import noise
 from noisy_feedback.feedback.comparisons import Feedback
-from noisy_feedback.learning.losses import LOSS_FUNCTIONS
+from noisy_feedback.learning.losses import LOSS_FUNCTIONS, bradley_terry, margins
 from noisy_feedback.learning.model import is_scalar
 
 # logits (B, g, C), ratings (B, g), reference (B, g, C) or None -> one value per list (B,), or a gradient (B, g, C)
@@ -52,9 +52,21 @@ def squared_error_grad(output: Tensor, ratings: Tensor, _: Tensor | None = None)
     return 2 * (output - ratings.unsqueeze(-1)) / len(output)
 
 
-TRAINING_OBJECTIVES = {  # by head; means over the batch, with closed-form gradients
+def pairwise_logistic(output: Tensor, ratings: Tensor, _: Tensor | None = None) -> Tensor:
+    """Bradley-Terry on the outputs (B, 2, 1) of a scalar head, the better first: TRL's loss of a reward model."""
+    return bradley_terry(output, ratings)
+
+
+def pairwise_logistic_grad(output: Tensor, ratings: Tensor, _: Tensor | None = None) -> Tensor:
+    """The gradient of the batch's mean pairwise_logistic: -sigmoid(-z) / B of the better output, + of the worse."""
+    grad = torch.sigmoid(-margins(output)) / len(output)  # (B, 1)
+    return torch.stack([-grad, grad], dim=1)
+
+
+TRAINING_OBJECTIVES = {  # by head, or of comparisons alone; means over the batch, with closed-form gradients
     "categorical": Objective(cross_entropy, cross_entropy_grad),
     "scalar": Objective(squared_error, squared_error_grad),
+    "comparisons": Objective(pairwise_logistic, pairwise_logistic_grad),
 }
 
 

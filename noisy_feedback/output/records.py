@@ -81,7 +81,7 @@ def write_record(
     """Write run.json or sweep.json: the same command on the same machine gives the same, to the last bit."""
     record = {
         "identity": identity(options, provenance),
-        "path": str(config.path),  # where the data were, as they were given
+        "path": None if config.path is None else str(config.path),  # where the data were, as they were given
         "comparisons_path": None if config.comparisons is None else str(config.comparisons),
         "config": options,
         **asdict(provenance),

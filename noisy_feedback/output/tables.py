@@ -31,7 +31,7 @@ def write(folder: SweepFolder, results: Sequence[RunResult]) -> tuple[pd.DataFra
     drawn = {}
     if len(curves):
         drawn["curves"] = figures.draw_curves(curves, classes)
-    if runs["last_accuracy"].notna().any():
+    if runs[["last_accuracy", "last_preference_accuracy"]].notna().any(axis=None):
         drawn["metrics"] = figures.draw_metrics(runs, summary, classes)
         if len(set(setting_names(runs))) > 1:
             drawn["change"] = figures.draw_change(summary, classes)
