@@ -43,9 +43,10 @@ def read_comparisons(
 
     `names` gives the columns of chosen, rejected, prompt and annotator, None for the usual ones, and of groups; `texts`
     is a file whose columns id and text say what the ids in the comparisons stand for. The table's index counts the
-    rows of the file from 0. Its columns: `chosen` and `rejected`, the texts with their prompts; `prompt`, what both sides begin
-    with, or None; the truth values `tie`, `undecided`, `empty` and `unanswered`, why a row is no comparison; and those
-    of `annotator`, `pair`, `correct`, `wrong`, `score_chosen` and `score_rejected` that there are. Errors: InputError.
+    rows of the file from 0. Its columns: `chosen` and `rejected`, the texts with their prompts; `prompt`, what both
+    sides begin with, or None; the truth values `tie`, `undecided`, `empty` and `unanswered`, why a row is no
+    comparison; and those of `annotator`, `group`, `pair`, `correct`, `wrong`, `score_chosen` and `score_rejected` that
+    there are. Errors: InputError.
     """
     frame = explode_responses(read_table(file, content, "comparison"))
     if not len(frame):

@@ -64,13 +64,8 @@ class Splits:
 
     def by_name(self) -> dict[str, np.ndarray]:
         """The parts with their names in messages."""
-        return dict(
-            zip(
-                ("training", "validation", "fine-tuning", "test"),
-                (self.train, self.validation, self.fine_tuning, self.test),
-                strict=True,
-            )
-        )
+        parts = self.train, self.validation, self.fine_tuning, self.test
+        return dict(zip(("training", "validation", "fine-tuning", "test"), parts, strict=True))
 
 
 def find_reviews(path: Path) -> Path:

@@ -113,6 +113,8 @@ def no_information(table: pd.DataFrame, classes: int) -> dict[str, float]:
 
     Only kinds that have such a ratio, between the lowest and the highest of the table.
     """
+    if not classes:  # human comparisons alone
+        return {}
     ratios = {"uniform": (classes - 1) / classes, "redrawn": 1.0}
     within = {noise: ratio for noise, ratio in ratios.items() if noise in set(table["noise"])}
     return {noise: ratio for noise, ratio in within.items() if table["ratio"].min() <= ratio <= table["ratio"].max()}
