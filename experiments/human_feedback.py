@@ -81,7 +81,7 @@ def cleaned_runs(given: Namespace) -> pd.DataFrame:
     with single_threaded():
         for seed in range(1, given.seeds + 1):
             trained = train_model(replace(config, seed=seed), dataset)
-            part = human.part_of_judgements(dataset.judgements, trained.splits)
+            part = trained.splits.judgements
             for labels in ("one", "all"):
                 run = replace(config, seed=seed, labels=labels)
                 tuned = fine_tune_model(replace(run, epochs_f=1), dataset, trained)

@@ -1,7 +1,7 @@
 """One run of the study, top to bottom: train, add noise, compare, audit, fine-tune, evaluate. Read this first."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,10 @@ from noisy_feedback.data.splits import VALIDATION
 from noisy_feedback.evaluation.metrics import Metrics
 from noisy_feedback.evaluation.results import RunResult, evaluate_on_test, make_result
 from noisy_feedback.feedback import human, noise, protocols
-from noisy_feedback.feedback.audit import Audit, audit_feedback, calibrate
+from noisy_feedback.feedback.audit import Audit, audit_feedback, audit_margins, calibrate
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.learning import examples
+from noisy_feedback.learning.cross_fitting import cross_fitted_margins
 from noisy_feedback.learning.model import RatingMLP, init_model, predict
 from noisy_feedback.learning.objective import TRAINING_OBJECTIVES, fine_tuning_objective
 from noisy_feedback.learning.training import FitResult, TrainConfig, TrainingTask, fit, select_rows, single_threaded
@@ -45,6 +46,7 @@ class FineTuned:
     models: dict[str, RatingMLP]
     feedback: Feedback | None = None
     audit: Audit | None = None
+    exported: tuple[Feedback, Audit] | None = None  # where it is not these
 
 
 def run(config: Config, embeddings_sha256: str | None = None) -> Path:
@@ -59,7 +61,9 @@ def run(config: Config, embeddings_sha256: str | None = None) -> Path:
             trained = train_model(config, dataset, progress)
         with console.epoch_bar("fine-tuning", config.epochs_f) as progress:
             tuned = fine_tune_model(config, dataset, trained, progress, print_line=console.print_above_bar)
-    folder = records.save_run(tuned.result, tuned.models, dataset, tuned.feedback, tuned.audit)
+        if config.export is not None and not dataset.is_rated:
+            tuned = replace(tuned, exported=audit_out_of_sample(config, dataset, trained))
+    folder = records.save_run(tuned.result, tuned.models, dataset, tuned.feedback, tuned.audit, tuned.exported)
     print(console.run_tables(tuned.result, dataset.scale))
     print(f"results    {folder}")
     return folder
@@ -125,6 +129,14 @@ def fine_tune_model(
     fitted = fit(before, dataset.embeddings, task, train_config, progress)
     result = make_result(config, dataset, splits, trained.fit, trained.before, feedback, audit, fitted)
     return FineTuned(result, {"before": before, "best": fitted.best, "last": fitted.last}, feedback, audit)
+
+
+def audit_out_of_sample(config: Config, dataset: Dataset, trained: Trained) -> tuple[Feedback, Audit]:
+    """All human comparisons as they are, and their audit by models that were not trained on them."""
+    assert dataset.judgements is not None
+    everything = human.feedback_of(dataset.judgements, np.arange(len(dataset.judgements.chosen)))
+    margins = cross_fitted_margins(config, dataset, trained.fit.best_epoch)
+    return everything, audit_margins(everything, margins)
 
 
 def reviews_to_compare(dataset: Dataset, trained: Trained) -> noise.RatedReviews:

@@ -92,6 +92,17 @@ def audit_feedback(feedback: Feedback, output: np.ndarray, temperature: float) -
     return audit_comparisons(p_better(output, better, worse, temperature), better, feedback.pairs, feedback.annotators)
 
 
+def audit_margins(feedback: Feedback, margins: np.ndarray) -> Audit:
+    """The audit of human comparisons by margins (J,) of models that were not trained on them.
+
+    The temperature is that at which the margins best predict the judgements: no true order is known.
+    """
+    output = np.append(margins, 0)[:, None]
+    better, worse = np.arange(len(margins)), np.full(len(margins), len(margins))
+    prior = p_better(output, better, worse, fit_temperature(output, better, worse))
+    return audit_comparisons(prior, feedback.lists[:, 0], feedback.pairs, feedback.annotators)
+
+
 def audit_comparisons(
     p_better: np.ndarray, better: np.ndarray, pairs: np.ndarray | None = None, annotators: np.ndarray | None = None
 ) -> Audit:

@@ -58,8 +58,13 @@ def annotator_table(feedback: Feedback, audit: Audit, names: Sequence[str]) -> p
     return table[table["judgements"] > 0]
 
 
-def export_comparisons(file: Path, feedback: Feedback, audit: Audit, dataset: Dataset) -> None:
-    """Write the comparisons as a preference data set, .jsonl or .parquet: `--comparisons` reads the same ones back."""
+def export_comparisons(
+    file: Path, feedback: Feedback, audit: Audit, dataset: Dataset, cross_fitted: bool = False
+) -> None:
+    """Write the comparisons as a preference data set, .jsonl or .parquet: `--comparisons` reads the same ones back.
+
+    `cross_fitted`: `p_wrong` is by models that were not trained on the comparison, which a column then says.
+    """
     better, worse = feedback.adjacent_pairs()
     stars = {-1: None, **dict(enumerate(dataset.scale.tolist()))}
     claimed = {"chosen": feedback.ratings[:, :-1], "rejected": feedback.ratings[:, 1:]}
@@ -79,6 +84,8 @@ def export_comparisons(file: Path, feedback: Feedback, audit: Audit, dataset: Da
     )
     if feedback.annotators is not None and dataset.judgements is not None:
         table["annotator"] = [dataset.judgements.annotator_names[code] for code in feedback.annotators]
+    if cross_fitted:
+        table["cross_fitted"] = True
     table = table[table["chosen"] != table["rejected"]]  # two reviews with the same text: no preference
     with atomic_write(file) as temporary:
         if file.suffix == ".parquet":

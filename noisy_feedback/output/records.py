@@ -38,8 +38,9 @@ def save_run(
     dataset: Dataset,
     feedback: Feedback | None = None,
     audit: Audit | None = None,
+    exported: tuple[Feedback, Audit] | None = None,
 ) -> Path:
-    """Write everything about a run to its own folder, and the comparisons to `--export`; returns the folder.
+    """Write everything about a run to its own folder, and comparisons (those `exported`) to `--export`; returns it.
 
     run.json is removed first and written last: a folder that holds it is complete, and of one run.
     """
@@ -62,7 +63,7 @@ def save_run(
         if (annotators := annotator_table(feedback, audit, names)) is not None:
             write_table(folder / "annotators.csv", annotators)
         if config.export is not None:
-            export_comparisons(config.export, feedback, audit, dataset)
+            export_comparisons(config.export, *(exported or (feedback, audit)), dataset, cross_fitted=bool(exported))
     if result.training or result.fine_tuning:
         from noisy_feedback.output import plots  # imports matplotlib: only when there is something to draw
 
