@@ -28,7 +28,7 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> dat
     device = data.choose_device(config)
     file = None if config.path is None else find_reviews(config.path)
     if config.export is not None:
-        check_export(config.export, [each for each in (file, config.comparisons) if each is not None])
+        check_export(config.export, [each for each in (file, config.comparisons, config.texts) if each is not None])
         if not config.epochs_f:
             raise InputError("--export: with --epochs-f 0 there are no comparisons to write; leave out one of them")
     if config.path is not None and file is not None and config.path.is_dir():
@@ -40,8 +40,6 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> dat
         print(console.reviews(reviews, splits))
     if judgements is not None:
         print(console.judgements(judgements, splits))
-    for warning in warn_about(reviews, splits, config.shuffle) if file else []:
-        print(f"warning    {warning}")
     if config.epochs_f:
         check_flip_rate(runs)
         for run in extreme_runs(runs):
@@ -51,6 +49,11 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> dat
                 kind = f"{run.noise} noise" if judgements is None else f"labels {run.labels}"
                 where = f" (seed {run.seed}, {kind}, ratio {run.ratio:g})" if len(runs) > 1 else ""
                 raise InputError(f"{error}{where}") from None
+    if file is not None:
+        by_seed = {run.seed: run for run in runs} if config.shuffle else {config.seed: config}
+        of_seeds = [data.split_of(run, len(reviews.ratings), reviews.groups) for run in by_seed.values()]
+        for warning in warn_about(reviews, of_seeds, config.shuffle):
+            print(f"warning    {warning}")
     embeddings, how = data.load_embeddings(config, reviews, device, console.embedding_bar, embeddings_sha256)
     print(console.embeddings(embeddings, how))
     others = None

@@ -25,8 +25,9 @@ COMPARED = {  # by the record of the folder
 }
 # Versions and the identity that they are part of: whether they change a number is the question. The name and place of
 # the data: they are known by their content.
-NOT_COMPARED = ("versions", "identity", "path", "comparisons_path")
+NOT_COMPARED = ("versions", "identity", "path", "comparisons_path", "texts_path")
 NOT_COMPARED_INSIDE = {"data": ("name",), "judgements": ("name",), "encoder": ("library", "device")}
+INPUTS = {"path": "reviews", "comparisons": "comparisons", "texts": "texts"}  # by the option that names the file
 PROJECT = Path(__file__).parents[1]
 
 
@@ -37,7 +38,8 @@ class Record:
     folder: Path
     file: str  # run.json or sweep.json
     runs: list[Config]
-    sha256: dict[str, str]  # of `data`, `judgements`, `encoder`: the embeddings
+    sha256: dict[str, str | None]  # of INPUTS
+    embeddings_sha256: str
     versions: dict[str, str]
 
 
@@ -50,6 +52,8 @@ def main() -> int:
     parser.add_argument("folder", type=Path, help="results folder of main.py or config.py")
     parser.add_argument("--path", type=Path, help="file of reviews, where it is not at its recorded place")
     parser.add_argument("--comparisons", type=Path, help="file of comparisons, where it is not at its recorded place")
+    parser.add_argument("--texts", type=Path, help="file of texts, where it is not at its recorded place")
+    parser.add_argument("--embeddings", type=Path, help="folder of stored embeddings (default: beside the data)")
     parser.add_argument("--output", type=Path, help="folder for the temporary results (default: beside the folder)")
     parser.add_argument("--dask", metavar="ADDRESS", help="repeat a sweep on this Dask cluster")
     parser.add_argument("-h", "--help", action="help", help="show this help and exit")
@@ -60,6 +64,8 @@ def reproduce(
     folder: Path,
     path: Path | None = None,
     comparisons: Path | None = None,
+    texts: Path | None = None,
+    embeddings: Path | None = None,
     output: Path | None = None,
     dask: str | None = None,
 ) -> bool:
@@ -68,14 +74,14 @@ def reproduce(
     Returns whether everything is the same. Errors: InputError where the folder holds no result, or the data differ.
     """
     record = read_record(folder)
-    reviews = find_same(record, "data", path)
-    judgements = find_same(record, "judgements", comparisons) if "judgements" in record.sha256 else None
+    given = {"path": path, "comparisons": comparisons, "texts": texts}
+    found: dict[str, Any] = {name: find_same(record, name, given[name]) for name in INPUTS if record.sha256[name]}
     parent = output or record.folder.resolve().parent
     check_writable(parent)
     parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix="reproduce-", dir=parent))
     try:
-        runs = [replace(run, path=reviews, comparisons=judgements, output=temporary) for run in record.runs]
+        runs = [replace(run, **found, embeddings=embeddings, output=temporary) for run in record.runs]
         repeated = repeat(record, runs, dask)
         pairs = [(record.folder / name, repeated / name) for name in COMPARED[record.file]]
         differences = {old.name: difference(old, new) for old, new in pairs if old.is_file() or new.is_file()}
@@ -105,19 +111,19 @@ def read_record(folder: Path) -> Record:
         raise InputError(f"{folder}: holds neither {' nor '.join(COMPARED)}; give a folder that a script has written")
     try:
         content = json.loads((folder / name).read_text(encoding="utf-8"))
-        sha256 = {part: content[part]["sha256"] for part in NOT_COMPARED_INSIDE if content[part] is not None}
-        return Record(folder, name, runs_of(content), sha256, dict(content["versions"]))
+        judged = content["judgements"] or dict.fromkeys(("sha256", "texts_sha256"))
+        sha256 = {"path": content["data"]["sha256"], "comparisons": judged["sha256"], "texts": judged["texts_sha256"]}
+        return Record(folder, name, runs_of(content), sha256, content["encoder"]["sha256"], dict(content["versions"]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{folder / name}: damaged, or of another version of this project ({error!r})") from None
 
 
 def runs_of(content: dict[str, Any]) -> list[Config]:
     """The runs of a record. Errors: KeyError, TypeError, ValueError for a record that no script has written."""
-    comparisons = content["comparisons_path"]
+    places = {"path": content["path"], "comparisons": content["comparisons_path"], "texts": content["texts_path"]}
     shared = {
         **content["config"],
-        "path": Path(content["path"]),
-        "comparisons": None if comparisons is None else Path(comparisons),
+        **{option: None if place is None else Path(place) for option, place in places.items()},
         "hidden": tuple(content["config"]["hidden"]),
         "pc": content["encoder"]["pooling"] is None,  # the embeddings were given
         "use_cuda": content["device"] != "cpu",
@@ -128,25 +134,21 @@ def runs_of(content: dict[str, Any]) -> list[Config]:
     return [Config(**shared, **values) for values in axes or [{}]]
 
 
-def find_same(record: Record, part: str, given: Path | None) -> Path:
+def find_same(record: Record, option: str, given: Path | None) -> Path:
     """The file with the recorded content: the given one, or the recorded one, seen from here or from the script."""
     from noisy_feedback.data.reviews import find_reviews  # imports pandas: only once the record is known to be right
 
     run = record.runs[0]
-    what, option, recorded = {
-        "data": ("reviews", "--path", run.path),
-        "judgements": ("comparisons", "--comparisons", run.comparisons),
-    }[part]
-    assert recorded is not None  # its content is recorded
+    recorded = getattr(run, option)
     tried = [given] if given else [recorded, PROJECT / run.protocol / recorded]
     for place in tried:
         with suppress(InputError):
             file = find_reviews(place)
-            if sha256_of(file) == record.sha256[part]:
+            if sha256_of(file) == record.sha256[option]:
                 return file
     raise InputError(
-        f"{record.folder}: its {what} are not at {tried[0]}, or have changed (their SHA-256 differs); name the file "
-        f"with {option}"
+        f"{record.folder}: its {INPUTS[option]} are not at {tried[0]}, or have changed (their SHA-256 differs); name "
+        f"the file with --{option}"
     )
 
 
@@ -156,8 +158,8 @@ def repeat(record: Record, runs: Sequence[Config], dask: str | None) -> Path:
     from noisy_feedback.sweep import run_sweep
 
     if record.file == "run.json":
-        return run(runs[0], record.sha256["encoder"])
-    return run_sweep(Sweep(runs[0], runs, dask), record.sha256["encoder"])
+        return run(runs[0], record.embeddings_sha256)
+    return run_sweep(Sweep(runs[0], runs, dask), record.embeddings_sha256)
 
 
 def difference(old: Path, new: Path) -> str:

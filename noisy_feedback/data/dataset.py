@@ -38,12 +38,16 @@ class ReviewsInfo:
 
 @dataclass(frozen=True)
 class JudgementsInfo:
-    """Which comparisons of people a result is of, and the SHA-256 of the embeddings of their own texts, if any."""
+    """Which human comparisons a result is of, and the SHA-256 of the embeddings of texts that are in no review.
+
+    `texts_sha256` is that of the file of texts whose ids are compared, if there is one.
+    """
 
     name: str
     count: int
     sha256: str
     embeddings_sha256: str | None
+    texts_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -186,7 +190,8 @@ def make_dataset(
     info = None
     if judgements is not None:
         of_texts = None if others is None else others.info.sha256
-        info = JudgementsInfo(judgements.name, len(judgements.chosen), judgements.sha256, of_texts)
+        count = len(judgements.chosen)
+        info = JudgementsInfo(judgements.name, count, judgements.sha256, of_texts, judgements.texts_sha256)
     return Dataset(
         vectors.to(device),
         reviews.ratings,

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -203,11 +203,14 @@ def split_groups(
     return splits
 
 
-def warn_about(reviews: Reviews, splits: Splits, shuffled: bool) -> list[str]:
-    """One line for each property of the data that can mislead a reader of the results; empty where all is well."""
+def warn_about(reviews: Reviews, splits: Sequence[Splits], shuffled: bool) -> list[str]:
+    """One line for each property of the data that can mislead a reader of the results; empty where all is well.
+
+    `splits` are those of all seeds, or the one that they share where the rows are not shuffled.
+    """
     lines = (
-        "" if shuffled else warn_sorted(reviews, splits),
-        warn_shared_texts(reviews.texts, splits),
+        "" if shuffled else warn_sorted(reviews, splits[0]),
+        warn_shared_texts(reviews.texts, splits[0]),
         warn_single_ratings(reviews),
         warn_rare_ratings(reviews, splits),
         warn_uneven_scale(reviews.scale),
@@ -250,17 +253,21 @@ def warn_single_ratings(reviews: Reviews) -> str:
     return f"ratings of one review only: {join_words(single)}; correct those that are errors" if len(single) else ""
 
 
-def warn_rare_ratings(reviews: Reviews, splits: Splits) -> str:
-    """Scores of a rating with few reviews in a part are uncertain, and so is macro F1."""
+def warn_rare_ratings(reviews: Reviews, splits: Sequence[Splits]) -> str:
+    """Scores of a rating with few reviews in a part are uncertain, and so is macro F1; of how many seeds."""
     counts = np.bincount(reviews.ratings)
     parts_of: dict[str, list[str]] = {}  # parts, by the ratings that are rare in them
-    for part, rows in splits.by_name().items():
-        in_part = np.bincount(reviews.ratings[rows], minlength=len(counts))
-        rare = reviews.scale[(in_part < MIN_PER_RATING) & (counts > 1)]
-        if len(rare):
-            parts_of.setdefault(join_words(rare), []).append(part)
+    seeds: set[int] = set()
+    for part in splits[0].by_name():
+        parts = [reviews.ratings[each.by_name()[part]] for each in splits]
+        in_part = np.array([np.bincount(ratings, minlength=len(counts)) for ratings in parts])  # (S, C)
+        rare = (in_part < MIN_PER_RATING) & (counts > 1)
+        if rare.any():
+            parts_of.setdefault(join_words(reviews.scale[rare.any(axis=0)]), []).append(part)
+            seeds.update(np.flatnonzero(rare.any(axis=1)))
     places = ", ".join(f"{ratings} in {join_words(parts)}" for ratings, parts in parts_of.items())
-    return f"fewer than {MIN_PER_RATING} reviews of a rating: {places}" if places else ""
+    where = f" ({len(seeds)} of {len(splits)} seeds)" if len(splits) > 1 else ""
+    return f"fewer than {MIN_PER_RATING} reviews of a rating: {places}{where}" if places else ""
 
 
 def warn_uneven_scale(scale: np.ndarray) -> str:

@@ -98,9 +98,10 @@ def feedback(config: Config, given: Feedback) -> str:
         "binary": f"{count(lists, 'pair')} {GAP} stars apart, from {count(texts, 'review')}",
         "multiclass": f"{count(lists, 'list')} of {config.k + 1} different ratings, from {count(texts, 'review')}",
     }
+    of_own_protocol = f"{count(lists, 'comparison')} ({config.protocol}), from {count(texts, 'review')}"
     lines = [
         f"noise      {given.changed:,} of {given.total:,} {what} (ratio {config.ratio:g}{kind})",
-        f"feedback   {compared[config.protocol]}",
+        f"feedback   {compared.get(config.protocol, of_own_protocol)}",
     ]
     if given.ties:
         lines.append(f"           {count(given.ties, 'pair')} left out: as many judgements for either order")

@@ -84,6 +84,7 @@ def write_record(
         "identity": identity(options, provenance),
         "path": None if config.path is None else str(config.path),  # where the data were, as they were given
         "comparisons_path": None if config.comparisons is None else str(config.comparisons),
+        "texts_path": None if config.texts is None else str(config.texts),
         "config": options,
         **asdict(provenance),
         **found,

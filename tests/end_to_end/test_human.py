@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 
-import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
@@ -16,6 +15,7 @@ from torch.nn.functional import linear
 from noisy_feedback import sweep
 from noisy_feedback.config import LABELS, SWEEP_AXES
 from noisy_feedback.data.reviews import SAMPLE_FILE
+from noisy_feedback.files import sha256_of
 from noisy_feedback.output.records import without_nan
 from tests.conftest import ROOT, only_folder, output_of, reproduced, run_script, start_script
 
@@ -181,7 +181,9 @@ def swept(sample, tmp_path_factory):
 def test_labels_choose_what_is_learned_from_and_not_what_predictions_are_scored_on(swept, judgements):
     table = table_of(swept[0], "runs.csv")
     assert list(table.columns[: len(SWEEP_AXES)]) == list(SWEEP_AXES)
-    assert compared_axes(table) == [(seed, kind) for seed in (3, 4) for kind in LABELS]
+    assert list(zip(table["seed"], table["labels"], strict=True)) == [
+        (seed, kind) for seed in (3, 4) for kind in LABELS
+    ]
     assert "sweep      10 runs, of which 0 are kept already" in swept[1]
     assert "test preference accuracy: " in swept[1]
     assert {file.name for file in only_folder(swept[0]).glob("*.png")} == {f"{name}.png" for name in FIGURES}
@@ -197,10 +199,6 @@ def test_labels_choose_what_is_learned_from_and_not_what_predictions_are_scored_
     assert rate.loc["majority"].to_numpy() == pytest.approx((wrong_votes > 1).mean())
     assert (rate.loc["flipped"] == rate.loc["one"]).all()
     assert rate.loc["one", 3] != rate.loc["one", 4]  # drawn by the seed
-
-
-def compared_axes(table):
-    return list(zip(table["seed"], table["labels"], strict=True))
 
 
 @pytest.mark.parametrize("labels", ["flipped", "all"])
@@ -234,17 +232,27 @@ def test_another_feedback_is_a_difference(run, tmp_path):
     assert all(f"{name:25} 1 of " in screen for name in ("feedback.csv", "annotators.csv"))
 
 
-def test_comparisons_that_have_moved_are_named_and_others_are_refused(run, sample, tmp_path, capsys):
-    copy = shutil.copytree(only_folder(run[0]), tmp_path / "copy")
-    record = json.loads((copy / "run.json").read_text())
-    (copy / "run.json").write_text(json.dumps({**record, "comparisons_path": str(tmp_path / "gone.csv")}))
-    moved = shutil.copy(sample / COMPARISONS, tmp_path / "moved.csv")
-    assert "all files match" in reproduced(copy, "--output", tmp_path / "out", "--comparisons", moved)
-    capsys.readouterr()
-    moved.write_text((sample / COMPARISONS).read_text() + "\n")
-    reproduced(copy, "--output", tmp_path / "out", "--comparisons", moved, status=2)
-    (line,) = capsys.readouterr().err.splitlines()
-    assert f"its comparisons are not at {moved}, or have changed" in line
+def test_comparisons_and_texts_that_have_moved_are_named_and_others_are_refused(sample, judgements, tmp_path, capsys):
+    """Comparisons of ids, and the texts of the ids in a file of their own."""
+    texts = pd.read_csv(sample / SAMPLE_FILE)["Review"]
+    texts.rename("text").rename_axis("id").to_csv(tmp_path / "texts.csv")
+    judgements[["better", "worse"]].to_csv(tmp_path / "ids.csv", index=False)
+    files = ["--comparisons", tmp_path / "ids.csv", "--texts", tmp_path / "texts.csv"]
+    columns = ["--chosen-column", "better", "--rejected-column", "worse"]
+    run_script(MAIN, [*on_sample(sample, tmp_path / "first"), *files, *columns])
+    folder = only_folder(tmp_path / "first")
+    assert record_of(tmp_path / "first")["judgements"]["texts_sha256"] == sha256_of(tmp_path / "texts.csv")
+    assert "all files match" in reproduced(folder, "--output", tmp_path / "out")
+    moved = [(tmp_path / name).rename(tmp_path / f"moved-{name}") for name in ("ids.csv", "texts.csv")]
+    given = ["--output", tmp_path / "out", "--comparisons", moved[0], "--texts", moved[1]]
+    assert "all files match" in reproduced(folder, *given)
+    for file, what in ((moved[1], "texts"), (moved[0], "comparisons")):
+        capsys.readouterr()
+        file.write_text(file.read_text() + "\n")
+        reproduced(folder, *given, status=2)
+        (line,) = capsys.readouterr().err.splitlines()
+        assert f"its {what} are not at {file}, or have changed" in line
+        assert line.endswith(f"name the file with --{what}")
 
 
 # --- export
@@ -351,7 +359,11 @@ def test_other_texts_are_embedded_and_stored_beside_the_comparisons(with_other_t
     run_script(MAIN, [*with_other_texts, "--pc", "--output", tmp_path / "again"])
     assert record_of(tmp_path / "again") == record
     assert stored.read_bytes() == written
-    assert "all files match" in reproduced(only_folder(tmp_path / "results"), "--output", tmp_path / "out")
+    moved = shutil.copytree(tmp_path / "judged" / "embeddings", tmp_path / "moved")
+    shutil.copytree(tmp_path / "data" / "embeddings", moved, dirs_exist_ok=True)
+    screen = reproduced(only_folder(tmp_path / "results"), "--output", tmp_path / "out", "--embeddings", moved)
+    assert "the recorded ones" in screen
+    assert "all files match" in screen
 
     stored.unlink()
     capsys.readouterr()
@@ -384,22 +396,10 @@ def assert_refused(capsys, output, script, command, says=""):
     return line
 
 
-NOTHING_TO_EXPORT = ["--epochs-f", 0, "--export", "exported.jsonl"]
 CANNOT = {
     "no such file": (lambda table: None, [], "comparisons.csv: no such file"),
-    "a missing column": (lambda table: table.drop(columns="rejected"), [], "no column 'rejected'"),
-    "no comparison": (lambda table: table[:0], [], "holds no comparison"),
     "gold without truth": (lambda table: table.drop(columns="correct"), ["--labels", "gold"], "(column 'correct')"),
-    "an unrated chosen text": (
-        lambda table: (
-            table[300:1800].drop(columns="pair").replace({"chosen": {table["chosen"].iloc[1799]: "A text of its own."}})
-        ),
-        ["--loss", "study"],
-        "--loss study needs the rating of the chosen text",
-    ),
     "the wrong kind of export": (lambda table: table, ["--export", "comparisons.csv"], "ends with neither .jsonl nor"),
-    "an export without a folder": (lambda table: table, ["--export", "no/such/folder/x.jsonl"], "there is no folder"),
-    "an export of no comparisons": (lambda table: table, NOTHING_TO_EXPORT, "--export"),
     "a flip rate for another loss": (lambda table: table, ["--flip-rate", 0.2], "--loss bradley-terry takes none"),
 }
 
@@ -415,22 +415,7 @@ def test_comparisons_that_cannot_be_learned_from_are_refused(sample, tmp_path, c
     assert [path.name for path in tmp_path.iterdir()] == [file.name] * file.exists()
 
 
-def test_a_sweep_names_the_labels_that_cannot_be_learned_from(sample, judgements, tmp_path, capsys):
-    judgements.drop(columns=["better", "worse", "correct"]).to_csv(tmp_path / "comparisons.csv", index=False)
-    command = [*on_sample(sample, tmp_path / "results", *SWEEP), "--comparisons", tmp_path / "comparisons.csv"]
-    assert_refused(capsys, tmp_path / "results", CONFIG, command, "--labels gold: comparisons.csv does not say")
-
-
 # --- slow: figures, a cluster, the scripts in processes of their own
-
-
-@pytest.mark.slow
-def test_a_sweep_draws_its_figures(sample, tmp_path):
-    screen, _ = output_of(start_script(CONFIG, *on_sample(sample, tmp_path, *SWEEP)))
-    assert screen.splitlines()[-1] == f"figures    {', '.join(f'{name}.png' for name in FIGURES)}"
-    for name in FIGURES:
-        assert matplotlib.image.imread(only_folder(tmp_path) / f"{name}.png").std() > 0.05, name
-        assert (only_folder(tmp_path) / f"{name}.pdf").stat().st_size > 1000
 
 
 @pytest.mark.slow

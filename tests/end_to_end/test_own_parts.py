@@ -43,6 +43,12 @@ def opposite(reviews, ratio, rng):
     return doubtful(reviews, ratio, rng)
 
 
+def extremes(config, ratings, scale, rng):
+    """Pairs (L, 2) of a review with the best rating and one with the worst."""
+    best, worse = (rng.permutation(np.flatnonzero(ratings == end)) for end in (ratings.max(), ratings.min()))
+    return np.array(list(zip(best, worse, strict=False)))
+
+
 ADDED = {  # file -> the tuple of names in config.py, the functions, and what is added after them
     "learning/losses.py": (
         "LOSSES",
@@ -55,12 +61,14 @@ ADDED = {  # file -> the tuple of names in config.py, the functions, and what is
         'RATING_NOISE |= {"doubtful": RatingNoise(doubtful), "opposite": RatingNoise(opposite, lambda ratio, classes: '
         "transition_matrix(ratio, np.eye(classes)[::-1]))}",
     ),
+    "feedback/protocols.py": ("SIMULATED", (extremes,), 'BUILDERS["extremes"] = extremes'),
 }
+PROTOCOL = '    "binary": {"main.py": '  # the entry in PROTOCOLS before which that of a protocol of one's own stands
 
 
 @pytest.fixture(scope="module")
 def own_project(tmp_path_factory):
-    """A copy of the project with four functions more, their entries in the tables, and their names in config.py."""
+    """A copy of the project with five functions more, their entries in the tables, and their names in config.py."""
     folder = tmp_path_factory.mktemp("project")
     for part in ("noisy_feedback", "multiclass"):
         shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "results"))
@@ -72,6 +80,11 @@ def own_project(tmp_path_factory):
         text, count = re.subn(rf"(\n{tuple_name} = \([^)]*?),?\s*\)", rf"\1, {names})", config.read_text())
         assert count == 1
         config.write_text(text)
+    assert config.read_text().count(PROTOCOL) == 1
+    config.write_text(config.read_text().replace(PROTOCOL, '    "extremes": {"main.py": {}},\n' + PROTOCOL))
+    (folder / "extremes").mkdir()
+    script = (ROOT / "multiclass" / "main.py").read_text().replace("multiclass", "extremes")
+    (folder / "extremes" / "main.py").write_text(script)
     return folder
 
 
@@ -79,6 +92,7 @@ def own_project(tmp_path_factory):
 def own_results(own_project, separable_reviews, tmp_path_factory):
     """name -> the folder of a run or sweep with parts of one's own; all are computed at once."""
     more = {
+        "protocol": ("extremes/main.py", "--ratio", 0.3),
         "run": ("multiclass/main.py", "--loss", "cautious", "--noise", "opposite", "--ratio", 0.3),
         "sweep": (
             *("multiclass/config.py", "--loss", "squared-margin", "study", "--noise", "doubtful"),
@@ -92,12 +106,17 @@ def own_results(own_project, separable_reviews, tmp_path_factory):
         )
         for name, (script, *arguments) in more.items()
     }
-    for process in started.values():
-        output_of(process)
+    screens = {name: output_of(process)[0] for name, process in started.items()}
+    (count, reviews) = re.findall(
+        r"feedback   (\d+) comparisons \(extremes\), from (\d+) reviews\n", screens["protocol"]
+    )[0]
+    assert int(reviews) == 2 * int(count) > 40
     return {name: only_folder(output) for name, output in outputs.items()}
 
 
-def test_runs_and_sweeps_take_losses_and_noise_of_ones_own(own_results):
+def test_runs_and_sweeps_take_losses_noise_and_protocols_of_ones_own(own_results):
+    record = json.loads((own_results["protocol"] / "run.json").read_text())
+    assert (record["config"]["protocol"], record["comparisons"]["k"]) == ("extremes", 1)
     record = json.loads((own_results["run"] / "run.json").read_text())
     assert (record["config"]["loss"], record["config"]["noise"]) == ("cautious", "opposite")
     assert record["noise"]["total"] == 160

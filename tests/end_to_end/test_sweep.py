@@ -328,25 +328,6 @@ def test_a_run_that_fails_ends_the_sweep_in_one_line(overlapping_reviews, tmp_pa
         assert kept == {"seed-1_labels-all_loss-study_kl-weight-0"}
 
 
-CANNOT = {
-    "robust": ("multiclass", ["--loss", "robust", "--noise", "reversed"], "a flip rate of 0.8 .*seed 1, reversed"),
-    "no pairs": ("binary", ["--shuffle"], "no pair of ratings exactly 3 stars apart .*seed [0-9]+, uniform noise"),
-    "flip rate": ("multiclass", ["--flip-rate", 0.1, "--loss", "study", "hinge"], "--loss study takes none"),
-}
-
-
-@pytest.mark.parametrize("name", CANNOT)
-def test_what_cannot_be_run_is_named_before_any_work(tmp_path, capsys, name):
-    protocol, more, says = CANNOT[name]
-    file = write_separable(tmp_path / "data", ratings=[1, 4] + [2, 3] * 11)
-    arguments = options(file, tmp_path / "results", *more, "--seeds", *range(1, 9))
-    run_script(f"{protocol}/config.py", arguments, status=2)
-    captured = capsys.readouterr()
-    assert re.search(says, captured.err)
-    assert "%|" not in captured.err  # no bar was shown
-    assert not (tmp_path / "results").exists()
-
-
 # --- small sweeps
 
 
@@ -358,12 +339,6 @@ def test_a_test_part_of_one_rating_leaves_metrics_undefined_and_the_sweep_comple
     assert "study; before fine-tuning - [-, -]" in kappa
     assert "nan" not in screen
     assert (only_folder(tmp_path / "results") / "change.png").exists() == bool(more)  # it compares settings
-
-
-def test_one_seed_has_no_interval_and_no_test(separable_reviews, tmp_path):
-    run_script("binary/config.py", options(separable_reviews, tmp_path, "--seeds", 4, "--ratio", 0, 0.5))
-    summary = table(tmp_path, "summary.csv")
-    assert summary[["sd", "ci_low", "ci_high", "vs_noise0_p", "vs_before_p"]].isna().all(axis=None)
 
 
 @pytest.mark.parametrize(("epochs_t", "figures"), [(3, "curves.png"), (0, "none: no epoch was run")])

@@ -73,11 +73,6 @@ class Child:
                     found[int(file.parent.name)] = int(parent)
         return found
 
-    def workers(self):
-        """The ids of a sweep's worker processes: children of a child, which is the server that they are forked from."""
-        members = self.members()
-        return [pid for pid, parent in members.items() if members.get(parent) == self.process.pid]
-
     def result(self):
         """The exit status, and the lines on stderr without progress bars, when all its processes have ended."""
         self.process.join()

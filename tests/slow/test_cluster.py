@@ -184,15 +184,6 @@ def finish(process):
     return out, error
 
 
-def test_a_local_cluster_needs_no_address(overlapping_reviews, tmp_path):
-    with patience():
-        arguments = options(overlapping_reviews, tmp_path, *SWEEP, "--dask", "local")
-        process = start_script("multiclass/config.py", *arguments, session=True)
-        _, error = finish(process)
-    assert process.returncode == 0, error
-    assert len(kept_runs(tmp_path)) == 8
-
-
 def test_a_cluster_that_loses_all_workers_waits_for_the_next(overlapping_reviews, dask, tmp_path):
     taken = tmp_path / "taken"
     blocked = dask.worker("--no-nanny", *preload(tmp_path, block, taken=str(taken)))

@@ -4,7 +4,6 @@
 """
 
 import csv
-import os
 import random
 import shutil
 import signal
@@ -183,55 +182,6 @@ def test_no_run_json_is_beside_files_of_another_start(place, undisturbed, moment
         ends_as_undisturbed(place, MAIN, undisturbed)
 
 
-def kept_runs(folder):
-    return list(folder.glob("results/*/runs/[!.]*.json"))
-
-
-def wait_for(condition, child):
-    """Wait until a condition holds or the child has ended."""
-    while child.process.is_alive() and not condition():
-        time.sleep(0.001)
-
-
-@pytest.mark.parametrize("kept", [0, 1, 5])
-def test_a_killed_worker_is_one_line_and_no_finished_run_is_lost(place, undisturbed, kept, thorough):
-    expected, _ = undisturbed[CONFIG]
-    kills = 0
-    while kills < thorough:
-        child = start(place, CONFIG)
-        wait_for(lambda child=child: child.workers() and len(kept_runs(place)) >= kept, child)
-        for pid in child.workers()[:1]:
-            os.kill(pid, signal.SIGKILL)
-        status, lines = child.result()
-        assert_complete(place, expected)
-        if status:  # it was not too late
-            kills += 1
-            (line,) = lines
-            assert line.startswith("config.py: error: a worker process was killed (out of memory?)"), line
-            assert line.endswith("repeat the command")
-            assert len(kept_runs(place)) >= kept
-        ends_as_undisturbed(place, CONFIG, undisturbed)
-        empty(place)
-
-
-def test_workers_end_with_a_killed_main_program(place, undisturbed):
-    child = start(place, CONFIG)
-    wait_for(child.workers, child)
-    child.process.kill()
-    assert child.result()[0] in (0, -signal.SIGKILL)  # result() waits until every process has ended
-    ends_as_undisturbed(place, CONFIG, undisturbed)
-
-
-def test_ctrl_c_ends_a_sweep_with_its_workers_in_one_line(place, undisturbed):
-    child = start(place, CONFIG)
-    wait_for(lambda: kept_runs(place), child)
-    os.killpg(child.process.pid, signal.SIGINT)  # as a terminal does
-    status, lines = child.result()
-    assert (status, lines) in ((130, ["config.py: interrupted; files already written are complete"]), (0, []))
-    assert_complete(place, undisturbed[CONFIG][0])
-    ends_as_undisturbed(place, CONFIG, undisturbed)
-
-
 # --- full disks
 
 
@@ -320,7 +270,7 @@ def test_a_folder_that_cannot_be_written_is_one_line_or_costs_nothing(place, und
         assert line.startswith("warning: embeddings are not stored, the next run computes them again: --embeddings")
     elif status:
         line = one_line(status, lines)
-        assert "ermission denied" in line or "cannot be written" in line
+        assert "ermission denied" in line
     assert_complete(place, expected)
     folder.chmod(0o777)
     ends_as_undisturbed(place, script, undisturbed)
@@ -354,10 +304,3 @@ def test_several_at_once_on_one_store_some_killed_all_end_with_the_same_bytes(pl
 def test_a_clock_that_is_set_back_changes_nothing(place, undisturbed, script):
     assert result(place, script, children.set_clock_back) == (0, [])
     assert files_of(place) == undisturbed[script][0]
-
-
-def test_files_from_the_future_are_found(place, undisturbed):
-    assert result(place, CONFIG)[0] == 0
-    for file in place.rglob("*"):
-        os.utime(file, (time.time() + 10**8,) * 2)
-    ends_as_undisturbed(place, CONFIG, undisturbed)

@@ -1,7 +1,6 @@
 """Embeddings are right, are kept by the text, and have the same bits whenever they are used."""
 
 import shutil
-import subprocess
 import sys
 import threading
 from dataclasses import replace
@@ -108,16 +107,7 @@ def test_a_model_that_fails_on_the_texts_is_an_input_error_and_nothing_of_it_is_
 
 
 @pytest.mark.parametrize(
-    ("texts", "new"),
-    [
-        (TEXTS, 0),
-        ([*TEXTS, "one more"], 1),
-        (["first", *TEXTS[::-1], "last"], 2),
-        (TEXTS[::-1], 0),
-        (TEXTS[2:5], 0),
-        (["ok", "Ok", "ok "], 2),
-        (["another", "file", TEXTS[3], "another", TEXTS[3]], 2),
-    ],
+    ("texts", "new"), [(["first", *TEXTS[::-1], "last"], 2), (TEXTS[2:5], 0), (["ok", "Ok", "ok ", "Ok", "ok"], 2)]
 )
 def test_only_new_texts_are_embedded_and_a_text_keeps_its_vector(encoder, stored, tiny_encoder, texts, new):
     before = chunks_in(stored)
@@ -161,28 +151,6 @@ def test_embeddings_of_another_device_are_used_where_this_one_has_not_all(encode
     assert embed(TEXTS, encoder, tmp_path, "cpu").computed == len(TEXTS)  # one store holds vectors of one device
     for device, name in (("cpu", "cpu"), ("cuda", "NVIDIA H100")):
         assert find_embeddings(TEXTS, encoder, tmp_path, device).info.device == name
-
-
-def test_the_short_name_of_the_packaged_encoder_finds_what_the_full_name_has_stored(tmp_path):
-    embed(TEXTS, find_encoder(DEFAULT_ENCODER, "model"), tmp_path, "cpu")
-    assert find_embeddings(TEXTS, find_encoder("all-MiniLM-L6-v2", "model"), tmp_path, "cpu") is not None
-
-
-FIND = """
-import sys
-from pathlib import Path
-from noisy_feedback.data.embeddings import find_embeddings
-from noisy_feedback.data.encoder import find_encoder
-texts, name, folder = eval(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
-print(len(find_embeddings(texts, find_encoder(name, "mean"), folder, "cpu").vectors))
-print("sentence_transformers" in sys.modules)
-"""
-
-
-def test_stored_embeddings_are_found_without_importing_sentence_transformers(stored, tiny_encoder):
-    command = [sys.executable, "-c", FIND, repr(TEXTS), str(tiny_encoder), str(stored)]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    assert output.split() == [str(len(TEXTS)), "False"]
 
 
 def test_vectors_are_in_aligned_memory_wherever_they_come_from(encoder, stored, tmp_path):
@@ -316,7 +284,7 @@ def test_exactly_the_recorded_vectors_are_found_in_any_store_or_in_embeddings_pt
 # --- embeddings.pt
 
 
-@pytest.mark.parametrize("precision", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("precision", [torch.bfloat16, torch.float64])
 def test_given_vectors_may_have_any_precision_and_require_gradients(tmp_path, precision):
     vectors = torch.randn(5, 3, requires_grad=True).to(precision) * 2  # as a model gives them without torch.no_grad()
     torch.save(vectors, tmp_path / "embeddings.pt")
@@ -325,11 +293,3 @@ def test_given_vectors_may_have_any_precision_and_require_gradients(tmp_path, pr
     assert not read.vectors.requires_grad
     assert read.info.model == "embeddings.pt"
     assert (read.info.revision, read.info.pooling, read.info.library, read.info.device) == (None, None, None, None)
-
-
-def test_a_file_of_vectors_that_is_absent_or_of_other_reviews_is_an_input_error(tmp_path):
-    with pytest.raises(InputError, match=r"embeddings\.pt: No such file or directory"):
-        read_embeddings_pt(tmp_path / "embeddings.pt", 5)
-    torch.save(torch.randn(5, 3), tmp_path / "embeddings.pt")
-    with pytest.raises(InputError, match=r"\(5, 3\) numbers for 6 reviews; it belongs to other data"):
-        read_embeddings_pt(tmp_path / "embeddings.pt", 6)

@@ -66,27 +66,17 @@ def test_an_encoder_in_a_folder_has_its_content_and_file_names_as_revision(tmp_p
     assert len(set(found)) == 3
 
 
-def test_a_folder_without_a_model_is_refused(tmp_path):
-    with pytest.raises(InputError, match=r"cannot be loaded: it has neither config\.json nor modules\.json"):
-        find_encoder(str(tmp_path), "model")
-
-
-@pytest.mark.parametrize("modules", ["{", '[{"kind": "?"}]', "[" * 100_000])
-def test_a_broken_modules_file_is_named(tmp_path, modules):
-    (tmp_path / "modules.json").write_text(modules)
-    with pytest.raises(InputError, match=r"modules\.json is broken"):
-        load_encoder(find_encoder(str(tmp_path), "model"), "cpu")
-
-
-def test_a_model_that_asks_for_its_own_code_is_refused(tmp_path):
-    modules = [{"idx": 0, "name": "0", "path": "", "type": "attack.Module"}]
-    (tmp_path / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(InputError, match=r"modules\.json asks for attack\.Module"):
-        load_encoder(find_encoder(str(tmp_path), "model"), "cpu")
-
-
-def test_weights_in_a_pickle_are_not_loaded(tiny_encoder, tmp_path):
+def test_a_folder_whose_modules_are_broken_or_its_own_code_or_whose_weights_are_a_pickle_is_refused(
+    tiny_encoder, tmp_path
+):
     folder = shutil.copytree(tiny_encoder, tmp_path / "encoder")
+    own_code = json.dumps([{"idx": 0, "name": "0", "path": "", "type": "attack.Module"}])
+    says = {**dict.fromkeys(["{", '[{"kind": "?"}]', "[" * 100_000], "is broken"), own_code: "asks for attack.Module"}
+    for modules, reason in says.items():
+        (folder / "modules.json").write_text(modules)
+        with pytest.raises(InputError, match=rf"modules\.json {reason}"):
+            load_encoder(find_encoder(str(folder), "model"), "cpu")
+    (folder / "modules.json").unlink()
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
     with pytest.raises(InputError, match="cannot be loaded"):
