@@ -82,6 +82,7 @@ def cleaned_runs(given: Namespace) -> pd.DataFrame:
         for seed in range(1, given.seeds + 1):
             trained = train_model(replace(config, seed=seed), dataset)
             part = trained.splits.judgements
+            assert part is not None
             for labels in ("one", "all"):
                 run = replace(config, seed=seed, labels=labels)
                 tuned = fine_tune_model(replace(run, epochs_f=1), dataset, trained)
@@ -90,7 +91,8 @@ def cleaned_runs(given: Namespace) -> pd.DataFrame:
                     dataset,
                     judgements=without_suspects(dataset.judgements, tuned.feedback, tuned.audit.p_wrong, part),
                 )
-                result = fine_tune_model(replace(run, labels="all"), cleaned, trained).result
+                again = replace(trained, splits=cleaned.split(run))
+                result = fine_tune_model(replace(run, labels="all"), cleaned, again).result
                 assert result.last is not None
                 rows.append(
                     {"seed": seed, "labels": labels, "loss": SUSPECTS, "comparisons": result.comparisons["count"]}

@@ -180,9 +180,7 @@ def shuffle_splits(splits: Splits, rng: np.random.Generator) -> Splits:
     return Splits(*np.split(rows, np.cumsum([len(part) for part in parts])[:-1]))
 
 
-def split_groups(
-    groups: np.ndarray, rng: np.random.Generator | None = None, what: str = "--group-column: groups"
-) -> Splits:
+def split_groups(groups: np.ndarray, rng: np.random.Generator | None = None, what: str = "--group-column") -> Splits:
     """Parts that hold whole groups, of about the same shares: in the order of their numbers, or permuted by `rng`.
 
     `groups` (n,) are numbers 0..G-1. A group goes to the part that its middle row falls into. Errors: InputError where
@@ -197,7 +195,7 @@ def split_groups(
     for name, rows in splits.by_name().items():
         if not len(rows):
             raise InputError(
-                f"{what}: {len(sizes)} leave the {name} part empty; use more or smaller groups"
+                f"{what}: {len(sizes)} groups leave the {name} part empty; use more or smaller groups"
                 + ("" if rng is None else ", or another seed")
             )
     return splits

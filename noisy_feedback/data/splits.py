@@ -49,7 +49,7 @@ def split_alone(config: Config, judgements: Judgements) -> np.ndarray:
             f"{unused:.0%} of the comparisons; --split comparisons uses all, but tests on texts that the model knows"
         )
     parts = np.empty(len(groups), dtype=np.int64)
-    for part, rows in enumerate(split_groups(groups, rng, "groups of comparisons").by_name().values()):
+    for part, rows in enumerate(split_groups(groups, rng, judgements.name).by_name().values()):
         parts[rows] = part
     return parts
 

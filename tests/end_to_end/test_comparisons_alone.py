@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from noisy_feedback import RatingModel
-from tests.conftest import only_folder, run_script
+from tests.conftest import only_folder, reproduced, run_script
 
 PAIRS, DIMENSIONS = 400, 6
 
@@ -85,6 +85,10 @@ def test_a_sweep_reverses_comparisons_and_its_cell_is_the_single_run(run, prefer
     assert runs["last_macro_f1"].isna().all()
     assert "test preference accuracy" in screen
     assert "macro F1" not in screen
+
+
+def test_a_result_is_reproduced_to_the_last_bit(run, tmp_path):
+    assert "all files match" in reproduced(only_folder(run[0]), "--output", tmp_path)
 
 
 @pytest.mark.parametrize(

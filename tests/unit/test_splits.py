@@ -81,5 +81,5 @@ def test_another_seed_splits_otherwise_only_where_groups_are_shuffled():
 
 
 def test_too_few_groups_leave_a_part_empty_which_is_named():
-    with pytest.raises(InputError, match=r"^groups of comparisons: 3 leave the .* part empty"):
+    with pytest.raises(InputError, match=r"^c.csv: 3 groups leave the .* part empty"):
         split_alone(alone(), judgements_of([0, 2, 4], [1, 3, 5]))
