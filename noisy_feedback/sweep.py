@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from signal import SIG_BLOCK, SIG_SETMASK, SIGINT, pthread_sigmask
+from signal import SIG_BLOCK, SIG_SETMASK, SIGINT, pthread_sigmask, raise_signal, signal
 
 import numpy as np
 import torch
@@ -95,11 +95,12 @@ def run_locally(runs: Sequence[Config], dataset: Dataset) -> Iterator[RunResult]
         pending: dict[Future, list[Config] | None] = {}  # the runs that wait for a training; None for a fine-tuning
         while trainings or tunings or pending:
             while len(pending) < workers and (trainings or tunings):
-                if tunings:
-                    pending[pool.submit(fine_tune_in_worker, *tunings.popleft())] = None
-                else:
-                    group = trainings.popleft()
-                    pending[pool.submit(train_in_worker, group[0])] = group
+                with uninterrupted():  # it may start a worker
+                    if tunings:
+                        pending[pool.submit(fine_tune_in_worker, *tunings.popleft())] = None
+                    else:
+                        group = trainings.popleft()
+                        pending[pool.submit(train_in_worker, group[0])] = group
             done, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in sorted(done, key=lambda future: future.exception() is not None):  # keep what has finished
                 waiting = pending.pop(future)
@@ -154,6 +155,19 @@ def worker_processes(dataset: Dataset, workers: int) -> Iterator[ProcessPoolExec
             for child in multiprocessing.active_children():
                 child.terminate()  # idle, or working for nobody: results are written by this process alone
             pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put off Ctrl-C until the block ends: the start of a worker that it interrupts would be known to nobody."""
+    received = []
+    before = signal(SIGINT, lambda number, _: received.append(number))
+    try:
+        yield
+    finally:
+        signal(SIGINT, before)
+        if received:
+            raise_signal(SIGINT)
 
 
 def start_worker(dataset: Dataset, embeddings: Path) -> None:

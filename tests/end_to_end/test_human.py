@@ -359,11 +359,12 @@ def test_other_texts_are_embedded_and_stored_beside_the_comparisons(with_other_t
     run_script(MAIN, [*with_other_texts, "--pc", "--output", tmp_path / "again"])
     assert record_of(tmp_path / "again") == record
     assert stored.read_bytes() == written
-    moved = shutil.copytree(tmp_path / "judged" / "embeddings", tmp_path / "moved")
-    shutil.copytree(tmp_path / "data" / "embeddings", moved, dirs_exist_ok=True)
+    moved = shutil.move(tmp_path / "data" / "embeddings", tmp_path / "moved")
+    shutil.copytree(tmp_path / "judged" / "embeddings", moved, dirs_exist_ok=True)
     screen = reproduced(only_folder(tmp_path / "results"), "--output", tmp_path / "out", "--embeddings", moved)
     assert "the recorded ones" in screen
     assert "all files match" in screen
+    shutil.move(moved, tmp_path / "data" / "embeddings")
 
     stored.unlink()
     capsys.readouterr()

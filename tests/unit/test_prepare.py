@@ -208,9 +208,10 @@ def test_an_export_that_cannot_be_written_or_would_replace_an_input_is_refused_f
         prepare([replace(config, export=tmp_path / "c.jsonl", epochs_f=0)])
     reviews = config.path.rename(config.path.with_name(SAMPLE_FILE))
     (tmp_path / "reviews.jsonl").hardlink_to(reviews)
-    for export in (config.comparisons, tmp_path / "reviews.jsonl"):
+    (tmp_path / "texts.jsonl").touch()
+    for export in (config.comparisons, tmp_path / "reviews.jsonl", tmp_path / "texts.jsonl"):
         with pytest.raises(InputError, match=r"^--export .*: would replace .*, which this run reads"):
-            prepare([replace(config, path=reviews.parent, export=export)])
+            prepare([replace(config, path=reviews.parent, texts=tmp_path / "texts.jsonl", export=export)])
 
 
 # --- --name
