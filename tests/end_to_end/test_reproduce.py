@@ -171,6 +171,7 @@ def changed_parts(copy):
     encoder = part_of(copy, "encoder")
     return {
         **{f"encoder {part}": {"encoder": {**encoder, part: "another"}} for part in ("model", "sha256", "revision")},
+        **{part: {part: "another"} for part in ("config", "data", "device", "judgements", "noise", "audit")},
         "a number": {"before": {**part_of(copy, "before"), "accuracy": 0.123}},
         "a part that is gone": {"best_epochs": None},
         "a value that is gone": {"comparisons": {"count": 1, "k": 2}},

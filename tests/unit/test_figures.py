@@ -230,6 +230,8 @@ def test_the_metrics_of_one_setting_are_those_of_the_last_and_of_the_best_epoch(
         np.testing.assert_array_equal(dots_of(axes)[:, 1], both)
         places = [RATIOS.index(ratio) for ratio in runs["ratio"]]
         np.testing.assert_allclose(dots_of(axes)[:, 0], places * 2, atol=CLOSE)
+    longer = figures.draw_metrics(runs, summarise(runs).assign(ci_low=-1.0), CLASSES)  # than the upper half
+    np.testing.assert_allclose(bars_of(longer.axes[0])["last epoch"][2][:, 0], -1)
 
 
 def test_the_metrics_of_several_settings_are_those_of_the_last_epoch():
