@@ -93,8 +93,9 @@ def setting_names(table: pd.DataFrame, axes: Sequence[str] = SETTING_AXES) -> li
     """For each row what sets its setting apart: the loss, and what else of `axes` varies in the table."""
     varied = [axis for axis in axes if axis == "loss" or table[axis].nunique() > 1]
     words = {"loss": "{}", "kl_weight": "KL weight {}", "noise": "{} noise", "labels": "labels {}"}
+    patterns = [words.get(axis, axis.replace("_", " ") + " {}") for axis in varied]
     return [
-        ", ".join(words[axis].format(str(value).removesuffix(".0")) for axis, value in zip(varied, row, strict=True))
+        ", ".join(pattern.format(str(value).removesuffix(".0")) for pattern, value in zip(patterns, row, strict=True))
         for row in table[varied].itertuples(index=False)
     ]
 
