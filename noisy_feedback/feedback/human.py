@@ -68,7 +68,7 @@ def comparisons_to_score(judgements: Judgements | None, splits: Splits, part: in
 
 
 def select_judgements(labels: str, judgements: Judgements, rows: np.ndarray, rng: np.random.Generator) -> Feedback:
-    """Comparisons of the judgements `rows`, as `labels` says. Errors: InputError for none, or where no truth is known."""
+    """The judgements `rows` as `labels` says. Errors: InputError for none, or where no truth is known."""
     if not len(rows):
         raise InputError(
             f"{judgements.name}: no comparison has both texts in the fine-tuning part; --group-column keeps the texts "
@@ -82,7 +82,7 @@ def select_judgements(labels: str, judgements: Judgements, rows: np.ndarray, rng
         return true_orders(judgements, rows, labels)
     one = feedback_of(judgements, one_of_each_pair(judgements, rows, rng))
     if labels == "one":
-        return one
+        return replace(one, judged=feedback_of(judgements, rows))
     gold = true_orders(judgements, rows, labels)
     return reverse(gold, rng.permutation(len(gold.lists))[: int(np.nansum(one.flipped))])
 
@@ -120,7 +120,7 @@ def majority(judgements: Judgements, rows: np.ndarray) -> Feedback:
         raise InputError(f"{judgements.name}: every pair of the fine-tuning part is a tie; --labels majority has none")
     decided = reference[votes != 0]
     found = reverse(feedback_of(judgements, decided), np.flatnonzero(votes[votes != 0] < 0))
-    return replace(found, annotators=None, ties=int((votes == 0).sum()))
+    return replace(found, annotators=None, ties=int((votes == 0).sum()), judged=feedback_of(judgements, rows))
 
 
 def true_orders(judgements: Judgements, rows: np.ndarray, labels: str) -> Feedback:
@@ -136,8 +136,11 @@ def true_orders(judgements: Judgements, rows: np.ndarray, labels: str) -> Feedba
 
 
 def reverse(feedback: Feedback, which: np.ndarray) -> Feedback:
-    """The same comparisons, with those at `which` reversed."""
+    """The same comparisons, with those at `which` reversed, and with them all judgements behind each."""
     lists, flipped = feedback.lists.copy(), feedback.flipped.copy()
     lists[which] = lists[which, ::-1]
     flipped[which] = 1 - flipped[which]
-    return replace(feedback, lists=lists, flipped=flipped)
+    judged = feedback.judged
+    if judged is not None and judged.pairs is not None and feedback.pairs is not None:
+        judged = reverse(judged, np.flatnonzero(np.isin(judged.pairs, feedback.pairs[which])))
+    return replace(feedback, lists=lists, flipped=flipped, judged=judged)

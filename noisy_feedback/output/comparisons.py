@@ -36,7 +36,7 @@ def feedback_rows(audited: AuditedFeedback, names: Sequence[str]) -> Iterator[tu
     feedback = audited.feedback
     better, worse = feedback.adjacent_pairs()
     before, after = (rewards[better] - rewards[worse] for rewards in (audited.rewards_before, audited.rewards_after))
-    wrong = [None if math.isnan(value) else int(value) for value in feedback.flipped.ravel()]
+    wrong = [int(value) if value in (0, 1) else None for value in feedback.flipped.ravel()]
     nothing = [None] * len(better)
     pairs = nothing if feedback.pairs is None else feedback.pairs.tolist()
     annotators = nothing if feedback.annotators is None else [names[code] for code in feedback.annotators]
@@ -45,23 +45,24 @@ def feedback_rows(audited: AuditedFeedback, names: Sequence[str]) -> Iterator[tu
 
 
 def annotator_rows(audited: AuditedFeedback, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """One row per annotator who judged a comparison of the feedback."""
-    codes, found, flipped = audited.feedback.annotators, audited.audit.annotators, audited.feedback.flipped[:, 0]
+    """One row per annotator who judged a comparison of the feedback, or one behind it."""
+    behind, found = audited.feedback.judged or audited.feedback, audited.audit.annotators
+    codes, flipped = behind.annotators, behind.flipped[:, 0]
     if codes is None or found is None:
         return
     known = ~np.isnan(flipped)
     judged = np.bincount(codes[known], minlength=len(found.judgements))
     right = np.bincount(codes[known], 1 - flipped[known], minlength=len(found.judgements))
     for code in np.flatnonzero(found.judgements).tolist():
-        estimate = (float(column[code]) for column in (found.reliability, found.low, found.high))
+        estimate = [float(column[code]) for column in (found.reliability, found.low, found.high)]
         true = float(right[code] / judged[code]) if judged[code] else None
-        yield (names[code], int(found.judgements[code]), *estimate, true)
+        yield (names[code], int(found.judgements[code]), *(None if math.isnan(x) else x for x in estimate), true)
 
 
 def save_comparisons(folder: Path, audited: AuditedFeedback, names: Sequence[str]) -> None:
     """Write feedback.csv, and annotators.csv where there are annotators, whose names these are."""
     write_csv(folder / "feedback.csv", FEEDBACK_COLUMNS, feedback_rows(audited, names))
-    if audited.feedback.annotators is not None:
+    if audited.audit.annotators is not None:
         write_csv(folder / "annotators.csv", ANNOTATOR_COLUMNS, annotator_rows(audited, names))
 
 
@@ -72,7 +73,7 @@ def export_comparisons(file: Path, feedback: Feedback, audit: Audit, dataset: Da
     better, worse = feedback.adjacent_pairs()
     stars = {-1: None, **dict(enumerate(dataset.scale.tolist()))}
     claimed = {"chosen": feedback.ratings[:, :-1], "rejected": feedback.ratings[:, 1:]}
-    wrong = [None if math.isnan(value) else bool(value) for value in feedback.flipped.ravel()]
+    wrong = [bool(value) if value in (0, 1) else None for value in feedback.flipped.ravel()]
     table = pd.DataFrame(
         {
             "chosen": [dataset.texts[row] for row in better],

@@ -112,11 +112,21 @@ def audit(given: Feedback, found: Audit) -> str:
     """What the audit estimates, and how right it is where the truth is known."""
     record = audit_record(given, found)
     rate, auroc, precision = record["true_flip_rate"], record["auroc"], record["precision"]
-    lines = [f"audit      {found.estimated_flip_rate:.1%} of the comparisons are wrong (estimate)"]
+    low, high = (f"{100 * limit:.1f}" for limit in (found.flip_rate_low, found.flip_rate_high))
+    lines = [
+        f"audit      {found.estimated_flip_rate:.1%} of the comparisons are wrong (estimate; 95 %: {low} to {high} %)"
+    ]
+    if not found.known:
+        lines = [
+            "audit      how many comparisons are wrong cannot be told from these judgements "
+            f"(somewhere between {low} and {high} %)"
+        ]
     if rate is not None:
         lines[0] += f"; in truth {rate:.1%}"
+    if found.known and found.estimated_flip_rate > 0.5:
+        lines.append("warning    more than half are wrong: are chosen and rejected exchanged?")
     if auroc is not None and precision is not None:
-        wrong = int(np.nansum(given.flipped))
+        wrong = int((given.flipped == 1).sum())
         lines.append(
             f"           of the {wrong:,} most suspected {precision:.1%} are wrong; AUROC of p_wrong {auroc:.3f}"
         )
