@@ -10,10 +10,10 @@ hidden easiness allows. Where people err more often the less sure the model is, 
 a flip rate; several show it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import minimize_scalar
 from scipy.special import betaincinv, ndtr
 
 from noisy_feedback.config import Config
@@ -84,10 +84,10 @@ def fit_temperature(output: np.ndarray, better: np.ndarray, worse: np.ndarray) -
     if not len(better):
         return 1.0
 
-    def log_likelihood(log_temperature: float) -> float:
-        return float(np.log(p_better(output, better, worse, np.exp(log_temperature)).clip(1e-12)).mean())
+    def cross_entropy(log_temperature: float) -> float:
+        return -float(np.log(p_better(output, better, worse, np.exp(log_temperature)).clip(1e-12)).mean())
 
-    return float(np.exp(maximise(log_likelihood, *np.log(TEMPERATURES))))
+    return float(np.exp(minimize_scalar(cross_entropy, bounds=np.log(TEMPERATURES), method="bounded").x))
 
 
 def calibrate(config: Config, output: np.ndarray, ratings: np.ndarray, scale: np.ndarray) -> tuple[float, int]:
@@ -137,20 +137,21 @@ def audit_comparisons(
     _, first, pair = np.unique(pairs, return_index=True, return_inverse=True)
     # A judgement speaks for (1) or against (-1) the first item, which the first judgement of its pair prefers.
     sign, judgements = np.where(better == better[first][pair], 1.0, -1.0), np.bincount(pair)
-    by_pair = np.argsort(pair, kind="stable")
+    pair_prior, by_pair = np.bincount(pair, sign * prior) / judgements, np.argsort(pair, kind="stable")
+    sd = temperature_sd(pair_prior, calibration_pairs)
     judged = Pairs(
-        prior=np.bincount(pair, sign * prior) / judgements,
+        prior=pair_prior,
         net=np.bincount(pair[rows], sign[rows], len(first)),
         pair=pair[by_pair],
         evidence=sign[by_pair],
+        temperature_sd=sd,
     )
-    sd = temperature_sd(judged.prior, calibration_pairs)
     hidden = judgements[judgements >= REPEATED].sum() > len(pair) / 2
     of_annotators = None
     if annotators is not None:
-        evidence, of_annotators = fit_annotators(judged, annotators[by_pair], posterior(judged, sd, hidden=False))
+        evidence, of_annotators = fit_annotators(judged, annotators[by_pair], posterior(judged, hidden=False))
         judged = judged._replace(evidence=evidence)
-    found = posterior(judged, sd, hidden)
+    found = posterior(judged, hidden)
     independent = ~found.parameters[:, 1:4].any(axis=1)  # errors: no spread of easiness, nothing misleading
     rate, low, high = flip_rate(found, len(rows), found.weight)
     if sd >= CALIBRATED and hidden:
@@ -271,15 +272,6 @@ def score_and_information(others: np.ndarray, reliability: np.ndarray | float) -
     derivative = np.tanh(others / 2)  # 2 pi - 1
     likelihood = np.clip(0.5 + (reliability - 0.5) * derivative, *RELIABILITIES)
     return derivative / likelihood, derivative**2 / (likelihood * (1 - likelihood))
-
-
-def maximise(function: Callable[[float], float], low: float, high: float) -> float:
-    """Where a function is largest between low and high: a grid, then finer grids around its best point."""
-    for _ in range(4):
-        grid = np.linspace(low, high, 25)
-        best = int(np.argmax([function(x) for x in grid]))
-        low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-    return float(grid[best])
 
 
 def logit(p: np.ndarray | float) -> np.ndarray:

@@ -42,9 +42,8 @@ class Feedback:
 
 
 def wrong_order(ratings: np.ndarray) -> np.ndarray:
-    """Which adjacent items (L, k) of lists with these true ratings (L, k+1) are in wrong order; NaN where they tie."""
-    better, worse = ratings[:, :-1], ratings[:, 1:]
-    return np.where(better == worse, np.nan, better < worse)
+    """Which adjacent items (L, k) of lists with these true ratings (L, k+1) are in wrong order; a half if they tie."""
+    return (1 + np.sign(ratings[:, 1:] - ratings[:, :-1])) / 2
 
 
 def build_lists(ratings: np.ndarray, k: int, classes: int, rng: np.random.Generator) -> np.ndarray:

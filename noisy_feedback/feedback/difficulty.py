@@ -30,9 +30,8 @@ class Pairs(NamedTuple):
     prior: np.ndarray  # (N,) the model's log-odds that the first item is better
     net: np.ndarray  # (N,) claimed orders for the first item, less those for the second
     pair: np.ndarray  # (J,) 0..N-1, ascending
-    evidence: (
-        np.ndarray
-    )  # (J,) log-odds that a judgement is right at easiness 1; times -1 if it prefers the second item
+    evidence: np.ndarray  # (J,) log-odds that a judgement is right at easiness 1, negative if it prefers the second
+    temperature_sd: float  # prior standard deviation of the log temperature
 
     def sums(self, of_judgements: np.ndarray) -> np.ndarray:
         """Sums over the judgements of each pair, (..., J) to (..., N)."""
@@ -57,27 +56,26 @@ class Posterior(NamedTuple):
     p_first: np.ndarray  # (N,) P(the first item is better)
 
 
-def posterior(pairs: Pairs, temperature_sd: float, hidden: bool) -> Posterior:
-    """The parameters and the orders, given the judgements.
+def posterior(pairs: Pairs, hidden: bool) -> Posterior:
+    """The parameters and the orders, given the judgements. Without `hidden` easiness it is the same for all pairs.
 
-    `temperature_sd` is the prior standard deviation of the log temperature; where easiness is not `hidden`, it is the
-    same for all pairs. Where the model says nothing, nothing could show a misleading pair: then there are none.
+    Where the model says nothing of any pair, nothing could show a misleading one: then there are none.
     """
     spreads, shares = (SPREADS, SHARES) if hidden else (SPREADS[:1], SHARES[:1])
     shares = shares if pairs.prior.any() else SHARES[:1]
     table = likelihood(pairs, EASINESS if hidden else EASINESS[:1])
-    parts = [posterior_at(pairs, table, spread, shares, temperature_sd) for spread in spreads]
+    parts = [posterior_at(pairs, table, spread, shares) for spread in spreads]
     parameters, log_weight, gain, variance = (np.concatenate([part[i] for part in parts]) for i in range(4))
     of_spread = softmax([logsumexp(part[1]) for part in parts])
     return Posterior(parameters, softmax(log_weight), gain, variance, of_spread @ [part[4] for part in parts])
 
 
-def posterior_at(pairs: Pairs, table: Likelihood, spread: float, shares: np.ndarray, sd: float) -> Posterior:
+def posterior_at(pairs: Pairs, table: Likelihood, spread: float, shares: np.ndarray) -> Posterior:
     """The posterior at one spread, `weight` as a logarithm and not normalised."""
     levels = np.linspace(-MAX_LEVEL, MAX_LEVEL, 9)
-    temperatures = sd * np.linspace(-2.5, 2.5, 5) if sd and pairs.prior.any() else np.zeros(1)
+    temperatures = np.linspace(-2.5, 2.5, 5) if pairs.temperature_sd and pairs.prior.any() else np.zeros(1)
     for _ in range(REFINEMENTS):
-        at = [log_posterior(pairs, table, level, spread, shares[::7], temperatures, sd)[0] for level in levels]
+        at = [log_posterior(pairs, table, level, spread, shares[::7], temperatures)[0] for level in levels]
         weight = np.exp(at - np.max(at))  # (levels, H, temperatures)
         levels, fine = refined(levels, weight.sum(axis=(1, 2)))
         temperatures, also = refined(temperatures, weight.sum(axis=(0, 1)))
@@ -86,8 +84,8 @@ def posterior_at(pairs: Pairs, table: Likelihood, spread: float, shares: np.ndar
     cell = np.log(np.ptp(levels)) + (np.log(np.ptp(temperatures)) if len(temperatures) > 1 else 0.0)
     points, p_first = [], []
     for level in levels:
-        log_weight, p = log_posterior(pairs, table, level, spread, shares, temperatures, sd)
-        columns = (level, spread, *shares.T[..., None], temperatures, log_weight + cell)
+        log_weight, p = log_posterior(pairs, table, level, spread, shares, temperatures)
+        columns = (level, spread, *shares.T[..., None], pairs.temperature_sd * temperatures, log_weight + cell)
         columns += (2 * p @ pairs.net - pairs.net.sum(), (p * (1 - p)) @ pairs.net**2)
         points.append(np.stack(np.broadcast_arrays(*columns), axis=-1).reshape(-1, 8))
         p_first.append(np.tensordot(softmax(log_weight), p, 2))
@@ -105,26 +103,22 @@ def refined(axis: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, bool]:
 
 
 def log_posterior(
-    pairs: Pairs,
-    table: Likelihood,
-    level: float,
-    spread: float,
-    shares: np.ndarray,
-    temperatures: np.ndarray,
-    sd: float,
+    pairs: Pairs, table: Likelihood, level: float, spread: float, shares: np.ndarray, temperatures: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """At H shares and T log temperatures: the logarithm (H, T), and P(the first item is better) (H, T, N)."""
+    """The logarithm (H, T), and P(the first item is better) (H, T, N), at these shares (H, 2) and temperatures (T,).
+
+    `temperatures` are logarithms in standard deviations.
+    """
     points, weights = easiness(level, spread, shares)
     found = table if spread else likelihood(pairs, points)
-    prior = sigmoid(np.multiply.outer(np.exp(temperatures), pairs.prior))  # (T, N)
+    prior = sigmoid(np.multiply.outer(np.exp(pairs.temperature_sd * temperatures), pairs.prior))  # (T, N)
     first = (weights @ found.if_first)[:, None] * prior
     both = first + (weights @ found.if_second)[:, None] * (1 - prior)
     log_prior = np.log(EXCHANGED if level < 0 else 1 - EXCHANGED)
     log_prior += np.log((1 - NO_SPREAD) / (len(SPREADS) - 1) if spread else NO_SPREAD)
     log_share = np.log(np.where(shares.any(axis=1), (1 - NO_MISLEADING) / (len(SHARES) - 1), NO_MISLEADING))
-    log_temperature = -((temperatures / sd) ** 2) / 2 if sd else 0.0
     fit = np.log(both).sum(axis=-1) + found.log_scale.sum()
-    return fit + log_prior + log_share[:, None] + log_temperature, first / both
+    return fit + log_prior + log_share[:, None] - temperatures**2 / 2, first / both
 
 
 def likelihood(pairs: Pairs, points: np.ndarray) -> Likelihood:
