@@ -35,8 +35,8 @@ RELIABILITIES = (1e-6, 1 - 1e-6)
 KAPPAS = (2.0, 1000.0)
 KAPPA_OF_INTERVALS = 100.0
 CONFIDENCE = 0.95
-TOLERANCE = 1e-4  # of belief propagation: the largest change of a posterior probability
-MAX_ITERATIONS = 300
+TOLERANCE = 1e-5  # of belief propagation: the largest change of a posterior probability
+MAX_ITERATIONS = 500
 
 
 @dataclass(frozen=True)
