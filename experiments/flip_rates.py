@@ -36,7 +36,7 @@ def cases_of(given: Namespace) -> dict[str, Config]:
     return {
         f"k = {k}, {noise}, {ratio:g}": replace(config, k=k, noise=noise, ratio=ratio)
         for k in (1, 3)
-        for noise in ("uniform", "reversed", "adjacent")
+        for noise in ("uniform", "reversed", "adjacent", "least-confident")
         for ratio in RATIOS
     }
 

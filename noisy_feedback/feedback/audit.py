@@ -199,9 +199,9 @@ def flip_rate(found: Posterior, claims: int, weight: np.ndarray) -> tuple[float,
 def fit_annotators(judged: Pairs, annotators: np.ndarray, alike: Posterior) -> tuple[np.ndarray, Annotators]:
     """The signed evidence of each judgement (J,), and the annotators (J,), where all pairs are as easy to judge.
 
-    It starts from the likeliest point of the posterior in which annotators are `alike`.
+    It starts from the means of the posterior in which annotators are `alike`.
     """
-    level, _, _, _, log_temperature = alike.parameters[alike.weight.argmax()]
+    level, _, _, _, log_temperature = alike.weight @ alike.parameters
     prior, sign = np.exp(log_temperature) * judged.prior, np.sign(judged.evidence)
     mean, kappa, judgements = float(sigmoid(level)), KAPPAS[1], np.bincount(annotators)
     right = np.full(len(annotators), mean)
