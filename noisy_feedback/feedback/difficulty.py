@@ -72,7 +72,7 @@ def posterior(pairs: Pairs, hidden: bool) -> Posterior:
 
 def posterior_at(pairs: Pairs, table: Likelihood, spread: float, shares: np.ndarray) -> Posterior:
     """The posterior at one spread, `weight` as a logarithm and not normalised."""
-    levels = np.linspace(-MAX_LEVEL, MAX_LEVEL, 9)
+    levels = np.linspace(-MAX_LEVEL, MAX_LEVEL, 13)
     temperatures = np.linspace(-2.5, 2.5, 5) if pairs.temperature_sd and pairs.prior.any() else np.zeros(1)
     for _ in range(REFINEMENTS):
         at = [log_posterior(pairs, table, level, spread, shares[::7], temperatures)[0] for level in levels]
