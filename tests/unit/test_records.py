@@ -268,7 +268,7 @@ def test_comparisons_and_annotators_are_saved_beside_the_run_and_do_not_stay_whe
     lists, flipped = np.array([[0, 1], [2, 1]]), np.array([[0.0], [1.0]])
     feedback = Feedback(lists, np.full((2, 2), -1), 0, 2, flipped, np.arange(2), np.array([1, 1]))
     annotators = Annotators(np.array([0, 2]), *np.array([[0.5, 0.75], [0.25, 0.5], [0.75, 1.0]]))
-    folder = save(result_of(config), feedback, Audit(np.array([0.25, 0.5]), 0.375, annotators))
+    folder = save(result_of(config), feedback, Audit(np.array([0.25, 0.5]), 0.375, 0.25, 0.5, True, annotators))
     assert (folder / "annotators.csv").read_text().splitlines()[1:] == ["bo,2,0.75,0.5,1.0,0.5"]
     embeddings = torch.from_numpy(np.random.default_rng(9).normal(size=(3, 4))).float()
     table = pd.read_csv(folder / "feedback.csv")
