@@ -1,5 +1,6 @@
 """One run of the study, top to bottom: train, add noise, compare, audit, fine-tune, evaluate. Read this first."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from noisy_feedback.data.splits import VALIDATION
 from noisy_feedback.evaluation.metrics import Metrics
 from noisy_feedback.evaluation.results import RunResult, evaluate_on_test, make_result
 from noisy_feedback.feedback import human, noise, protocols
-from noisy_feedback.feedback.audit import Audit, audit_feedback, audit_margins, calibrate
+from noisy_feedback.feedback.audit import Audit, audit_feedback, audit_margins, calibrate, fit_temperature
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.learning import examples
 from noisy_feedback.learning.cross_fitting import cross_fitted_margins
@@ -35,6 +36,7 @@ class Trained:
     fit: FitResult
     probabilities: np.ndarray  # (n, C) of the ratings of all texts, or the scalar head's output (n, 1)
     temperature: float  # that calibrates them, for pairs as the protocol compares them
+    calibration_pairs: int  # known orders that it rests on
     before: Metrics  # on the test part
 
 
@@ -87,9 +89,12 @@ def train_model(config: Config, dataset: Dataset, progress: Progress = lambda: N
     train_config = TrainConfig(config.lr_t, config.batch_t, config.epochs_t, dataset.scale, select)
     fitted = fit(model, dataset.embeddings, task, train_config, progress)
     probabilities = predict(fitted.best, dataset.embeddings).cpu().numpy()
-    known = splits.validation
-    temperature = calibrate(config, probabilities[known], dataset.ratings[known], dataset.scale)
-    return Trained(splits, fitted, probabilities, temperature, evaluate_on_test(fitted.best, dataset, splits))
+    if dataset.is_rated or compared is None:
+        known = splits.validation
+        calibration = calibrate(config, probabilities[known], dataset.ratings[known], dataset.scale)
+    else:  # judgements, some of them wrong, are no known orders
+        calibration = fit_temperature(probabilities, *compared.T), 0
+    return Trained(splits, fitted, probabilities, *calibration, evaluate_on_test(fitted.best, dataset, splits))
 
 
 def fine_tune_model(
@@ -111,7 +116,7 @@ def fine_tune_model(
         feedback = human.feedback(config, dataset.judgements, splits, dataset.ratings)
     print_line(console.feedback(config, feedback))
 
-    audit = audit_feedback(feedback, trained.probabilities, trained.temperature)
+    audit = audit_feedback(feedback, trained.probabilities, trained.temperature, trained.calibration_pairs)
     print_line(console.audit(feedback, audit))
 
     compared = human.comparisons_to_score(dataset.judgements, splits, VALIDATION)
@@ -119,7 +124,7 @@ def fine_tune_model(
         examples=examples.compared_reviews(config, feedback, trained.probabilities, dataset.embeddings.device),
         validation=examples.validation_reviews(config, dataset, splits),
         objective=fine_tuning_objective(
-            config, feedback, dataset.class_priors(splits.train), audit.estimated_flip_rate
+            config, feedback, dataset.class_priors(splits.train), audit.estimated_flip_rate if audit.known else math.nan
         ),
         rng=rng_for(config.seed, "fine-tuning batches"),
         validation_comparisons=compared,

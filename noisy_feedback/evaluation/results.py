@@ -37,7 +37,7 @@ class RunResult:
     config: Config
     noise: dict[str, Any]  # ratio, changed, total
     comparisons: dict[str, Any]  # count, k, reviews_used, ties, attainable_accuracy
-    audit: dict[str, Any] | None  # estimated_flip_rate, true_flip_rate, auroc, precision
+    audit: dict[str, Any] | None  # estimated_flip_rate with its interval, known, true_flip_rate, auroc, precision
     best_epochs: dict[str, int]  # training, fine_tuning
     training: list[EpochStats]
     fine_tuning: list[EpochStats]
@@ -96,13 +96,19 @@ def constant_baseline(dataset: Dataset, splits: Splits, preference_accuracy: flo
     return replace(baseline, preference_accuracy=preference_accuracy)
 
 
-def audit_record(feedback: Feedback, audit: Audit) -> dict[str, float | None]:
-    """The estimated flip rate, the true one, and how well p_wrong finds what is wrong; None where not known."""
+def audit_record(feedback: Feedback, audit: Audit) -> dict[str, float | bool | None]:
+    """The flip rate, estimated and true, and how well p_wrong finds what is wrong; None where there is no truth.
+
+    A comparison of two texts that are truly alike counts as half wrong, as it does in the estimate.
+    """
     flipped = feedback.flipped.ravel()
     known = flipped[~np.isnan(flipped)]
     auroc, precision = audit_scores(audit.p_wrong, flipped)
     record = {
         "estimated_flip_rate": audit.estimated_flip_rate,
+        "flip_rate_low": audit.flip_rate_low,
+        "flip_rate_high": audit.flip_rate_high,
+        "known": audit.known,
         "true_flip_rate": float(known.mean()) if len(known) else math.nan,
         "auroc": auroc,
         "precision": precision,

@@ -66,7 +66,7 @@ def select_judgements(labels: str, judgements: Judgements, rows: np.ndarray, rng
         return true_orders(judgements, rows, labels)
     one = feedback_of(judgements, one_of_each_pair(judgements, rows, rng))
     if labels == "one":
-        return one
+        return replace(one, judged=feedback_of(judgements, rows))
     gold = true_orders(judgements, rows, labels)
     return reverse(gold, rng.permutation(len(gold.lists))[: int(np.nansum(one.flipped))])
 
@@ -104,7 +104,7 @@ def majority(judgements: Judgements, rows: np.ndarray) -> Feedback:
         raise InputError(f"{judgements.name}: every pair of the fine-tuning part is a tie; --labels majority has none")
     decided = reference[votes != 0]
     found = reverse(feedback_of(judgements, decided), np.flatnonzero(votes[votes != 0] < 0))
-    return replace(found, annotators=None, ties=int((votes == 0).sum()))
+    return replace(found, annotators=None, ties=int((votes == 0).sum()), judged=feedback_of(judgements, rows))
 
 
 def true_orders(judgements: Judgements, rows: np.ndarray, labels: str) -> Feedback:
@@ -120,8 +120,11 @@ def true_orders(judgements: Judgements, rows: np.ndarray, labels: str) -> Feedba
 
 
 def reverse(feedback: Feedback, which: np.ndarray) -> Feedback:
-    """The same comparisons, with those at `which` reversed."""
+    """The same comparisons, with those at `which` reversed, and with them all judgements behind each."""
     lists, flipped = feedback.lists.copy(), feedback.flipped.copy()
     lists[which] = lists[which, ::-1]
     flipped[which] = 1 - flipped[which]
-    return replace(feedback, lists=lists, flipped=flipped)
+    judged = feedback.judged
+    if judged is not None and judged.pairs is not None and feedback.pairs is not None:
+        judged = reverse(judged, np.flatnonzero(np.isin(judged.pairs, feedback.pairs[which])))
+    return replace(feedback, lists=lists, flipped=flipped, judged=judged)

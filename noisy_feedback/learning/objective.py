@@ -76,11 +76,18 @@ def fine_tuning_objective(
     """The loss that the configuration names, with its flip rate, plus its KL penalty; the gradient is autograd's.
 
     A step descends the sum over the batch. `class_priors` (C,) are the shares of the training part's ratings, taken for
-    those under the noise. The audit's flip rate is used with `--flip-rate estimated`. Errors: InputError where `robust`
-    would learn from comparisons that hold no information, or the loss is none (`check_loss`).
+    those under the noise. With `--flip-rate estimated` it is the audit's, NaN where that is not known. Errors:
+    InputError where the loss needs it and it is not known, where `robust` would learn from comparisons that hold no
+    information, or the loss is none (`check_loss`).
     """
     loss, parameter = LOSS_FUNCTIONS[config.loss]
     if parameter:
+        if config.flip_rate == ESTIMATED and math.isnan(estimated_flip_rate):
+            raise InputError(
+                f"--flip-rate {ESTIMATED}: these judgements do not tell the flip rate, which --loss {config.loss} "
+                "needs. What helps: a second judgement of some pairs, rated texts of the same kind, or a number for "
+                "--flip-rate"
+            )
         rates = flip_rates(config, feedback, class_priors, estimated_flip_rate)
         rate = dict(zip(("flip_rate", "smoothing"), rates, strict=True))[parameter]
         if config.loss == "robust" and not rate < MAX_FLIP_RATE:

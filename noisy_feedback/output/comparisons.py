@@ -35,15 +35,15 @@ def feedback_table(
             "margin_before": before[better] - before[worse],
             "margin_after": after[better] - after[worse],
             "p_wrong": audit.p_wrong,
-            "wrong": pd.array(feedback.flipped.ravel(), dtype="Int64"),
+            "wrong": pd.array(known_wrong(feedback), dtype="Int64"),
         }
     )
 
 
 def annotator_table(feedback: Feedback, audit: Audit, names: Sequence[str]) -> pd.DataFrame | None:
-    """One row per annotator who judged a comparison of the feedback; None where there are no annotators."""
-    found = audit.annotators
-    if found is None or feedback.annotators is None:
+    """One row per annotator who judged a comparison of the feedback, or one behind it; None without annotators."""
+    found, behind = audit.annotators, feedback.judged or feedback
+    if found is None or behind.annotators is None:
         return None
     table = pd.DataFrame(
         {
@@ -54,8 +54,14 @@ def annotator_table(feedback: Feedback, audit: Audit, names: Sequence[str]) -> p
             "ci_high": found.high,
         }
     )
-    table["true_reliability"] = pd.Series(1 - feedback.flipped[:, 0]).groupby(feedback.annotators).mean()
+    table["true_reliability"] = pd.Series(1 - behind.flipped[:, 0]).groupby(behind.annotators).mean()
     return table[table["judgements"] > 0]
+
+
+def known_wrong(feedback: Feedback) -> np.ndarray:
+    """Which comparisons (L * k,) are wrong: 1, 0, or NaN where the texts are truly alike or the truth is not known."""
+    flipped = feedback.flipped.ravel()
+    return np.where(flipped == 0.5, np.nan, flipped)
 
 
 def export_comparisons(
@@ -77,7 +83,7 @@ def export_comparisons(
                 for side, ratings in claimed.items()
             },
             "p_wrong": audit.p_wrong,
-            "wrong": pd.array(feedback.flipped.ravel(), dtype="boolean"),
+            "wrong": pd.array(known_wrong(feedback), dtype="boolean"),
             # By rows: other reviews with the same texts are another pair, whose true order may be the opposite.
             "pair": number_pairs(better, worse) if feedback.pairs is None else feedback.pairs,
         }

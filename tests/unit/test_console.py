@@ -161,7 +161,7 @@ def test_texts_that_are_in_no_review_are_counted_and_parts_without_comparisons_w
     assert more[:1] == ["warning    no comparison in the validation part: ratings choose the best epoch"]
 
 
-ESTIMATE = "audit      6.2% of the comparisons are wrong (estimate)"
+ESTIMATE = "audit      6.2% of the comparisons are wrong (estimate; 95 %: 5.0 to 10.0 %)"
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,20 @@ ESTIMATE = "audit      6.2% of the comparisons are wrong (estimate)"
 )
 def test_the_audit_says_what_it_estimates_what_is_true_and_how_well_it_finds_it(flipped, p_wrong, lines):
     feedback = feedback_of(4, k=1, flipped=np.array(flipped, dtype=float)[:, None])
-    assert console.audit(feedback, Audit(np.array(p_wrong), 0.0625, None)).splitlines() == lines
+    assert console.audit(feedback, Audit(np.array(p_wrong), 0.0625, 0.05, 0.1, True, None)).splitlines() == lines
+
+
+def test_the_audit_says_when_the_flip_rate_cannot_be_told_and_when_more_than_half_are_wrong():
+    feedback = feedback_of(4, k=1, flipped=np.full((4, 1), np.nan))
+    of_audit = (np.full(4, 0.5), 0.6, 0.125, 0.75)
+    assert console.audit(feedback, Audit(*of_audit, False, None)) == (
+        "audit      how many comparisons are wrong cannot be told from these judgements (somewhere between 12.5 and "
+        "75.0 %)"
+    )
+    assert console.audit(feedback, Audit(*of_audit, True, None)).splitlines() == [
+        "audit      60.0% of the comparisons are wrong (estimate; 95 %: 12.5 to 75.0 %)",
+        "warning    more than half are wrong: are chosen and rejected exchanged?",
+    ]
 
 
 # --- one run

@@ -123,6 +123,21 @@ def test_the_majority_is_the_order_that_most_say_and_ties_are_counted():
     assert found.flipped[:, 0].tolist() == (right[right != 2] < 2).astype(float).tolist()
 
 
+@pytest.mark.parametrize("labels", ["one", "majority"])
+def test_behind_one_order_a_pair_are_all_its_judgements_reversed_with_it(labels):
+    assert feedback_of(labels="all").judged is None
+    found = feedback_of(labels=labels, ratio=0.5)
+    original = feedback_of(labels=labels)
+    reversed_pairs = found.pairs[(found.lists != original.lists).any(axis=1)]
+    assert 0 < len(reversed_pairs) < len(found.lists)
+    backwards = np.isin(SMALL.pairs, reversed_pairs)
+    np.testing.assert_array_equal(found.judged.lists[:, 0], np.where(backwards, SMALL.rejected, SMALL.chosen))
+    np.testing.assert_array_equal(found.judged.lists[:, 1], np.where(backwards, SMALL.chosen, SMALL.rejected))
+    np.testing.assert_array_equal(found.judged.flipped[:, 0], np.where(backwards, SMALL.correct, 1 - SMALL.correct))
+    np.testing.assert_array_equal(found.judged.annotators, SMALL.annotators)
+    np.testing.assert_array_equal(found.judged.pairs, SMALL.pairs)
+
+
 def test_gold_is_the_true_order_also_where_every_judgement_is_wrong():
     found = feedback_of(labels="gold")
     assert found.lists.tolist() == [[4, 5], [6, 7], [8, 9]]

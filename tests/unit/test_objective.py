@@ -163,10 +163,20 @@ def test_the_flip_rate_is_the_given_one_or_the_audits_at_most_045_or_that_of_the
             assert torch.equal(found.value(logits, ratings, None), known)
 
 
-@pytest.mark.parametrize("options", [{"ratio": 0.8}, {"noise": "reversed", "ratio": 0.5}, {"flip_rate": "estimated"}])
+@pytest.mark.parametrize("options", [{"ratio": 0.8}, {"noise": "reversed", "ratio": 0.5}])
 def test_the_robust_loss_is_refused_where_comparisons_hold_no_information(options):
     with pytest.raises(InputError, match=r"^--loss robust: a flip rate of .* must be below 0\.5 \(lower --ratio"):
         objective(loss="robust", **options)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_only_losses_with_a_flip_rate_need_an_estimate_that_is_known(loss):
+    if loss in NEED_FLIP_RATE:
+        with pytest.raises(InputError, match=f"^--flip-rate estimated: .* which --loss {loss} needs.*a number for"):
+            objective(loss=loss, flip_rate="estimated")
+        objective(loss=loss, flip_rate=0.2)
+    else:
+        objective(loss=loss, flip_rate="estimated")
 
 
 @pytest.mark.parametrize("loss", LOSSES)
