@@ -125,6 +125,9 @@ def test_every_figure_has_the_name_of_what_it_shows(overlapping_reviews, copy, m
         assert drawn[f"metrics.{suffix}"].get_ylabel().replace("\n", " ") == "test macro F1"
         assert drawn[f"change.{suffix}"].get_title() == "test macro F1"
         assert drawn[f"audit.{suffix}"].get_ylabel() == "estimated flip rate"
+    dots = [line for line in drawn["audit.png"].lines if line.get_linestyle() == "None"]
+    assert sum(len(line.get_xydata()) for line in dots) == 6  # of every seed and ratio
+    assert drawn["change.png"].images[0].get_array().shape == (2, 2)  # losses, ratios
 
 
 def test_the_screen_ends_with_the_summary_in_80_columns_and_where_everything_is(complete):

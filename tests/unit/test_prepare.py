@@ -100,32 +100,38 @@ def test_other_parts_need_no_comparisons_and_without_fine_tuning_none_does(make_
     prepare([human((0, 1), epochs_f=0)])
 
 
-def good_and_bad_seed(n, rows):
-    """A seed that puts these of n shuffled rows in the fine-tuning part, and a later one that does not."""
-    good = [set(rows) <= set(split_of(Config("binary", shuffle=True, seed=s), n).fine_tuning) for s in range(30)]
-    return [first := good.index(True), good.index(False, first)]
+def good_bad_and_good_seed(n, rows):
+    """A seed that puts these of n shuffled rows in the fine-tuning part, a later one that does not, and another."""
+    good = [set(rows) <= set(split_of(Config("binary", shuffle=True, seed=s), n).fine_tuning) for s in range(100)]
+    return [first := good.index(True), bad := good.index(False, first), good.index(True, bad)]
 
 
 @pytest.mark.parametrize("protocol", ["binary", "human"])
 def test_the_run_of_a_sweep_without_comparisons_is_named(make_config, human, never_embeds, protocol):
     if protocol == "binary":
-        says, seeds = "no pair .* (seed {}, uniform noise, ratio 0)", good_and_bad_seed(24, [0, 1])
+        says, seeds = "no pair .* (seed {}, uniform noise, ratio 0)", good_bad_and_good_seed(24, [0, 1])
         config = make_config([1, 4] + [2, 3] * 11, protocol="binary", shuffle=True)
     else:
-        says, seeds = "no comparison has .* (seed {}, labels all, ratio 0)", good_and_bad_seed(100, [50, 51])
+        says, seeds = "no comparison has .* (seed {}, labels all, ratio 0)", good_bad_and_good_seed(100, [50, 51])
         config = human((50, 51), shuffle=True)
     with pytest.raises(InputError, match=says.format(seeds[1]).replace("(", r"\(").replace(")", r"\)")):
-        prepare(sweep_of(config, seed=seeds))
+        prepare(sweep_of(config, seed=seeds, ratio=[0.0, 0.8]))  # with more noise there are pairs
 
 
 # --- flip rates
 
 
-def test_noise_that_leaves_nothing_to_learn_for_the_robust_loss_is_refused_and_the_run_named(make_config, never_embeds):
-    for kind, ratio, rate in (("reversed", 0.5, "0.5"), ("uniform", 1.0, "0[.].*")):
-        with pytest.raises(InputError, match=f"--loss robust: a flip rate of {rate} leaves nothing to learn; it must"):
-            prepare([make_config(loss="robust", noise=kind, ratio=ratio)])
-    runs = sweep_of(make_config(), loss=["study", "robust"], noise=["uniform", "reversed"], ratio=[0.0, 0.6])
+@pytest.mark.parametrize(("kind", "ratio", "rate"), [("reversed", 0.5, "0.5"), ("uniform", 1.0, "0[.].*")])
+def test_noise_that_leaves_nothing_to_learn_for_the_robust_loss_is_refused(
+    make_config, never_embeds, kind, ratio, rate
+):
+    with pytest.raises(InputError, match=f"--loss robust: a flip rate of {rate} leaves nothing to learn; it must be"):
+        prepare([make_config(loss="robust", noise=kind, ratio=ratio)])
+
+
+def test_the_run_of_a_sweep_with_nothing_to_learn_is_named(make_config, never_embeds):
+    losses, noises = ["study", "robust", "dr-dpo"], ["uniform", "reversed", "redrawn"]
+    runs = sweep_of(make_config(), loss=losses, noise=noises, ratio=[0.0, 0.6])
     with pytest.raises(InputError, match=r"a flip rate of 0.6 .* \(seed 1, reversed noise, ratio 0.6\)"):
         prepare(runs)
 
