@@ -135,23 +135,28 @@ def judged(pairs, annotators=None, texts=()):
     return Judgements("judged.csv", Path(), "", list(texts), chosen, chosen + 1, chosen, annotators, names, None)
 
 
+def with_reviews(parts):
+    """Splits with reviews, and these parts of the judgements."""
+    return Splits(*[np.arange(2)] * 4, np.array(parts))
+
+
 def test_judgements_are_counted_by_pair_annotator_and_part():
     parts = [2] * 1100 + [1] * 2 + [3] * 3 + [-1] * 4
     found = judged(list(range(500)) * 2 + [0] * 109, ["al", "bo", "zoe"] + ["al"] * 1106)
-    assert console.judgements(found, np.array(parts)).splitlines()[:2] == [
+    assert console.judgements(found, with_reviews(parts)).splitlines()[:2] == [
         "judgements 1,109 of 500 pairs by 3 annotators from judged.csv",
         "           1,100 fine-tuning, 2 validation, 3 test; 4 left out: texts in two parts, or in training",
     ]
 
 
 def test_texts_that_are_in_no_review_are_counted_and_parts_without_comparisons_warned_of():
-    first, _, *more = console.judgements(judged([0, 0], ["al", "al"], ["a text"]), np.array([2, 1])).splitlines()
+    first, _, *more = console.judgements(judged([0, 0], ["al", "al"], ["a text"]), with_reviews([2, 1])).splitlines()
     assert first == "judgements 2 of 1 pair by 1 annotator from judged.csv"
     assert more[:2] == [
         "           1 text of the comparisons not among the reviews, word for word: part of fine-tuning",
         "warning    no comparison in the test part: there is no preference accuracy",
     ]
-    first, _, *more = console.judgements(judged([0, 1]), np.array([2, 3])).splitlines()
+    first, _, *more = console.judgements(judged([0, 1]), with_reviews([2, 3])).splitlines()
     assert first == "judgements 2 of 2 pairs from judged.csv"
     assert more[:1] == ["warning    no comparison in the validation part: ratings choose the best epoch"]
 
