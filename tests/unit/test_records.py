@@ -34,8 +34,10 @@ MADE_FROM = Provenance(
 )
 
 
-AUDIT = {"estimated_flip_rate": 0.125, "flip_rate_low": 0.1, "flip_rate_high": 0.2, "known": True}
-AUDIT |= {"true_flip_rate": 0.25, "auroc": 0.75, "precision": None}
+AUDIT = {
+    **{"estimated_flip_rate": 0.125, "flip_rate_low": 0.1, "flip_rate_high": 0.2, "known": True},
+    **{"true_flip_rate": 0.25, "auroc": 0.75, "precision": None},
+}
 
 
 def metrics_of(value, compared=False):
