@@ -113,17 +113,14 @@ def feedback(config: Config, given: Feedback) -> str:
 def audit(given: Feedback, found: Audit) -> str:
     """What the audit estimates, and how right it is where the truth is known."""
     record = audit_record(given, found)
-    low, high = (f"{100 * limit:.1f}" for limit in (found.flip_rate_low, found.flip_rate_high))
-    line = (
-        f"audit      {found.estimated_flip_rate:.1%} of the comparisons are wrong (estimate; 95 %: {low} to {high} %)"
-    )
-    if not found.known:
-        line = (
-            "audit      how many comparisons are wrong cannot be told from these judgements "
-            f"(somewhere between {low} and {high} %)"
-        )
-    if record["true_flip_rate"] is not None:
-        line += f"; in truth {record['true_flip_rate']:.1%}"
+    truth = "" if record["true_flip_rate"] is None else f"; in truth {record['true_flip_rate']:.1%}"
+    limits = f"{found.flip_rate_low:.1%} to {found.flip_rate_high:.1%}"
+    if found.known:
+        line = f"audit      {found.estimated_flip_rate:.1%} of the comparisons are wrong (estimate){truth}"
+        line += f"\n           95 % interval of the estimate: {limits}"
+    else:
+        line = "audit      how many comparisons are wrong cannot be told from these judgements"
+        line += f"\n           95 % interval: {limits}{truth}"
     if found.known and found.estimated_flip_rate > 0.5:
         line += "\nwarning    more than half are wrong: are chosen and rejected exchanged?"
     if record["auroc"] is not None:

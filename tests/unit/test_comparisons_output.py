@@ -64,14 +64,14 @@ def test_every_judgement_is_a_row_with_its_margins_before_and_after():
         (3, 0, 0, "zoe", 2.0, -2.0, 0.125, 0),
         (0, 1, 2, "al", -0.5, 1.0, 0.75, 1),
         (2, 1, 1, "zoe", 0.5, -0.5, 0.5, 1),
-        (1, 2, 1, "bo", -0.5, 0.5, 0.25, 0.2, 0.3, True, None),
+        (1, 2, 1, "bo", -0.5, 0.5, 0.25, None),
     ]
 
 
 def test_adjacent_items_of_a_list_are_rows_in_its_order_and_have_neither_pair_nor_annotator():
     assert rows_of(feedback_table(SIMULATED, WITHOUT_ANNOTATORS, BEFORE, AFTER, [])) == [
         (3, 2, None, None, 1.0, -0.5, 0.1, 0),
-        (2, 0, None, None, 1.0, -1.5, 0.2, 0.1, 0.3, True, None),
+        (2, 0, None, None, 1.0, -1.5, 0.2, None),
         (2, 1, None, None, 0.5, -0.5, 0.3, 1),
         (1, 0, None, None, 0.5, -1.0, 0.4, 0),
     ]

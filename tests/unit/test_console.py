@@ -161,7 +161,8 @@ def test_texts_that_are_in_no_review_are_counted_and_parts_without_comparisons_w
     assert more[:1] == ["warning    no comparison in the validation part: ratings choose the best epoch"]
 
 
-ESTIMATE = "audit      6.2% of the comparisons are wrong (estimate; 95 %: 5.0 to 10.0 %)"
+ESTIMATE = "audit      6.2% of the comparisons are wrong (estimate)"
+INTERVAL = "           95 % interval of the estimate: 5.0% to 10.0%"
 
 
 @pytest.mark.parametrize(
@@ -173,11 +174,12 @@ ESTIMATE = "audit      6.2% of the comparisons are wrong (estimate; 95 %: 5.0 to
             [0.6, 0.75, 0.5, 0.25],
             [
                 f"{ESTIMATE}; in truth 50.0%",
+                INTERVAL,
                 "           of the 2 most suspected 50.0% are wrong; AUROC of p_wrong 0.750",
             ],
         ),
-        ([0, 0, 0, 0], [0.1, 0.2, 0.3, 0.4], [f"{ESTIMATE}; in truth 0.0%"]),
-        ([math.nan] * 4, [0.1, 0.2, 0.3, 0.4], [ESTIMATE]),
+        ([0, 0, 0, 0], [0.1, 0.2, 0.3, 0.4], [f"{ESTIMATE}; in truth 0.0%", INTERVAL]),
+        ([math.nan] * 4, [0.1, 0.2, 0.3, 0.4], [ESTIMATE, INTERVAL]),
     ],
     ids=["wrong", "nothing wrong", "not known"],
 )
@@ -190,11 +192,12 @@ def test_the_audit_says_when_the_flip_rate_cannot_be_told_and_when_more_than_hal
     feedback = feedback_of(4, k=1, flipped=np.full((4, 1), np.nan))
     of_audit = (np.full(4, 0.5), 0.6, 0.125, 0.75)
     assert console.audit(feedback, Audit(*of_audit, False, None)) == (
-        "audit      how many comparisons are wrong cannot be told from these judgements (somewhere between 12.5 and "
-        "75.0 %)"
+        "audit      how many comparisons are wrong cannot be told from these judgements\n"
+        "           95 % interval: 12.5% to 75.0%"
     )
     assert console.audit(feedback, Audit(*of_audit, True, None)).splitlines() == [
-        "audit      60.0% of the comparisons are wrong (estimate; 95 %: 12.5 to 75.0 %)",
+        "audit      60.0% of the comparisons are wrong (estimate)",
+        "           95 % interval of the estimate: 12.5% to 75.0%",
         "warning    more than half are wrong: are chosen and rejected exchanged?",
     ]
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch.distributions import Categorical, Normal, kl_divergence
+from torch.nn import functional
 
 from noisy_feedback.config import LOSSES, Config
 from noisy_feedback.errors import InputError
@@ -45,13 +46,16 @@ def some_lists(k=1, classes=5, seed=0):
 
 @pytest.mark.parametrize("head", TRAINING_OBJECTIVES)
 def test_training_minimises_pytorchs_loss_by_the_gradient_of_its_mean_over_the_batch(head):
-    logits, ratings = some_lists(k=2, classes=1 if head == "scalar" else 5)
+    logits, ratings = some_lists(k=1, classes=5 if head == "categorical" else 1)
     flat = logits.requires_grad_().flatten(0, 1)
-    if head == "scalar":
-        each = torch.nn.functional.mse_loss(flat[:, 0], ratings.flatten().double(), reduction="none")
-    else:
-        each = torch.nn.functional.cross_entropy(flat, ratings.flatten(), reduction="none")
-    expected, given = each.view(6, 3).sum(-1), logits.detach().clone()
+    if head == "categorical":
+        each = functional.cross_entropy(flat, ratings.flatten(), reduction="none")
+    elif head == "scalar":
+        each = functional.mse_loss(flat[:, 0], ratings.flatten().double(), reduction="none")
+    else:  # the first of each list is the better
+        margins = logits[:, 0, 0] - logits[:, 1, 0]
+        each = functional.binary_cross_entropy_with_logits(margins, torch.ones(6).double(), reduction="none")
+    expected, given = each.view(6, -1).sum(-1), logits.detach().clone()
     assert torch.allclose(TRAINING_OBJECTIVES[head].value(given, ratings, None), expected)
     expected.mean().backward()
     assert torch.allclose(TRAINING_OBJECTIVES[head].gradient(given, ratings, None), logits.grad)
