@@ -102,7 +102,7 @@ def setting_names(table: pd.DataFrame, axes: Sequence[str] = SETTING_AXES) -> li
 
 def shown_metrics(summary: pd.DataFrame) -> list[str]:
     """The metrics that tables and figures show: with human comparisons the preference accuracy first."""
-    if "accuracy" not in set(summary["metric"]):  # human comparisons alone
+    if set(summary["metric"]) == {"preference_accuracy"}:  # human comparisons alone
         return ["preference_accuracy"]
     if "preference_accuracy" in set(summary["metric"]):
         return ["preference_accuracy", "quadratic_weighted_kappa"]
