@@ -319,7 +319,7 @@ def test_the_rows_of_a_group_stay_in_one_part(tmp_path, more):
 
 def test_groups_that_leave_a_part_empty_are_refused(tmp_path, capsys):
     command = [*write_groups(tmp_path / "data", np.arange(400) // 200), "--group-column", "hotel"]
-    assert_refused(capsys, tmp_path / "data" / "results", "multiclass/main.py", command, "groups: 2 leave the ")
+    assert_refused(capsys, tmp_path / "data" / "results", "multiclass/main.py", command, ": 2 groups leave the ")
     command[-1] = "town"
     assert_refused(capsys, tmp_path / "data" / "results", "multiclass/main.py", command, "no column 'town'")
 

@@ -96,7 +96,7 @@ def test_run_json_holds_what_the_run_was_and_what_it_found(runs, name, separable
     assert found["data"]["scale"] == [1, 2, 3, 4, 5]
     assert found["device"] == "cpu"
     for metrics in (found[stage] for stage in ("majority", *STAGES) if found[stage]):
-        assert set(metrics) == {*METRICS, "confusion_matrix"}
+        assert set(metrics) == {*METRICS, "confusion_matrix", "preference_interval"}
         assert np.sum(metrics["confusion_matrix"]) == 40  # the whole test part
         assert metrics["accuracy"] == np.trace(metrics["confusion_matrix"]) / 40
 

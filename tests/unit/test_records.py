@@ -197,6 +197,7 @@ def test_a_run_is_saved_in_its_folder_with_all_that_it_found(config):
         "identity": folder.name[-8:],
         "path": str(config.path),
         "comparisons_path": "judged.csv",
+        "texts_path": None,
         "config": {**{name: getattr(config, name) for name in RECORDED}, "hidden": [64, 32]},
         "data": {"name": "hotels.csv.gz", "rows": 100, "scale": [1, 2, 4], "sha256": "ab12"},
         "encoder": {
@@ -204,7 +205,13 @@ def test_a_run_is_saved_in_its_folder_with_all_that_it_found(config):
             **{"model": "embeddings.pt", "sha256": "cd34"},
         },
         "device": "cpu",
-        "judgements": {"name": "comparisons.csv", "count": 9, "sha256": "ef56", "embeddings_sha256": None},
+        "judgements": {
+            "name": "comparisons.csv",
+            "count": 9,
+            "sha256": "ef56",
+            "embeddings_sha256": None,
+            "texts_sha256": None,
+        },
         "noise": {"ratio": 0.3, "changed": 8, "total": 40},
         "comparisons": {"count": 80, "k": 2, "reviews_used": 240, "ties": 3},
         "audit": AUDIT,
