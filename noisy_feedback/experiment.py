@@ -21,7 +21,7 @@ from noisy_feedback.learning.cross_fitting import cross_fitted_margins
 from noisy_feedback.learning.model import RatingMLP, init_model, predict
 from noisy_feedback.learning.objective import TRAINING_OBJECTIVES, fine_tuning_objective
 from noisy_feedback.learning.training import FitResult, TrainConfig, TrainingTask, fit, select_rows, single_threaded
-from noisy_feedback.output import console, records
+from noisy_feedback.output import bars, console, records
 from noisy_feedback.prepare import prepare
 from noisy_feedback.rng import rng_for
 
@@ -59,10 +59,10 @@ def run(config: Config, embeddings_sha256: str | None = None) -> Path:
     dataset = prepare([config], embeddings_sha256)
     records.check_run_name(config, dataset.provenance)
     with single_threaded():
-        with console.epoch_bar("training", config.epochs_t) as progress:
+        with bars.epoch_bar("training", config.epochs_t) as progress:
             trained = train_model(config, dataset, progress)
-        with console.epoch_bar("fine-tuning", config.epochs_f) as progress:
-            tuned = fine_tune_model(config, dataset, trained, progress, print_line=console.print_above_bar)
+        with bars.epoch_bar("fine-tuning", config.epochs_f) as progress:
+            tuned = fine_tune_model(config, dataset, trained, progress, print_line=bars.print_above_bar)
         if config.export is not None and not dataset.is_rated:
             tuned = replace(tuned, exported=audit_out_of_sample(config, dataset, trained))
     folder = records.save_run(tuned.result, tuned.models, dataset, tuned.feedback, tuned.audit, tuned.exported)

@@ -16,7 +16,7 @@ from noisy_feedback.feedback import human, noise, protocols
 from noisy_feedback.files import check_writable
 from noisy_feedback.learning.losses import LOSS_FUNCTIONS
 from noisy_feedback.learning.objective import check_loss, fine_tuning_objective
-from noisy_feedback.output import console
+from noisy_feedback.output import bars, console
 from noisy_feedback.output.comparisons import check_export
 from noisy_feedback.output.records import check_named_result
 
@@ -54,11 +54,11 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> dat
         of_seeds = [data.split_of(run, len(reviews.ratings), reviews.groups) for run in by_seed.values()]
         for warning in warn_about(reviews, of_seeds, config.shuffle):
             print(f"warning    {warning}")
-    embeddings, how = data.load_embeddings(config, reviews, device, console.embedding_bar, embeddings_sha256)
+    embeddings, how = data.load_embeddings(config, reviews, device, bars.embedding_bar, embeddings_sha256)
     print(console.embeddings(embeddings, how))
     others = None
     if judgements is not None:
-        others = data.load_text_embeddings(config, judgements, embeddings.info, device, console.embedding_bar)
+        others = data.load_text_embeddings(config, judgements, embeddings.info, device, bars.embedding_bar)
         if others is not None:
             print(console.embeddings(others, f"for the texts of {judgements.name}"))
     return data.make_dataset(reviews, embeddings, device, judgements, others)

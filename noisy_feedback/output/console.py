@@ -1,14 +1,12 @@
-"""What the screen shows: lines, tables of at most 80 columns, progress bars."""
+"""What the screen shows: lines, and tables of at most 80 columns."""
 
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from noisy_feedback.config import SETTING_AXES, Config
 from noisy_feedback.data.embeddings import Embeddings
@@ -289,23 +287,3 @@ def difference(row: pd.Series, name: str) -> str:
 
 def number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3f}"
-
-
-def embedding_bar(chunks: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-    """The chunks, one after the other, under a bar that counts their texts."""
-    with tqdm(total=sum(map(len, chunks)), desc="embedding", unit=" texts", leave=False) as bar:
-        for chunk in chunks:
-            yield chunk
-            bar.update(len(chunk))
-
-
-@contextmanager
-def epoch_bar(phase: str, epochs: int) -> Iterator[Callable[[], None]]:
-    """A bar over the epochs of a phase; yields what to call after each epoch."""
-    with tqdm(total=epochs, desc=phase, unit=" epochs", leave=False) as bar:
-        yield lambda: bar.update() and None
-
-
-def print_above_bar(text: str) -> None:
-    """Print text without disturbing a bar."""
-    tqdm.write(text)
