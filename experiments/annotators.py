@@ -34,7 +34,8 @@ MANY = 20  # judgements of an annotator whose reliability is compared with the t
 
 def audit_with_texts(trained: Trained, feedback: Feedback) -> np.ndarray:
     """P(right) of every judgement, by the audit."""
-    return 1 - audit_feedback(feedback, trained.probabilities, trained.temperature).p_wrong
+    pairs = trained.calibration_pairs
+    return 1 - audit_feedback(feedback, trained.probabilities, trained.temperature, pairs).p_wrong
 
 
 def audit_without_texts(trained: Trained, feedback: Feedback) -> np.ndarray:

@@ -39,7 +39,7 @@ def cases_of(given: Namespace) -> dict[str, Config]:
     return {
         f"k = {k}, {noise}, {ratio:g}": replace(config, k=k, noise=noise, ratio=ratio)
         for k in (1, 3)
-        for noise in ("uniform", "reversed", "adjacent")
+        for noise in ("uniform", "reversed", "adjacent", "least-confident")
         for ratio in RATIOS
     }
 
@@ -63,7 +63,8 @@ def work(given: Namespace) -> None:
                 config = replace(case, seed=seed)
                 own = trained[config.k]
                 feedback = collect_feedback(config, dataset, own)
-                scores = audit_record(feedback, audit_feedback(feedback, own.probabilities, own.temperature))
+                audit = audit_feedback(feedback, own.probabilities, own.temperature, own.calibration_pairs)
+                scores = audit_record(feedback, audit)
                 better, worse = feedback.adjacent_pairs()
                 rewards = expected_class(own.probabilities)
                 of_margin, _ = audit_scores(rewards[worse] - rewards[better], feedback.flipped.ravel())

@@ -23,9 +23,9 @@ from sweeps import change_and_p, integer_from, make_parser, print_table, run_scr
 from noisy_feedback.config import PROTOCOLS, Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.preferences import Judgements
+from noisy_feedback.data.splits import FINE_TUNING
 from noisy_feedback.evaluation.statistics import paired_t_test
 from noisy_feedback.experiment import fine_tune_model, train_model
-from noisy_feedback.feedback import human
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.files import atomic_write
 from noisy_feedback.learning.training import single_threaded
@@ -55,7 +55,7 @@ def without_suspects(judgements: Judgements, feedback: Feedback, p_wrong: np.nda
     """The judgements that are not suspected, and all of the other parts."""
     kept = feedback.subset(np.flatnonzero(p_wrong <= 0.5))
     assert kept.pairs is not None and kept.annotators is not None and judgements.correct is not None
-    others = np.flatnonzero(part != human.FINE_TUNING)
+    others = np.flatnonzero(part != FINE_TUNING)
     return replace(
         judgements,
         chosen=np.append(kept.lists[:, 0], judgements.chosen[others]),
@@ -81,7 +81,8 @@ def cleaned_runs(given: Namespace) -> pd.DataFrame:
     with single_threaded():
         for seed in range(1, given.seeds + 1):
             trained = train_model(replace(config, seed=seed), dataset)
-            part = human.part_of_judgements(dataset.judgements, trained.splits)
+            part = trained.splits.judgements
+            assert part is not None
             for labels in ("one", "all"):
                 run = replace(config, seed=seed, labels=labels)
                 tuned = fine_tune_model(replace(run, epochs_f=1), dataset, trained)
@@ -90,7 +91,8 @@ def cleaned_runs(given: Namespace) -> pd.DataFrame:
                     dataset,
                     judgements=without_suspects(dataset.judgements, tuned.feedback, tuned.audit.p_wrong, part),
                 )
-                result = fine_tune_model(replace(run, labels="all"), cleaned, trained).result
+                again = replace(trained, splits=cleaned.split(run))
+                result = fine_tune_model(replace(run, labels="all"), cleaned, again).result
                 assert result.last is not None
                 rows.append(
                     {"seed": seed, "labels": labels, "loss": SUSPECTS, "comparisons": result.comparisons["count"]}

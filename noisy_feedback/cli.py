@@ -186,6 +186,10 @@ def to_configs(parser: OneLineParser, protocol: str, script: str, given: dict[st
     if values["head"] == "scalar" and "loss" not in given and values["loss"] == "study":
         values["loss"] = "bradley-terry"
     values["hidden"] = tuple(values["hidden"])
+    if protocol == "human" and "comparisons" in given and "path" not in given:
+        values |= {"path": None, "head": given.get("head", "scalar")}
+    if protocol == "human" and "path" in given and "comparisons" not in given:
+        parser.error("--path: name the human comparisons of these reviews, too, with --comparisons")
     try:
         return grid(values)
     except ValueError as error:

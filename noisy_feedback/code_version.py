@@ -10,8 +10,11 @@ NOT_COVERED = (
     "__init__.py",
     "cli.py",  # reads the options, which are in the record of a run
     "errors.py",  # shows what failed
+    "output/bars.py",
+    "output/bars.py",
     "output/console.py",
     "output/figures.py",
+    "output/plots.py",
     "output/tables.py",  # made anew from the kept runs every time
     "rating_model.py",  # uses a model that is finished
     "reproduce.py",  # repeats a finished run and compares

@@ -63,7 +63,7 @@ class Config:
     protocol: str = field(metadata={"option": Option(values=tuple(PROTOCOLS))})
     use_cuda: bool = option(False, "compute on the GPU if there is one", values=SWITCH, study=True, recorded=False)
     # --- data
-    path: Path = option(
+    path: Path | None = option(
         Path("../data/"), "file of reviews, or folder that holds one", values=Path, study=True, recorded=False
     )
     comparisons: Path | None = option(
@@ -71,6 +71,13 @@ class Config:
     )
     texts: Path | None = option(
         None, "file of texts whose ids are compared", values=Path, protocols=("human",), recorded=False
+    )
+    split: str = option(
+        "groups",
+        "of comparisons alone (no --path): keep prompts, or texts that comparisons connect, in one part (groups), no "
+        "text in two parts (texts), or only the judgements of a pair together (comparisons)",
+        values=("groups", "texts", "comparisons"),
+        protocols=("human",),
     )
     chosen_column: str | None = option(None, "column of preferred texts", unset="chosen", protocols=("human",))
     rejected_column: str | None = option(None, "column of the other texts", unset="rejected", protocols=("human",))
@@ -201,6 +208,8 @@ def combination_problem(config: Config) -> str:
     for flag, given in needs_distribution.items():
         if given and config.head == "scalar":
             return f"{flag} needs a distribution over ratings; give another one, or --head categorical"
+    if config.path is None and (config.comparisons is None or config.head != "scalar"):
+        return "comparisons alone (no --path) need --comparisons, and give a reward: --head scalar"
     if config.head == "scalar" and config.loss == "robust" and not config.kl_weight:
         falls = "--head scalar --loss robust: this loss falls without limit as the outputs grow"
         return f"{falls}; give a --kl-weight above 0, or another loss"

@@ -1,7 +1,8 @@
 """One run of the study, top to bottom: train, add noise, compare, audit, fine-tune, evaluate. Read this first."""
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,16 +10,18 @@ import numpy as np
 from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.reviews import Splits
+from noisy_feedback.data.splits import VALIDATION
 from noisy_feedback.evaluation.metrics import Metrics
 from noisy_feedback.evaluation.results import RunResult, evaluate_on_test, make_result
 from noisy_feedback.feedback import human, noise, protocols
-from noisy_feedback.feedback.audit import Audit, audit_feedback, calibrate
+from noisy_feedback.feedback.audit import Audit, audit_feedback, audit_margins, calibrate, fit_temperature
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.learning import examples
+from noisy_feedback.learning.cross_fitting import cross_fitted_margins
 from noisy_feedback.learning.model import RatingMLP, init_model, predict
 from noisy_feedback.learning.objective import TRAINING_OBJECTIVES, fine_tuning_objective
 from noisy_feedback.learning.training import FitResult, TrainConfig, TrainingTask, fit, select_rows, single_threaded
-from noisy_feedback.output import console, records
+from noisy_feedback.output import bars, console, records
 from noisy_feedback.prepare import prepare
 from noisy_feedback.rng import rng_for
 
@@ -33,6 +36,7 @@ class Trained:
     fit: FitResult
     probabilities: np.ndarray  # (n, C) of the ratings of all texts, or the scalar head's output (n, 1)
     temperature: float  # that calibrates them, for pairs as the protocol compares them
+    calibration_pairs: int  # known orders that it rests on
     before: Metrics  # on the test part
 
 
@@ -44,6 +48,7 @@ class FineTuned:
     models: dict[str, RatingMLP]
     feedback: Feedback | None = None
     audit: Audit | None = None
+    exported: tuple[Feedback, Audit] | None = None  # where it is not these
 
 
 def run(config: Config, embeddings_sha256: str | None = None) -> Path:
@@ -54,11 +59,13 @@ def run(config: Config, embeddings_sha256: str | None = None) -> Path:
     dataset = prepare([config], embeddings_sha256)
     records.check_run_name(config, dataset.provenance)
     with single_threaded():
-        with console.epoch_bar("training", config.epochs_t) as progress:
+        with bars.epoch_bar("training", config.epochs_t) as progress:
             trained = train_model(config, dataset, progress)
-        with console.epoch_bar("fine-tuning", config.epochs_f) as progress:
-            tuned = fine_tune_model(config, dataset, trained, progress, print_line=console.print_above_bar)
-    folder = records.save_run(tuned.result, tuned.models, dataset, tuned.feedback, tuned.audit)
+        with bars.epoch_bar("fine-tuning", config.epochs_f) as progress:
+            tuned = fine_tune_model(config, dataset, trained, progress, print_line=bars.print_above_bar)
+        if config.export is not None and not dataset.is_rated:
+            tuned = replace(tuned, exported=audit_out_of_sample(config, dataset, trained))
+    folder = records.save_run(tuned.result, tuned.models, dataset, tuned.feedback, tuned.audit, tuned.exported)
     print(console.run_tables(tuned.result, dataset.scale))
     print(f"results    {folder}")
     return folder
@@ -70,18 +77,24 @@ def train_model(config: Config, dataset: Dataset, progress: Progress = lambda: N
     outputs = 1 if config.head == "scalar" else len(dataset.scale)
     widths = (dataset.embeddings.shape[1], *config.hidden, outputs)
     model = init_model(widths, rng_for(config.seed, "initial weights"), dataset.embeddings.device)
+    compared = human.comparisons_to_score(dataset.judgements, splits, VALIDATION)
     task = TrainingTask(
-        examples=examples.single_reviews(dataset, splits.train),
+        examples=examples.training_examples(dataset, splits),
         validation=examples.validation_reviews(config, dataset, splits),
-        objective=TRAINING_OBJECTIVES[config.head],
+        objective=TRAINING_OBJECTIVES[config.head if dataset.is_rated else "comparisons"],
         rng=rng_for(config.seed, "training batches"),
-        validation_comparisons=human.comparisons_to_score(dataset.judgements, splits, human.VALIDATION),
+        validation_comparisons=compared,
     )
-    train_config = TrainConfig(config.lr_t, config.batch_t, config.epochs_t, dataset.scale, config.select)
+    select = config.select if dataset.is_rated else "preference_accuracy"
+    train_config = TrainConfig(config.lr_t, config.batch_t, config.epochs_t, dataset.scale, select)
     fitted = fit(model, dataset.embeddings, task, train_config, progress)
     probabilities = predict(fitted.best, dataset.embeddings).cpu().numpy()
-    temperature = calibrate(config, probabilities[splits.validation], dataset.ratings[splits.validation], dataset.scale)
-    return Trained(splits, fitted, probabilities, temperature, evaluate_on_test(fitted.best, dataset, splits))
+    if dataset.is_rated or compared is None:
+        known = splits.validation
+        calibration = calibrate(config, probabilities[known], dataset.ratings[known], dataset.scale)
+    else:  # judgements, some of them wrong, are no known orders
+        calibration = fit_temperature(probabilities, *compared.T), 0
+    return Trained(splits, fitted, probabilities, *calibration, evaluate_on_test(fitted.best, dataset, splits))
 
 
 def fine_tune_model(
@@ -103,15 +116,15 @@ def fine_tune_model(
         feedback = human.feedback(config, dataset.judgements, splits, dataset.ratings)
     print_line(console.feedback(config, feedback))
 
-    audit = audit_feedback(feedback, trained.probabilities, trained.temperature)
+    audit = audit_feedback(feedback, trained.probabilities, trained.temperature, trained.calibration_pairs)
     print_line(console.audit(feedback, audit))
 
-    compared = human.comparisons_to_score(dataset.judgements, splits, human.VALIDATION)
+    compared = human.comparisons_to_score(dataset.judgements, splits, VALIDATION)
     task = TrainingTask(
         examples=examples.compared_reviews(config, feedback, trained.probabilities, dataset.embeddings.device),
         validation=examples.validation_reviews(config, dataset, splits),
         objective=fine_tuning_objective(
-            config, feedback, dataset.class_priors(splits.train), audit.estimated_flip_rate
+            config, feedback, dataset.class_priors(splits.train), audit.estimated_flip_rate if audit.known else math.nan
         ),
         rng=rng_for(config.seed, "fine-tuning batches"),
         validation_comparisons=compared,
@@ -121,6 +134,14 @@ def fine_tune_model(
     fitted = fit(before, dataset.embeddings, task, train_config, progress)
     result = make_result(config, dataset, splits, trained.fit, trained.before, feedback, audit, fitted)
     return FineTuned(result, {"before": before, "best": fitted.best, "last": fitted.last}, feedback, audit)
+
+
+def audit_out_of_sample(config: Config, dataset: Dataset, trained: Trained) -> tuple[Feedback, Audit]:
+    """All human comparisons as they are, and their audit by models that were not trained on them."""
+    assert dataset.judgements is not None
+    everything = human.feedback_of(dataset.judgements, np.arange(len(dataset.judgements.chosen)))
+    margins = cross_fitted_margins(config, dataset, trained.fit.best_epoch)
+    return everything, audit_margins(everything, margins)
 
 
 def reviews_to_compare(dataset: Dataset, trained: Trained) -> noise.RatedReviews:

@@ -1,6 +1,8 @@
 """Read all data of a command and check it, before anything expensive runs."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,7 +16,7 @@ from noisy_feedback.feedback import human, noise, protocols
 from noisy_feedback.files import check_writable
 from noisy_feedback.learning.losses import LOSS_FUNCTIONS
 from noisy_feedback.learning.objective import check_loss, fine_tuning_objective
-from noisy_feedback.output import console
+from noisy_feedback.output import bars, console
 from noisy_feedback.output.comparisons import check_export
 from noisy_feedback.output.records import check_named_result
 
@@ -24,24 +26,20 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> dat
     config = runs[0]
     check_writable(config.output / (config.name or ""))
     device = data.choose_device(config)
-    file = find_reviews(config.path)
+    file = None if config.path is None else find_reviews(config.path)
     if config.export is not None:
         check_export(config.export, [each for each in (file, config.comparisons, config.texts) if each is not None])
         if not config.epochs_f:
             raise InputError("--export: with --epochs-f 0 there are no comparisons to write; leave out one of them")
-    if config.path.is_dir():
+    if config.path is not None and file is not None and config.path.is_dir():
         print(console.file_choice(config.path, file))
-    columns = config.text_column, config.rating_column, config.group_column
-    reviews = read_reviews(file, *columns, config.drop_empty, config.drop_unrated, config.drop_duplicates)
-    judgements = None
-    if config.comparisons is not None:
-        names = config.chosen_column, config.rejected_column, config.prompt_column, config.annotator_column
-        judgements = read_judgements(config.comparisons, reviews.texts, *names, config.texts, config.drop_invalid)
+    reviews, judgements = read_data(config, file)
     check_named_result(config, {"data": reviews.sha256, "judgements": judgements.sha256 if judgements else None})
-    splits = data.split_of(config, len(reviews.ratings), reviews.groups)
-    print(console.reviews(reviews, splits))
+    splits = data.split_of(config, len(reviews.ratings), reviews.groups, judgements)
+    if file is not None:
+        print(console.reviews(reviews, splits))
     if judgements is not None:
-        print(console.judgements(judgements, human.part_of_judgements(judgements, splits)))
+        print(console.judgements(judgements, splits))
     if config.epochs_f:
         check_flip_rate(runs)
         for run in extreme_runs(runs):
@@ -51,18 +49,39 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> dat
                 kind = f"{run.noise} noise" if judgements is None else f"labels {run.labels}"
                 where = f" (seed {run.seed}, {kind}, ratio {run.ratio:g})" if len(runs) > 1 else ""
                 raise InputError(f"{error}{where}") from None
-    by_seed = {run.seed: run for run in runs} if config.shuffle else {config.seed: config}
-    of_seeds = [data.split_of(run, len(reviews.ratings), reviews.groups) for run in by_seed.values()]
-    for warning in warn_about(reviews, of_seeds, config.shuffle):
-        print(f"warning    {warning}")
-    embeddings, how = data.load_embeddings(config, reviews, device, console.embedding_bar, embeddings_sha256)
+    if file is not None:
+        by_seed = {run.seed: run for run in runs} if config.shuffle else {config.seed: config}
+        of_seeds = [data.split_of(run, len(reviews.ratings), reviews.groups) for run in by_seed.values()]
+        for warning in warn_about(reviews, of_seeds, config.shuffle):
+            print(f"warning    {warning}")
+    embeddings, how = data.load_embeddings(config, reviews, device, bars.embedding_bar, embeddings_sha256)
     print(console.embeddings(embeddings, how))
     others = None
     if judgements is not None:
-        others = data.load_text_embeddings(config, judgements, embeddings.info, device, console.embedding_bar)
+        others = data.load_text_embeddings(config, judgements, embeddings.info, device, bars.embedding_bar)
         if others is not None:
             print(console.embeddings(others, f"for the texts of {judgements.name}"))
     return data.make_dataset(reviews, embeddings, device, judgements, others)
+
+
+def read_data(config: Config, file: Path | None) -> tuple[Reviews, Judgements | None]:
+    """The reviews of `file`, and human comparisons; without reviews, the texts of the comparisons take their place."""
+    known: list[str] = []
+    if file is not None:
+        columns = config.text_column, config.rating_column, config.group_column
+        reviews = read_reviews(file, *columns, config.drop_empty, config.drop_unrated, config.drop_duplicates)
+        known = reviews.texts
+    if config.comparisons is None:
+        return reviews, None
+    names = (config.chosen_column, config.rejected_column, config.prompt_column, config.annotator_column)
+    group = config.group_column if file is None else None
+    judgements = read_judgements(config.comparisons, known, *names, group, config.texts, config.drop_invalid)
+    if file is not None:
+        return reviews, judgements
+    texts = judgements.texts
+    unrated = np.full(len(texts), -1), np.empty(0, dtype=np.int64)
+    alone = Reviews(judgements.name, judgements.folder, judgements.sha256, texts, *unrated)
+    return alone, replace(judgements, texts=[])
 
 
 def extreme_runs(runs: Sequence[Config]) -> list[Config]:
@@ -85,7 +104,7 @@ def check_feedback(config: Config, reviews: Reviews, judgements: Judgements | No
     Noise is tried with equal confidence and embeddings, since there is neither a model nor embeddings yet. A custom
     noise function that fails here is tried again when it is used.
     """
-    splits = data.split_of(config, len(reviews.ratings), reviews.groups)
+    splits = data.split_of(config, len(reviews.ratings), reviews.groups, judgements)
     rows, scale = splits.fine_tuning, reviews.scale
     loss = LOSS_FUNCTIONS[config.loss]
     if not loss.parameter:

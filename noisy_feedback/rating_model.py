@@ -62,7 +62,8 @@ class RatingModel:
 
     def rate_embeddings(self, vectors: torch.Tensor) -> np.ndarray:
         """Expected ratings (n,), in stars, of embeddings (n, d) on any device."""
-        return expected_rating(predict(self.model, vectors.detach().cpu().float()).numpy(), self.scale)
+        output = predict(self.model, vectors.detach().cpu().float()).numpy()
+        return expected_rating(output, self.scale) if len(self.scale) else output[:, 0]
 
     @cached_property
     def encoder(self) -> Any:

@@ -112,7 +112,8 @@ def read_record(folder: Path) -> Record:
     try:
         content = json.loads((folder / name).read_text(encoding="utf-8"))
         judged = content["judgements"] or dict.fromkeys(("sha256", "texts_sha256"))
-        sha256 = {"path": content["data"]["sha256"], "comparisons": judged["sha256"], "texts": judged["texts_sha256"]}
+        reviews = content["path"] and content["data"]["sha256"]  # None: comparisons alone
+        sha256 = {"path": reviews, "comparisons": judged["sha256"], "texts": judged["texts_sha256"]}
         return Record(folder, name, runs_of(content), sha256, content["encoder"]["sha256"], dict(content["versions"]))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{folder / name}: damaged, or of another version of this project ({error!r})") from None

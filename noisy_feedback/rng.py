@@ -12,6 +12,7 @@ RNG_STREAMS = (
     "comparisons",
     "fine-tuning batches",
     "calibration",
+    "cross-fitting",
 )
 
 

@@ -1,6 +1,6 @@
 """All data of one command: reviews, their embeddings, and where both come from."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from noisy_feedback.data.embeddings import (
 from noisy_feedback.data.encoder import find_encoder
 from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.reviews import Reviews, Splits, class_priors, shuffle_splits, split_dataset, split_groups
+from noisy_feedback.data.splits import split_alone, split_with_reviews
 from noisy_feedback.errors import InputError
 from noisy_feedback.rng import rng_for
 
@@ -76,24 +77,36 @@ class Dataset:
     judgements: Judgements | None = None
 
     def split(self, config: Config) -> Splits:
-        """The four parts of the reviews for one run."""
-        return split_of(config, len(self.ratings), self.groups)
+        """The four parts for one run."""
+        return split_of(config, len(self.ratings), self.groups, self.judgements)
+
+    @property
+    def is_rated(self) -> bool:
+        """Whether the texts have ratings: not where there are human comparisons alone."""
+        return len(self.scale) > 0
 
     def class_priors(self, rows: np.ndarray) -> np.ndarray:
         """Shares (C,) of the classes among the ratings of these reviews."""
         return class_priors(self.ratings[rows], len(self.scale))
 
 
-def split_of(config: Config, n: int, groups: np.ndarray | None = None) -> Splits:
-    """The four parts of n rows for one run, in file order or shuffled by its seed; groups (n,) stay together.
+def split_of(config: Config, n: int, groups: np.ndarray | None = None, judgements: Judgements | None = None) -> Splits:
+    """The four parts of n reviews for one run, in file order or shuffled by its seed, and those of the judgements.
 
-    Errors: InputError where the groups leave a part empty.
+    Groups (n,) stay together. Without a file of reviews only the judgements are split. Errors: InputError where a part
+    is empty.
     """
+    if config.path is None and judgements is not None:
+        nothing = np.empty(0, dtype=np.int64)
+        return Splits(nothing, nothing, nothing, nothing, split_alone(config, judgements))
     rng = rng_for(config.seed, "split") if config.shuffle else None
     if groups is not None:
-        return split_groups(groups, rng)
-    splits = split_dataset(n)
-    return splits if rng is None else shuffle_splits(splits, rng)
+        splits = split_groups(groups, rng)
+    else:
+        splits = split_dataset(n) if rng is None else shuffle_splits(split_dataset(n), rng)
+    if judgements is None:
+        return splits
+    return replace(splits, judgements=split_with_reviews(judgements, splits))
 
 
 def choose_device(config: Config) -> str:

@@ -41,11 +41,12 @@ def read_comparisons(
 ) -> tuple[pd.DataFrame, list[str]]:
     """The comparisons of a file, in its order, and the names of its columns that are not used.
 
-    `names` gives the columns of chosen, rejected, prompt and annotator, None for the usual ones; `texts` is a file
-    whose columns id and text say what the ids in the comparisons stand for. The table's index counts the rows of the
-    file from 0. Its columns: `chosen` and `rejected`, the texts with their prompts; `prompt`, what both sides begin
-    with, or None; the truth values `tie`, `undecided`, `empty` and `unanswered`, why a row is no comparison; and those
-    of `annotator`, `pair`, `correct`, `wrong`, `score_chosen` and `score_rejected` that there are. Errors: InputError.
+    `names` gives the columns of chosen, rejected, prompt and annotator, None for the usual ones, and of groups; `texts`
+    is a file whose columns id and text say what the ids in the comparisons stand for. The table's index counts the
+    rows of the file from 0. Its columns: `chosen` and `rejected`, the texts with their prompts; `prompt`, what both
+    sides begin with, or None; the truth values `tie`, `undecided`, `empty` and `unanswered`, why a row is no
+    comparison; and those of `annotator`, `group`, `pair`, `correct`, `wrong`, `score_chosen` and `score_rejected` that
+    there are. Errors: InputError.
     """
     frame = explode_responses(read_table(file, content, "comparison"))
     if not len(frame):
@@ -55,6 +56,8 @@ def read_comparisons(
     sides, winner = find_sides(names, there)
     used = dict(zip(("chosen", "rejected"), sides, strict=True))
     used |= {name: names[name] or name for name in ("prompt", "annotator") if names[name] or name in there}
+    if group := names.get("group"):
+        used["group"] = group
     used |= {name: name for name in ("pair", "correct" if "correct" in there else "wrong") if name in there}
     scores = next((columns for columns in SCORES if not winner and there.issuperset(columns)), ())
     used |= dict(zip(("score_chosen", "score_rejected"), scores, strict=False))

@@ -22,9 +22,10 @@ class Judgements:
 
     Texts are numbered: first the reviews, by their rows, then `texts`, which are in none. `pairs` (J,) numbers the
     pairs of texts, `annotators` (J,) are places in `annotator_names`, `correct` (J,) says whether the judgement agrees
-    with the truth: 1, 0, or NaN where that is not known. `prompts` (J,) numbers what both texts begin with, `scores`
-    (J, 2) are those of the chosen and the rejected text, NaN where there is none. `dropped` counts the rows that were
-    left out, by reason; `unused` are columns of the file. `texts_sha256` is that of the file of texts, if there is one.
+    with the truth: 1, 0, or NaN where that is not known. `prompts` (J,) numbers what both texts begin with, `groups`
+    (J,) the values of a column that the user named. `scores` (J, 2) are those of the chosen and the rejected text, NaN
+    where there is none. `dropped` counts the rows that were left out, by reason; `unused` are columns of the file.
+    `texts_sha256` is that of the file of texts, if there is one.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Judgements:
     annotator_names: list[str]
     correct: np.ndarray | None
     prompts: np.ndarray | None = None
+    groups: np.ndarray | None = None
     scores: np.ndarray | None = None
     dropped: dict[str, int] = field(default_factory=dict)
     unused: list[str] = field(default_factory=list)
@@ -51,6 +53,7 @@ def read_judgements(
     rejected_column: str | None = None,
     prompt_column: str | None = None,
     annotator_column: str | None = None,
+    group_column: str | None = None,
     texts: Path | None = None,
     drop_invalid: bool = False,
 ) -> Judgements:
@@ -69,6 +72,7 @@ def read_judgements(
         "rejected": rejected_column,
         "prompt": prompt_column,
         "annotator": annotator_column,
+        "group": group_column,
     }
     table, unused = read_comparisons(file, content, names, texts)
     given = table.get("annotator")
@@ -99,6 +103,7 @@ def read_judgements(
         annotator_names=annotator_names,
         correct=None if correct is None else truth_of_pairs(file, table.index, better, pairs, correct),
         prompts=prompts_of(table["prompt"], pairs),
+        groups=groups_of(file, table["group"]) if "group" in table else None,
         scores=scores_of(file, table),
         dropped=dropped,
         unused=unused,
@@ -169,6 +174,15 @@ def prompts_of(prompts: pd.Series, pairs: np.ndarray) -> np.ndarray | None:
         return None
     own = pd.Series(pairs, prompts.index, object)
     return pd.factorize(prompts.where(prompts.notna(), own))[0].astype(np.int64)
+
+
+def groups_of(file: Path, column: pd.Series) -> np.ndarray:
+    """Numbers (J,) of the groups, in the order of their first rows. Errors: InputError naming the first row without."""
+    missing = column.map(has_no_text).to_numpy(dtype=bool)
+    if missing.any():
+        row = int(column.index[int(missing.argmax())]) + 1
+        raise InputError(f"{file}: comparison {row} has no group (--group-column); complete the column")
+    return pd.factorize(column.astype(str))[0].astype(np.int64)
 
 
 def scores_of(file: Path, table: pd.DataFrame) -> np.ndarray | None:

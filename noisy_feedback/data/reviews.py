@@ -60,10 +60,12 @@ class Splits:
     validation: np.ndarray
     fine_tuning: np.ndarray
     test: np.ndarray
+    judgements: np.ndarray | None = None  # (J,) the part of each human judgement, by number; -1: none
 
     def by_name(self) -> dict[str, np.ndarray]:
         """The parts with their names in messages."""
-        return dict(zip(("training", "validation", "fine-tuning", "test"), vars(self).values(), strict=True))
+        parts = self.train, self.validation, self.fine_tuning, self.test
+        return dict(zip(("training", "validation", "fine-tuning", "test"), parts, strict=True))
 
 
 def find_reviews(path: Path) -> Path:
@@ -178,7 +180,7 @@ def shuffle_splits(splits: Splits, rng: np.random.Generator) -> Splits:
     return Splits(*np.split(rows, np.cumsum([len(part) for part in parts])[:-1]))
 
 
-def split_groups(groups: np.ndarray, rng: np.random.Generator | None = None) -> Splits:
+def split_groups(groups: np.ndarray, rng: np.random.Generator | None = None, what: str = "--group-column") -> Splits:
     """Parts that hold whole groups, of about the same shares: in the order of their numbers, or permuted by `rng`.
 
     `groups` (n,) are numbers 0..G-1. A group goes to the part that its middle row falls into. Errors: InputError where
@@ -193,7 +195,7 @@ def split_groups(groups: np.ndarray, rng: np.random.Generator | None = None) -> 
     for name, rows in splits.by_name().items():
         if not len(rows):
             raise InputError(
-                f"--group-column: {len(sizes)} groups leave the {name} part empty; use more or smaller groups"
+                f"{what}: {len(sizes)} groups leave the {name} part empty; use more or smaller groups"
                 + ("" if rng is None else ", or another seed")
             )
     return splits

@@ -52,12 +52,8 @@ class Summary:
 
 def summarize(judgements: Judgements) -> Summary:
     """Count what there is."""
-    chosen, pairs = judgements.chosen, judgements.pairs
-    first = np.unique(pairs, return_index=True)[1]
-    judged = np.bincount(pairs)  # (G,)
-    as_first = np.bincount(pairs, chosen == chosen[first][pairs])
-    both = (judged * (judged - 1) / 2).sum()  # pairs of judgements of the same pair
-    disagreement = float((as_first * (judged - as_first)).sum() / both) if both else None
+    chosen, judged = judgements.chosen, np.bincount(judgements.pairs)
+    disagreement = disagreement_of(chosen, judgements.pairs)
     groups = components(chosen, judgements.rejected)
     return Summary(
         comparisons=len(chosen),
@@ -67,11 +63,33 @@ def summarize(judgements: Judgements) -> Summary:
         prompts=None if judgements.prompts is None else int(judgements.prompts.max()) + 1,
         repeated_pairs=int((judged > 1).sum()),
         disagreement=disagreement,
-        implied_flip_rate=None if disagreement is None else (1 - math.sqrt(max(0.0, 1 - 2 * disagreement))) / 2,
+        implied_flip_rate=None if disagreement is None else implied_flip_rate(disagreement),
         largest_component=float(np.bincount(groups).max() / len(groups)),
         dropped=judgements.dropped,
         unused_columns=judgements.unused,
     )
+
+
+def disagreement_of(chosen: np.ndarray, pairs: np.ndarray) -> float | None:
+    """How often two judgements of a pair disagree; None where no pair has two.
+
+    `chosen` (J,) are the preferred texts, `pairs` (J,) the numbers of the pairs.
+    """
+    _, first, own = np.unique(pairs, return_index=True, return_inverse=True)
+    judged = np.bincount(own)  # (G,)
+    as_first = np.bincount(own, chosen == chosen[first][own])
+    both = (judged * (judged - 1) / 2).sum()  # pairs of judgements of the same pair
+    return float((as_first * (judged - as_first)).sum() / both) if both else None
+
+
+def implied_flip_rate(disagreement: float) -> float:
+    """The flip rate e at which independent errors disagree so often, 2e(1 - e); 1/2 where they do more often.
+
+    1 - e is also the most that a model can expect to agree with single judgements: if a share p of the judgements of a
+    pair is for one text, it agrees with max(p, 1 - p) of them, at most (1 + sqrt(1 - 4p(1 - p))) / 2, a concave
+    function of the disagreement 2p(1 - p).
+    """
+    return (1 - math.sqrt(max(0.0, 1 - 2 * disagreement))) / 2
 
 
 def components(chosen: np.ndarray, rejected: np.ndarray) -> np.ndarray:

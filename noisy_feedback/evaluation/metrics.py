@@ -29,6 +29,7 @@ class Metrics:
     pairwise_accuracy: float
     preference_accuracy: float  # of human comparisons, by the expected ratings; NaN where there are none
     confusion_matrix: list[list[int]]  # true class down, most probable class across
+    preference_interval: list[float] | None = None  # 95 %, over pairs of texts
 
 
 def evaluate(output: np.ndarray, ratings: np.ndarray, scale: np.ndarray, margins: np.ndarray | None = None) -> Metrics:
@@ -54,6 +55,12 @@ def evaluate(output: np.ndarray, ratings: np.ndarray, scale: np.ndarray, margins
         preference_accuracy=float("nan") if margins is None else preference_accuracy(margins),
         confusion_matrix=matrix.tolist(),
     )
+
+
+def unrated(preference_accuracy: float) -> Metrics:
+    """The metrics of texts without ratings: preference accuracy alone is defined."""
+    nan = float("nan")
+    return Metrics(nan, nan, nan, nan, nan, nan, nan, preference_accuracy, confusion_matrix=[])
 
 
 def majority_baseline(train_ratings: np.ndarray, ratings: np.ndarray, scale: np.ndarray) -> Metrics:

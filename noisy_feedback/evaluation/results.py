@@ -8,8 +8,19 @@ import numpy as np
 
 from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
+from noisy_feedback.data.preferences import Judgements, number_pairs
 from noisy_feedback.data.reviews import Splits
-from noisy_feedback.evaluation.metrics import Metrics, evaluate, expected_class, majority_baseline
+from noisy_feedback.data.splits import TEST
+from noisy_feedback.data.summary import disagreement_of, implied_flip_rate
+from noisy_feedback.evaluation.metrics import (
+    Metrics,
+    evaluate,
+    expected_class,
+    majority_baseline,
+    preference_accuracy,
+    unrated,
+)
+from noisy_feedback.evaluation.preferences import interval_over_pairs
 from noisy_feedback.feedback import human
 from noisy_feedback.feedback.audit import Audit, audit_scores
 from noisy_feedback.feedback.comparisons import Feedback
@@ -25,8 +36,8 @@ class RunResult:
 
     config: Config
     noise: dict[str, Any]  # ratio, changed, total
-    comparisons: dict[str, Any]  # count, k, reviews_used, ties
-    audit: dict[str, Any] | None  # estimated_flip_rate, true_flip_rate, auroc, precision
+    comparisons: dict[str, Any]  # count, k, reviews_used, ties, attainable_accuracy
+    audit: dict[str, Any] | None  # estimated_flip_rate with its interval, known, true_flip_rate, auroc, precision
     best_epochs: dict[str, int]  # training, fine_tuning
     training: list[EpochStats]
     fine_tuning: list[EpochStats]
@@ -63,29 +74,41 @@ def make_result(
             "k": config.k,
             "reviews_used": len(np.unique(lists)),
             "ties": feedback.ties if feedback else 0,
+            "attainable_accuracy": attainable_accuracy(dataset.judgements, splits),
         },
         audit=audit_record(feedback, audit) if feedback and audit else None,
         best_epochs={"training": training.best_epoch, "fine_tuning": fine_tuning.best_epoch if fine_tuning else 0},
         training=training.epochs,
         fine_tuning=fine_tuning.epochs if fine_tuning else [],
-        majority=replace(
-            majority_baseline(dataset.ratings[splits.train], dataset.ratings[splits.test], dataset.scale),
-            # All comparisons are ties, where there are any.
-            preference_accuracy=math.nan if math.isnan(before.preference_accuracy) else 0.5,
-        ),
+        majority=constant_baseline(dataset, splits, 0.5 if before.preference_accuracy >= 0 else math.nan),
         before=before,
         best=evaluate_on_test(fine_tuning.best, dataset, splits) if fine_tuning else None,
         last=evaluate_on_test(fine_tuning.last, dataset, splits) if fine_tuning else None,
     )
 
 
-def audit_record(feedback: Feedback, audit: Audit) -> dict[str, float | None]:
-    """The estimated flip rate, the true one, and how well p_wrong finds what is wrong; None where not known."""
+def constant_baseline(dataset: Dataset, splits: Splits, preference_accuracy: float) -> Metrics:
+    """Metrics of always predicting the most frequent training rating: all comparisons are ties, if there are any."""
+    if not dataset.is_rated:
+        return unrated(preference_accuracy)
+    ratings = dataset.ratings
+    baseline = majority_baseline(ratings[splits.train], ratings[splits.test], dataset.scale)
+    return replace(baseline, preference_accuracy=preference_accuracy)
+
+
+def audit_record(feedback: Feedback, audit: Audit) -> dict[str, float | bool | None]:
+    """The flip rate, estimated and true, and how well p_wrong finds what is wrong; None where there is no truth.
+
+    A comparison of two texts that are truly alike counts as half wrong, as it does in the estimate.
+    """
     flipped = feedback.flipped.ravel()
     known = flipped[~np.isnan(flipped)]
     auroc, precision = audit_scores(audit.p_wrong, flipped)
     record = {
         "estimated_flip_rate": audit.estimated_flip_rate,
+        "flip_rate_low": audit.flip_rate_low,
+        "flip_rate_high": audit.flip_rate_high,
+        "known": audit.known,
         "true_flip_rate": float(known.mean()) if len(known) else math.nan,
         "auroc": auroc,
         "precision": precision,
@@ -95,9 +118,28 @@ def audit_record(feedback: Feedback, audit: Audit) -> dict[str, float | None]:
 
 def evaluate_on_test(model: RatingMLP, dataset: Dataset, splits: Splits) -> Metrics:
     """Metrics on the test part, against the true ratings, and on its comparisons, against the true orders."""
-    output = predict(model, select_rows(dataset.embeddings, splits.test))
-    margins = None
-    if (pairs := human.comparisons_to_score(dataset.judgements, splits, human.TEST)) is not None:
+    margins, interval = None, None
+    if (compared := human.comparisons_to_score(dataset.judgements, splits, TEST)) is not None:
         rewards = expected_class(predict(model, dataset.embeddings).cpu().numpy())
-        margins = rewards[pairs[:, 0]] - rewards[pairs[:, 1]]
-    return evaluate(output.cpu().numpy(), dataset.ratings[splits.test], dataset.scale, margins)
+        margins = rewards[compared[:, 0]] - rewards[compared[:, 1]]
+        interval = list(interval_over_pairs((margins > 0) + 0.5 * (margins == 0), number_pairs(*compared.T)))
+    if not dataset.is_rated:
+        found = unrated(math.nan if margins is None else preference_accuracy(margins))
+    else:
+        output = predict(model, select_rows(dataset.embeddings, splits.test))
+        found = evaluate(output.cpu().numpy(), dataset.ratings[splits.test], dataset.scale, margins)
+    return replace(found, preference_interval=interval)
+
+
+def attainable_accuracy(judgements: Judgements | None, splits: Splits) -> float | None:
+    """The most that a model can expect of its preference accuracy on the test part: its judgements are noisy.
+
+    None where true orders are scored against, or no pair has two judgements.
+    """
+    if judgements is None or splits.judgements is None:
+        return None
+    rows = np.flatnonzero(splits.judgements == TEST)
+    if judgements.correct is not None and not np.isnan(judgements.correct[rows]).all():
+        return None
+    disagreement = disagreement_of(judgements.chosen[rows], judgements.pairs[rows])
+    return None if disagreement is None else 1 - implied_flip_rate(disagreement)

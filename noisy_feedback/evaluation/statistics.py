@@ -38,11 +38,12 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
         common = {ratio: group.index.intersection(noise0[ratio].index) for ratio, group in by_ratio.items()}
         pairs = {ratio: (by_ratio[ratio].loc[seeds], noise0[ratio].loc[seeds]) for ratio, seeds in common.items()}
         for stage in STAGES:
-            if of_setting[f"{stage}_accuracy"].isna().all():  # nothing was fine-tuned
+            if of_setting[[f"{stage}_{metric}" for metric in METRICS]].isna().all(axis=None):  # nothing was fine-tuned
                 continue
             for metric in METRICS:
                 column = f"{stage}_{metric}"
-                if metric == "preference_accuracy" and of_setting[column].isna().all():  # no human comparisons
+                needed = "preference_accuracy" if metric == "preference_accuracy" else "accuracy"
+                if of_setting[f"{stage}_{needed}"].isna().all():  # no human comparisons, or no ratings
                     continue
                 for ratio, group in by_ratio.items():
                     tuned = nothing if stage == "before" else group
@@ -92,14 +93,17 @@ def setting_names(table: pd.DataFrame, axes: Sequence[str] = SETTING_AXES) -> li
     """For each row what sets its setting apart: the loss, and what else of `axes` varies in the table."""
     varied = [axis for axis in axes if axis == "loss" or table[axis].nunique() > 1]
     words = {"loss": "{}", "kl_weight": "KL weight {}", "noise": "{} noise", "labels": "labels {}"}
+    patterns = [words.get(axis, axis.replace("_", " ") + " {}") for axis in varied]
     return [
-        ", ".join(words[axis].format(str(value).removesuffix(".0")) for axis, value in zip(varied, row, strict=True))
+        ", ".join(pattern.format(str(value).removesuffix(".0")) for pattern, value in zip(patterns, row, strict=True))
         for row in table[varied].itertuples(index=False)
     ]
 
 
 def shown_metrics(summary: pd.DataFrame) -> list[str]:
     """The metrics that tables and figures show: with human comparisons the preference accuracy first."""
+    if set(summary["metric"]) == {"preference_accuracy"}:  # human comparisons alone
+        return ["preference_accuracy"]
     if "preference_accuracy" in set(summary["metric"]):
         return ["preference_accuracy", "quadratic_weighted_kappa"]
     return ["macro_f1", "quadratic_weighted_kappa", "pairwise_accuracy"]
@@ -110,6 +114,8 @@ def no_information(table: pd.DataFrame, classes: int) -> dict[str, float]:
 
     Only kinds that have such a ratio, between the lowest and the highest of the table.
     """
+    if not classes:  # human comparisons alone
+        return {}
     ratios = {"uniform": (classes - 1) / classes, "redrawn": 1.0}
     within = {noise: ratio for noise, ratio in ratios.items() if noise in set(table["noise"])}
     return {noise: ratio for noise, ratio in within.items() if table["ratio"].min() <= ratio <= table["ratio"].max()}

@@ -1,32 +1,41 @@
 """Which comparisons are wrong, estimated without the truth.
 
-The order of each pair is hidden. The model's calibrated probability is its prior; each judgement of the pair is right
-with the probability of its annotator, the reliability. Source: Dawid and Skene 1979, *Maximum likelihood estimation of
-observer error-rates using the EM algorithm*; for comparisons Crowd-BT (Chen et al. 2013) and RE-PO (ICLR 2026).
+The model of a judgement is in difficulty.py; here are the calibration of the model, and the annotators (Dawid and Skene
+1979, *Maximum likelihood estimation of observer error-rates using the EM algorithm*; for comparisons Crowd-BT, Chen et
+al. 2013, and RE-PO, ICLR 2026).
 
-The prior must be calibrated (`fit_temperature`): a model that is too sure takes its own mistakes for wrong judgements,
-one that is not sure enough takes wrong judgements for its own mistakes, and the judgements do not tell which. Where
-people err more often the less sure the model is, one judgement of each pair shows too low a flip rate; several show it.
+Easy and misleading pairs look alike to the votes; only a model that was calibrated on known orders tells them apart.
+Without one the flip rate is what independent errors imply, the least that is possible, and its interval also holds what
+hidden easiness allows. Where people err more often the less sure the model is, one judgement of each pair shows too low
+a flip rate; several show it.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import betaincinv, ndtr
 
 from noisy_feedback.config import Config
 from noisy_feedback.evaluation.metrics import pairwise_accuracy
 from noisy_feedback.feedback.comparisons import Feedback
+from noisy_feedback.feedback.difficulty import Pairs, Posterior, posterior, sigmoid
 from noisy_feedback.feedback.protocols import known_pairs
 
 TEMPERATURES = (0.05, 100.0)
-USUAL_RELIABILITY = 0.9  # where RE-PO starts. It counts as one judgement, and decides where there is no information
+UNKNOWN_TEMPERATURE = 1.0  # prior standard deviation of the log temperature where no order is known
+CALIBRATED = 0.3  # a smaller standard deviation counts as a known calibration
+REPEATED = 3  # judgements of a pair that show how easy it is, where most judgements are of such pairs
+WIDEST = 0.2  # where the interval of the flip rate is wider, the flip rate is not known
+USUAL_RELIABILITY = 0.9  # where RE-PO starts. It counts as one judgement of the mean reliability
 RELIABILITIES = (1e-6, 1 - 1e-6)
-# Bounds of kappa, how many judgements the mean counts for. The lower leaves any reliability possible; the upper
-# keeps few annotators who happen to look alike from being taken for copies of one.
-KAPPAS = (2.0, 100.0)
+# Bounds of kappa, how many judgements the mean counts for. The lower leaves any reliability possible; with the upper
+# annotators who are all alike count as alike, or their chance differences would be taken for easiness. In intervals
+# it is smaller, which keeps few annotators who happen to look alike from being taken for copies of one.
+KAPPAS = (2.0, 1000.0)
+KAPPA_OF_INTERVALS = 100.0
 CONFIDENCE = 0.95
-TOLERANCE = 1e-5  # of EM: the largest change of a posterior probability
+TOLERANCE = 1e-5  # of belief propagation: the largest change of a posterior probability
 MAX_ITERATIONS = 500
 
 
@@ -36,17 +45,20 @@ class Annotators:
 
     judgements: np.ndarray  # (A,)
     reliability: np.ndarray  # (A,) estimated P(a judgement is right), shrunk to the mean
-    low: np.ndarray  # (A,) 95 % interval
+    low: np.ndarray  # (A,) 95 % interval; NaN of a single judgement, which shows nothing of how annotators differ
     high: np.ndarray  # (A,)
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What is known about J judgements without the truth."""
+    """What is known about R claimed orders without the truth."""
 
-    p_wrong: np.ndarray  # (J,) posterior probability that a judgement is wrong
-    estimated_flip_rate: float  # share of wrong judgements
-    annotators: Annotators | None
+    p_wrong: np.ndarray  # (R,) posterior probability that an order is wrong
+    estimated_flip_rate: float  # share of wrong orders
+    flip_rate_low: float  # 95 % interval
+    flip_rate_high: float
+    known: bool  # False: the flip rate cannot be told from these judgements
+    annotators: Annotators | None  # of all judgements
 
 
 def p_better(output: np.ndarray, better: np.ndarray, worse: np.ndarray, temperature: float) -> np.ndarray:
@@ -72,76 +84,103 @@ def fit_temperature(output: np.ndarray, better: np.ndarray, worse: np.ndarray) -
     if not len(better):
         return 1.0
 
-    def log_likelihood(log_temperature: float) -> float:
-        return float(np.log(p_better(output, better, worse, np.exp(log_temperature)).clip(1e-12)).mean())
+    def cross_entropy(log_temperature: float) -> float:
+        return -float(np.log(p_better(output, better, worse, np.exp(log_temperature)).clip(1e-12)).mean())
 
-    return float(np.exp(maximise(log_likelihood, *np.log(TEMPERATURES))))
-
-
-def calibrate(config: Config, output: np.ndarray, ratings: np.ndarray, scale: np.ndarray) -> float:
-    """The temperature for a model's output (n, C or 1) on reviews with known ratings (n,): those of validation."""
-    return fit_temperature(output, *known_pairs(config, ratings, scale).T)
+    return float(np.exp(minimize_scalar(cross_entropy, bounds=np.log(TEMPERATURES), method="bounded").x))
 
 
-def audit_feedback(feedback: Feedback, output: np.ndarray, temperature: float) -> Audit:
-    """Which comparisons are wrong, as the model before fine-tuning and the annotators together say, without the truth.
+def calibrate(config: Config, output: np.ndarray, ratings: np.ndarray, scale: np.ndarray) -> tuple[float, int]:
+    """The temperature for a model's output (n, C or 1) on reviews with known ratings (n,): those of validation.
 
-    `output` (n, C or 1) is the model's of all texts.
+    Also returned is how many known orders it rests on. Pairs share reviews: they count for no more than these.
     """
-    better, worse = feedback.adjacent_pairs()
-    return audit_comparisons(p_better(output, better, worse, temperature), better, feedback.pairs, feedback.annotators)
+    pairs = known_pairs(config, ratings, scale)
+    return fit_temperature(output, *pairs.T), min(len(pairs), len(ratings))
+
+
+def audit_feedback(feedback: Feedback, output: np.ndarray, temperature: float, calibration_pairs: int) -> Audit:
+    """Which comparisons are wrong, as the model before fine-tuning and all judgements together say, without the truth.
+
+    `output` (n, C or 1) is the model's of all texts; `calibrate` gives the other two.
+    """
+    judged = feedback.judged or feedback
+    better, worse = judged.adjacent_pairs()
+    rows = None
+    if feedback.judged is not None:  # one that says the same order
+        orders = np.concatenate([judged.lists, feedback.lists])
+        _, row, order = np.unique(orders, axis=0, return_index=True, return_inverse=True)
+        rows = row[order[len(better) :]]
+    prior = p_better(output, better, worse, temperature)
+    return audit_comparisons(prior, better, judged.pairs, judged.annotators, rows, calibration_pairs)
+
+
+def audit_margins(feedback: Feedback, margins: np.ndarray) -> Audit:
+    """The audit of human comparisons by margins (J,) of models that were not trained on them.
+
+    The temperature is that at which the margins best predict the judgements: no true order is known.
+    """
+    output = np.append(margins, 0)[:, None]
+    better, worse = np.arange(len(margins)), np.full(len(margins), len(margins))
+    prior = p_better(output, better, worse, fit_temperature(output, better, worse))
+    better = feedback.lists[:, 0]
+    return audit_comparisons(prior, better, feedback.pairs, feedback.annotators, calibration_pairs=0)
 
 
 def audit_comparisons(
-    p_better: np.ndarray, better: np.ndarray, pairs: np.ndarray | None = None, annotators: np.ndarray | None = None
+    p_better: np.ndarray,
+    better: np.ndarray,
+    pairs: np.ndarray | None = None,
+    annotators: np.ndarray | None = None,
+    rows: np.ndarray | None = None,
+    calibration_pairs: float = np.inf,
 ) -> Audit:
-    """The probability that each judgement is wrong, from a calibrated model and from the other judgements.
+    """The probability that each claimed order is wrong, from the model and from all judgements.
 
     `p_better` (J,) is the model's probability that the preferred item is the better one; `better` (J,) the item that a
     judgement prefers, `pairs` (J,) say which judgements are of the same two items (default: none are), `annotators`
-    (J,) are codes from 0 (default: all judgements are equally reliable).
+    (J,) are codes from 0 (default: all judgements are equally reliable). `rows` (R,) are the judgements that claim
+    orders (default: all): for majorities one of each pair that agrees with its majority. `calibration_pairs` is the
+    number of known orders on which the temperature was fitted (default: the probabilities are exact).
     """
     prior = logit(np.asarray(p_better, float).clip(1e-9, 1 - 1e-9))
     pairs = np.arange(len(better)) if pairs is None else pairs
+    rows = np.arange(len(better)) if rows is None else rows
     _, first, pair = np.unique(pairs, return_index=True, return_inverse=True)
-    # A judgement speaks for (1) or against (-1) the item that the first judgement of its pair prefers.
-    sign = np.where(better == better[first][pair], 1.0, -1.0)
-    pair_prior = np.bincount(pair, sign * prior) / np.bincount(pair)  # (G,)
-
-    def of_others(evidence: np.ndarray) -> np.ndarray:
-        """Log-odds that each judgement is right, (J,), from the prior and the other judgements of its pair."""
-        return sign * (pair_prior + np.bincount(pair, sign * evidence))[pair] - evidence
-
-    shared = shared_reliability(pair_prior, np.bincount(pair, sign), len(better))
-    if annotators is None:
-        evidence = np.full(len(better), logit(shared))
-        p_wrong = sigmoid(-evidence - of_others(evidence))
-        return Audit(p_wrong, float(p_wrong.mean()), None)
-
-    judgements = np.bincount(annotators)
-    mean, kappa, right = shared, KAPPAS[1], np.full(len(better), shared)
-    for _ in range(MAX_ITERATIONS):
-        known_right = kappa * mean + np.bincount(annotators, right)
-        # A judgement counts as its annotator's OTHER judgements deserve: it must not confirm itself, or those of
-        # annotators with few judgements seem wrong too often (belief propagation; Liu, Peng and Ihler 2012).
-        evidence = logit((known_right[annotators] - right) / (kappa + judgements[annotators] - 1))
-        others = of_others(evidence)
-        previous, right = right, sigmoid(others + evidence)
-        mean, kappa = beta_prior(others, annotators, mean, kappa)
-        if np.abs(right - previous).max() < TOLERANCE:
-            break
-    reliability = (kappa * mean + np.bincount(annotators, right)) / (kappa + judgements)
-    low, high = intervals(reliability, others, annotators, mean, kappa)
-    return Audit(1 - right, float(1 - right.mean()), Annotators(judgements, reliability, low, high))
+    # A judgement speaks for (1) or against (-1) the first item, which the first judgement of its pair prefers.
+    sign, judgements = np.where(better == better[first][pair], 1.0, -1.0), np.bincount(pair)
+    pair_prior, by_pair = np.bincount(pair, sign * prior) / judgements, np.argsort(pair, kind="stable")
+    sd = temperature_sd(pair_prior, calibration_pairs)
+    judged = Pairs(
+        prior=pair_prior,
+        net=np.bincount(pair[rows], sign[rows], len(first)),
+        pair=pair[by_pair],
+        evidence=sign[by_pair],
+        temperature_sd=sd,
+    )
+    hidden = judgements[judgements >= REPEATED].sum() > len(pair) / 2
+    of_annotators = None
+    if annotators is not None:
+        evidence, of_annotators = fit_annotators(judged, annotators[by_pair], posterior(judged, hidden=False))
+        judged = judged._replace(evidence=evidence)
+    found = posterior(judged, hidden)
+    independent = ~found.parameters[:, 1:4].any(axis=1)  # errors: no spread of easiness, nothing misleading
+    rate, low, high = flip_rate(found, len(rows), found.weight)
+    if sd >= CALIBRATED and hidden:
+        high = max(high, flip_rate(found, len(rows), found.weight * ~independent)[2])
+        rate, low, _ = flip_rate(found, len(rows), found.weight * independent)
+    known = bool(high - low <= WIDEST and (sd < CALIBRATED or len(pair) > len(first)))
+    p_wrong = np.abs((sign[rows] > 0) - found.p_first[pair[rows]])
+    return Audit(p_wrong, rate, low, high, known, of_annotators)
 
 
 def audit_scores(p_wrong: np.ndarray, wrong: np.ndarray) -> tuple[float, float]:
-    """How well p_wrong (J,) finds the judgements that are wrong (J,): 1, 0, or NaN where unknown.
+    """How well p_wrong (J,) finds the judgements that are wrong (J,): 1, 0, or another where there is no truth.
 
     Returns the area under the ROC curve, and the precision among as many judgements as are wrong, where equal
     probabilities are taken in random order. NaN where not defined.
     """
-    known = ~np.isnan(wrong)
+    known = np.isin(wrong, (0, 1))
     p, truth = p_wrong[known], wrong[known].astype(int)
     count = truth.sum()
     if count == 0:
@@ -152,21 +191,46 @@ def audit_scores(p_wrong: np.ndarray, wrong: np.ndarray) -> tuple[float, float]:
     return pairwise_accuracy(p, truth), float(found / count)
 
 
-def shared_reliability(pair_prior: np.ndarray, net: np.ndarray, judgements: int) -> float:
-    """The reliability of all judgements alike, by maximum likelihood.
+def temperature_sd(prior: np.ndarray, calibration_pairs: float) -> float:
+    """Standard deviation of the log temperature; pairs with such log-odds have this Fisher information of it."""
+    information = float((prior**2 * sigmoid(prior) * sigmoid(-prior)).mean())
+    known = calibration_pairs * information if information else 0.0
+    return (known + UNKNOWN_TEMPERATURE**-2) ** -0.5
 
-    `pair_prior` (G,) are log-odds for one item of each pair, `net` (G,) its judgements for less those against. A grid,
-    and not EM: with several judgements of a pair the likelihood can have two maxima, r and 1 - r, and with few wrong
-    judgements EM is slow.
+
+def flip_rate(found: Posterior, claims: int, weight: np.ndarray) -> tuple[float, float, float]:
+    """The share of wrong claimed orders and its 95 % interval: a mixture of normal distributions, one at each point."""
+    likely = weight > 1e-6 * weight.max()
+    weight, rate = weight[likely] / weight[likely].sum(), (1 - found.gain[likely] / claims) / 2
+    rates = np.linspace(0, 1, 2001)
+    below = ndtr((rates[:, None] - rate) / (np.sqrt(found.variance[likely]) / claims + 1e-6)) @ weight
+    low, high = np.interp([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], below, rates)
+    return float(weight @ rate), float(low), float(high)
+
+
+def fit_annotators(judged: Pairs, annotators: np.ndarray, alike: Posterior) -> tuple[np.ndarray, Annotators]:
+    """The signed evidence of each judgement (J,), and the annotators (J,), where all pairs are as easy to judge.
+
+    It starts from the means of the posterior in which annotators are `alike`.
     """
-
-    def log_likelihood(log_odds: float) -> float:
-        log_right, log_wrong = -np.logaddexp(0, -log_odds), -np.logaddexp(0, log_odds)
-        pairs = np.logaddexp(0, pair_prior + log_odds * net).sum() - log_odds / 2 * net.sum()
-        usual = USUAL_RELIABILITY * log_right + (1 - USUAL_RELIABILITY) * log_wrong
-        return float(pairs + judgements / 2 * (log_right + log_wrong) + usual)
-
-    return float(sigmoid(maximise(log_likelihood, *logit(np.array(RELIABILITIES)))))
+    level, _, _, _, log_temperature = alike.weight @ alike.parameters
+    prior, sign = np.exp(log_temperature) * judged.prior, np.sign(judged.evidence)
+    mean, kappa, judgements = float(sigmoid(level)), KAPPAS[1], np.bincount(annotators)
+    right = np.full(len(annotators), mean)
+    for _ in range(MAX_ITERATIONS):
+        known_right = kappa * mean + np.bincount(annotators, right)
+        # A judgement counts as its annotator's OTHER judgements deserve: it must not confirm itself, or those of
+        # annotators with few judgements seem wrong too often (belief propagation; Liu, Peng and Ihler 2012).
+        evidence = sign * logit((known_right[annotators] - right) / (kappa + judgements[annotators] - 1))
+        all_say = (prior + judged.sums(evidence))[judged.pair]  # log-odds of the first item
+        previous, right, others = right, sigmoid(sign * all_say), sign * (all_say - evidence)
+        mean, kappa = beta_prior(others, annotators, mean, kappa)
+        if np.abs(right - previous).max() < TOLERANCE:
+            break
+    reliability = (kappa * mean + np.bincount(annotators, right)) / (kappa + judgements)
+    low, high = intervals(reliability, others, annotators, mean, min(kappa, KAPPA_OF_INTERVALS))
+    low[judgements == 1] = high[judgements == 1] = np.nan
+    return evidence, Annotators(judgements, reliability, low, high)
 
 
 def beta_prior(others: np.ndarray, annotators: np.ndarray, mean: float, kappa: float) -> tuple[float, float]:
@@ -199,8 +263,6 @@ def intervals(
     A judgement whose order is certain counts as one; where the order is uncertain it counts as its Fisher information
     relative to that. The uncertainty of the mean, which annotators with few judgements share, is added.
     """
-    from scipy.special import betaincinv
-
     spread = reliability * (1 - reliability)
     information = np.bincount(annotators, score_and_information(others, reliability[annotators])[1])
     count = kappa + information * spread
@@ -224,18 +286,5 @@ def score_and_information(others: np.ndarray, reliability: np.ndarray | float) -
     return derivative / likelihood, derivative**2 / (likelihood * (1 - likelihood))
 
 
-def maximise(function: Callable[[float], float], low: float, high: float) -> float:
-    """Where a function is largest between low and high: a grid, then finer grids around its best point."""
-    for _ in range(4):
-        grid = np.linspace(low, high, 25)
-        best = int(np.argmax([function(x) for x in grid]))
-        low, high = grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)]
-    return float(grid[best])
-
-
 def logit(p: np.ndarray | float) -> np.ndarray:
     return np.log(p) - np.log1p(-p)
-
-
-def sigmoid(x: np.ndarray | float) -> np.ndarray:
-    return (1 + np.tanh(x / 2)) / 2  # without overflow

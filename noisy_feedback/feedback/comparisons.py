@@ -14,9 +14,10 @@ class Feedback:
 
     `lists` (L, k+1) are numbers of texts, best first; `ratings` (L, k+1) the classes that the annotators claim, or -1.
     `changed` of `total` ratings are noisy; with `reversed` noise, as many lists are reversed. `flipped` (L, k) says of
-    adjacent items in a list whether their order is wrong: 1, 0, or NaN where there is no right order, or none is known.
-    Of human judgements `pairs` (L,) numbers the pairs of texts and `annotators` (L,) who judged them; of
-    `ties` pairs there is no comparison, since as many judgements say one order as the other.
+    adjacent items in a list whether their order is wrong: 1, 0, a half where the two are truly alike, or NaN where the
+    truth is not known. Of human judgements `pairs` (L,) numbers the pairs of texts and `annotators` (L,) who judged
+    them; of `ties` pairs there is no comparison, since as many judgements say one order as the other. `judged` holds
+    all judgements, where the comparisons are one order a pair.
     """
 
     lists: np.ndarray
@@ -27,6 +28,7 @@ class Feedback:
     pairs: np.ndarray | None = None
     annotators: np.ndarray | None = None
     ties: int = 0
+    judged: "Feedback | None" = None
 
     def adjacent_pairs(self) -> tuple[np.ndarray, np.ndarray]:
         """The better and the worse text (L * k,) of every two adjacent items in a list, as the annotators say."""
@@ -40,9 +42,8 @@ class Feedback:
 
 
 def wrong_order(ratings: np.ndarray) -> np.ndarray:
-    """Which adjacent items (L, k) of lists with these true ratings (L, k+1) are in wrong order; NaN where they tie."""
-    better, worse = ratings[:, :-1], ratings[:, 1:]
-    return np.where(better == worse, np.nan, better < worse)
+    """Which adjacent items (L, k) of lists with these true ratings (L, k+1) are in wrong order; a half if they tie."""
+    return (1 + np.sign(ratings[:, 1:] - ratings[:, :-1])) / 2
 
 
 def build_lists(ratings: np.ndarray, k: int, classes: int, rng: np.random.Generator) -> np.ndarray:

@@ -12,27 +12,11 @@ import numpy as np
 from noisy_feedback.config import Config
 from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.reviews import Splits
+from noisy_feedback.data.splits import FINE_TUNING
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.feedback.noise import reverse_lists
 from noisy_feedback.rng import rng_for
-
-LEFT_OUT = -1
-VALIDATION, FINE_TUNING, TEST = 1, 2, 3
-PARTS = {FINE_TUNING: "fine-tuning", VALIDATION: "validation", TEST: "test"}
-
-
-def part_of_judgements(judgements: Judgements, splits: Splits) -> np.ndarray:
-    """The part (J,) that both texts of a judgement are in; LEFT_OUT where they are in two parts, or in training.
-
-    Texts that are not among the reviews count as those of the fine-tuning part.
-    """
-    parts = (splits.train, splits.validation, splits.fine_tuning, splits.test)
-    part_of_text = np.full(sum(map(len, parts)) + len(judgements.texts), FINE_TUNING)
-    for part, rows in enumerate(parts):
-        part_of_text[rows] = part
-    chosen, rejected = part_of_text[judgements.chosen], part_of_text[judgements.rejected]
-    return np.where((chosen == rejected) & (chosen > 0), chosen, LEFT_OUT)
 
 
 def feedback(config: Config, judgements: Judgements, splits: Splits, ratings: np.ndarray) -> Feedback:
@@ -41,7 +25,7 @@ def feedback(config: Config, judgements: Judgements, splits: Splits, ratings: np
     `ratings` (n,) are those of the reviews, which `--loss study` needs. Errors: InputError where there is none.
     """
     rng = rng_for(config.seed, "comparisons")
-    rows = np.flatnonzero(part_of_judgements(judgements, splits) == FINE_TUNING)
+    rows = np.flatnonzero(splits.judgements == FINE_TUNING)
     found = select_judgements(config.labels, judgements, rows, rng)
     if config.lists is not None:
         found = found.subset(rng.permutation(len(found.lists))[: config.lists])
@@ -58,7 +42,7 @@ def comparisons_to_score(judgements: Judgements | None, splits: Splits, part: in
     """
     if judgements is None:
         return None
-    rows = np.flatnonzero(part_of_judgements(judgements, splits) == part)
+    rows = np.flatnonzero(splits.judgements == part)
     known = rows[:0] if judgements.correct is None else rows[~np.isnan(judgements.correct[rows])]
     judged = rows[~np.isin(judgements.pairs[rows], judgements.pairs[known])]
     found = feedback_of(judgements, judged).lists
@@ -82,7 +66,7 @@ def select_judgements(labels: str, judgements: Judgements, rows: np.ndarray, rng
         return true_orders(judgements, rows, labels)
     one = feedback_of(judgements, one_of_each_pair(judgements, rows, rng))
     if labels == "one":
-        return one
+        return replace(one, judged=feedback_of(judgements, rows))
     gold = true_orders(judgements, rows, labels)
     return reverse(gold, rng.permutation(len(gold.lists))[: int(np.nansum(one.flipped))])
 
@@ -120,7 +104,7 @@ def majority(judgements: Judgements, rows: np.ndarray) -> Feedback:
         raise InputError(f"{judgements.name}: every pair of the fine-tuning part is a tie; --labels majority has none")
     decided = reference[votes != 0]
     found = reverse(feedback_of(judgements, decided), np.flatnonzero(votes[votes != 0] < 0))
-    return replace(found, annotators=None, ties=int((votes == 0).sum()))
+    return replace(found, annotators=None, ties=int((votes == 0).sum()), judged=feedback_of(judgements, rows))
 
 
 def true_orders(judgements: Judgements, rows: np.ndarray, labels: str) -> Feedback:
@@ -136,8 +120,11 @@ def true_orders(judgements: Judgements, rows: np.ndarray, labels: str) -> Feedba
 
 
 def reverse(feedback: Feedback, which: np.ndarray) -> Feedback:
-    """The same comparisons, with those at `which` reversed."""
+    """The same comparisons, with those at `which` reversed, and with them all judgements behind each."""
     lists, flipped = feedback.lists.copy(), feedback.flipped.copy()
     lists[which] = lists[which, ::-1]
     flipped[which] = 1 - flipped[which]
-    return replace(feedback, lists=lists, flipped=flipped)
+    judged = feedback.judged
+    if judged is not None and judged.pairs is not None and feedback.pairs is not None:
+        judged = reverse(judged, np.flatnonzero(np.isin(judged.pairs, feedback.pairs[which])))
+    return replace(feedback, lists=lists, flipped=flipped, judged=judged)

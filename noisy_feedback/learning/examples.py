@@ -9,6 +9,7 @@ from torch import Tensor
 from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.reviews import Splits
+from noisy_feedback.data.splits import TRAINING
 from noisy_feedback.feedback.comparisons import Feedback
 
 
@@ -23,6 +24,15 @@ class Examples:
     rows: np.ndarray
     ratings: np.ndarray
     reference: Tensor | None = None
+
+
+def training_examples(dataset: Dataset, splits: Splits) -> Examples:
+    """The training part: reviews with their ratings, or without ratings the judgements of its pairs."""
+    if dataset.judgements is None or dataset.is_rated:
+        return single_reviews(dataset, splits.train)
+    rows = np.flatnonzero(splits.judgements == TRAINING)
+    pairs = np.stack([dataset.judgements.chosen[rows], dataset.judgements.rejected[rows]], axis=1)
+    return Examples(pairs, np.full(pairs.shape, -1))
 
 
 def single_reviews(dataset: Dataset, rows: np.ndarray) -> Examples:

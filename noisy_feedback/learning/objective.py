@@ -13,7 +13,7 @@ from noisy_feedback.config import ESTIMATED, Config
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback import noise
 from noisy_feedback.feedback.comparisons import Feedback
-from noisy_feedback.learning.losses import LOSS_FUNCTIONS
+from noisy_feedback.learning.losses import LOSS_FUNCTIONS, bradley_terry, margins
 from noisy_feedback.learning.model import is_scalar
 
 # logits (B, g, C), ratings (B, g), reference (B, g, C) or None -> one value per list (B,), or a gradient (B, g, C)
@@ -52,9 +52,21 @@ def squared_error_grad(output: Tensor, ratings: Tensor, _: Tensor | None = None)
     return 2 * (output - ratings.unsqueeze(-1)) / len(output)
 
 
-TRAINING_OBJECTIVES = {  # by head; means over the batch, with closed-form gradients
+def pairwise_logistic(output: Tensor, ratings: Tensor, _: Tensor | None = None) -> Tensor:
+    """Bradley-Terry on the outputs (B, 2, 1) of a scalar head, the better first: TRL's loss of a reward model."""
+    return bradley_terry(output, ratings)
+
+
+def pairwise_logistic_grad(output: Tensor, ratings: Tensor, _: Tensor | None = None) -> Tensor:
+    """The gradient of the batch's mean pairwise_logistic: -sigmoid(-z) / B of the better output, + of the worse."""
+    grad = torch.sigmoid(-margins(output)) / len(output)  # (B, 1)
+    return torch.stack([-grad, grad], dim=1)
+
+
+TRAINING_OBJECTIVES = {  # by head, or of comparisons alone; means over the batch, with closed-form gradients
     "categorical": Objective(cross_entropy, cross_entropy_grad),
     "scalar": Objective(squared_error, squared_error_grad),
+    "comparisons": Objective(pairwise_logistic, pairwise_logistic_grad),
 }
 
 
@@ -64,11 +76,18 @@ def fine_tuning_objective(
     """The loss that the configuration names, with its flip rate, plus its KL penalty; the gradient is autograd's.
 
     A step descends the sum over the batch. `class_priors` (C,) are the shares of the training part's ratings, taken for
-    those under the noise. The audit's flip rate is used with `--flip-rate estimated`. Errors: InputError where `robust`
-    would learn from comparisons that hold no information, or the loss is none (`check_loss`).
+    those under the noise. With `--flip-rate estimated` it is the audit's, NaN where that is not known. Errors:
+    InputError where the loss needs it and it is not known, where `robust` would learn from comparisons that hold no
+    information, or the loss is none (`check_loss`).
     """
     loss, parameter = LOSS_FUNCTIONS[config.loss]
     if parameter:
+        if config.flip_rate == ESTIMATED and math.isnan(estimated_flip_rate):
+            raise InputError(
+                f"--flip-rate {ESTIMATED}: these judgements do not tell the flip rate, which --loss {config.loss} "
+                "needs. What helps: a second judgement of some pairs, rated texts of the same kind, or a number for "
+                "--flip-rate"
+            )
         rates = flip_rates(config, feedback, class_priors, estimated_flip_rate)
         rate = dict(zip(("flip_rate", "smoothing"), rates, strict=True))[parameter]
         if config.loss == "robust" and not rate < MAX_FLIP_RATE:

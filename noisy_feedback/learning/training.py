@@ -122,7 +122,7 @@ def run_epoch(learner: Learner, embeddings: Tensor, task: TrainingTask, config: 
         learner.step(grad_logits.flatten(0, 1))
     mean = task.objective.value(logits, ratings, reference).double().mean()
     # Human comparisons may claim no ratings (-1); then there is no accuracy: NaN.
-    right = (predict_class(logits, len(config.scale)) == ratings).double().sum()
+    right = ((predict_class(logits, len(config.scale)) == ratings) & (ratings >= 0)).double().sum()
     accuracy = right / (ratings >= 0).double().sum()
     return torch.stack([mean, accuracy, share_positive(margins(logits))])
 
@@ -133,9 +133,10 @@ def share_positive(z: Tensor) -> Tensor:
 
 
 def preference_accuracy_of(model: RatingMLP, x: Tensor) -> Tensor:
-    """Share of the pairs x (2V, d), the better text first, that the reward orders right."""
+    """Share of the pairs x (2V, d), the better text first, that the reward orders right; NaN if one is not finite."""
     logits = forward(model, x)[-1]
-    return share_positive(margins(logits.view(-1, 2, logits.shape[-1])))
+    broken = torch.where(logits.isfinite().all(), 0.0, torch.nan)
+    return share_positive(margins(logits.view(-1, 2, logits.shape[-1]))) + broken
 
 
 def confusion_counts(model: RatingMLP, x: Tensor, true: Tensor, scale: np.ndarray) -> Tensor:
@@ -160,12 +161,14 @@ def confusion_counts(model: RatingMLP, x: Tensor, true: Tensor, scale: np.ndarra
 def epoch_stats(fetched: np.ndarray, config: TrainConfig) -> tuple[EpochStats, float]:
     """The statistics of an epoch, of what it gave (4 + 2 * C * C,), and its score: -inf where that is not defined."""
     objective, training_accuracy, preference_accuracy, compared = map(float, fetched[:4])
+    if not len(config.scale):  # comparisons alone
+        return EpochStats(objective, math.nan, preference_accuracy, math.nan, math.nan, compared), compared
     confusion, rounded = fetched[4:].reshape(2, len(config.scale), len(config.scale)).astype(np.int64)
     scores = {
         "accuracy": metrics.accuracy(confusion),
         "macro_f1": metrics.precision_recall_f1(confusion)[2],
-        "preference_accuracy": compared,
         "kappa": metrics.quadratic_weighted_kappa(rounded, config.scale),
+        "preference_accuracy": compared,
     }
     score = scores[config.select]
     validation = scores["accuracy"], scores["macro_f1"], compared

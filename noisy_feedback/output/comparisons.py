@@ -35,15 +35,15 @@ def feedback_table(
             "margin_before": before[better] - before[worse],
             "margin_after": after[better] - after[worse],
             "p_wrong": audit.p_wrong,
-            "wrong": pd.array(feedback.flipped.ravel(), dtype="Int64"),
+            "wrong": pd.array(known_wrong(feedback), dtype="Int64"),
         }
     )
 
 
 def annotator_table(feedback: Feedback, audit: Audit, names: Sequence[str]) -> pd.DataFrame | None:
-    """One row per annotator who judged a comparison of the feedback; None where there are no annotators."""
-    found = audit.annotators
-    if found is None or feedback.annotators is None:
+    """One row per annotator who judged a comparison of the feedback, or one behind it; None without annotators."""
+    found, behind = audit.annotators, feedback.judged or feedback
+    if found is None or behind.annotators is None:
         return None
     table = pd.DataFrame(
         {
@@ -54,12 +54,23 @@ def annotator_table(feedback: Feedback, audit: Audit, names: Sequence[str]) -> p
             "ci_high": found.high,
         }
     )
-    table["true_reliability"] = pd.Series(1 - feedback.flipped[:, 0]).groupby(feedback.annotators).mean()
+    table["true_reliability"] = pd.Series(1 - behind.flipped[:, 0]).groupby(behind.annotators).mean()
     return table[table["judgements"] > 0]
 
 
-def export_comparisons(file: Path, feedback: Feedback, audit: Audit, dataset: Dataset) -> None:
-    """Write the comparisons as a preference data set, .jsonl or .parquet: `--comparisons` reads the same ones back."""
+def known_wrong(feedback: Feedback) -> np.ndarray:
+    """Which comparisons (L * k,) are wrong: 1, 0, or NaN where the texts are truly alike or the truth is not known."""
+    flipped = feedback.flipped.ravel()
+    return np.where(flipped == 0.5, np.nan, flipped)
+
+
+def export_comparisons(
+    file: Path, feedback: Feedback, audit: Audit, dataset: Dataset, cross_fitted: bool = False
+) -> None:
+    """Write the comparisons as a preference data set, .jsonl or .parquet: `--comparisons` reads the same ones back.
+
+    `cross_fitted`: `p_wrong` is by models that were not trained on the comparison, which a column then says.
+    """
     better, worse = feedback.adjacent_pairs()
     stars = {-1: None, **dict(enumerate(dataset.scale.tolist()))}
     claimed = {"chosen": feedback.ratings[:, :-1], "rejected": feedback.ratings[:, 1:]}
@@ -72,13 +83,15 @@ def export_comparisons(file: Path, feedback: Feedback, audit: Audit, dataset: Da
                 for side, ratings in claimed.items()
             },
             "p_wrong": audit.p_wrong,
-            "wrong": pd.array(feedback.flipped.ravel(), dtype="boolean"),
+            "wrong": pd.array(known_wrong(feedback), dtype="boolean"),
             # By rows: other reviews with the same texts are another pair, whose true order may be the opposite.
             "pair": number_pairs(better, worse) if feedback.pairs is None else feedback.pairs,
         }
     )
     if feedback.annotators is not None and dataset.judgements is not None:
         table["annotator"] = [dataset.judgements.annotator_names[code] for code in feedback.annotators]
+    if cross_fitted:
+        table["cross_fitted"] = True
     table = table[table["chosen"] != table["rejected"]]  # two reviews with the same text: no preference
     with atomic_write(file) as temporary:
         if file.suffix == ".parquet":

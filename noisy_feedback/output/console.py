@@ -1,23 +1,21 @@
-"""What the screen shows: lines, tables of at most 80 columns, progress bars."""
+"""What the screen shows: lines, and tables of at most 80 columns."""
 
 import math
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from noisy_feedback.config import SETTING_AXES, Config
 from noisy_feedback.data.embeddings import Embeddings
 from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.reviews import SAMPLE_FILE, Reviews, Splits
+from noisy_feedback.data.splits import LEFT_OUT, PARTS
 from noisy_feedback.data.summary import summarize
 from noisy_feedback.evaluation.metrics import METRICS, Metrics
 from noisy_feedback.evaluation.results import RunResult, audit_record
-from noisy_feedback.feedback import human
 from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.feedback.protocols import GAP
@@ -55,21 +53,26 @@ def reviews(found: Reviews, splits: Splits) -> str:
     )
 
 
-def judgements(found: Judgements, part: np.ndarray) -> str:
-    """How many comparisons people made, by whom, and in which parts (J,) of the split they are."""
+def judgements(found: Judgements, splits: Splits) -> str:
+    """How many human comparisons there are, by whom, in which parts of the split they are, and what they are like."""
+    assert splits.judgements is not None
     by = f" by {count(len(found.annotator_names), 'annotator')}" if found.annotators is not None else ""
-    in_part = [f"{(part == number).sum():,} {name}" for number, name in human.PARTS.items()]
+    counts = {name: int((splits.judgements == part).sum()) for part, name in PARTS.items()}
+    where = "texts in two parts"
+    if len(splits.train):  # there are reviews, and their ratings are learned from in training
+        where += ", or in training"
+        del counts["training"]
+    in_part = ", ".join(f"{number:,} {name}" for name, number in counts.items())
     lines = [
         f"judgements {len(found.chosen):,} of {count(found.pairs.max() + 1, 'pair')}{by} from {found.name}",
-        f"           {', '.join(in_part)}; {(part == human.LEFT_OUT).sum():,} left out: texts in two parts, or in "
-        "training",
+        f"           {in_part}; {(splits.judgements == LEFT_OUT).sum():,} left out: {where}",
     ]
     if found.texts:
         texts = f"{count(len(found.texts), 'text')} of the comparisons not among the reviews, word for word"
         lines.append(f"           {texts}: part of fine-tuning")
-    if human.VALIDATION not in part:
+    if not counts["validation"]:
         lines.append("warning    no comparison in the validation part: ratings choose the best epoch")
-    if human.TEST not in part:
+    if not counts["test"]:
         lines.append("warning    no comparison in the test part: there is no preference accuracy")
     return "\n".join([*lines, *summarize(found).lines()])
 
@@ -108,12 +111,19 @@ def feedback(config: Config, given: Feedback) -> str:
 def audit(given: Feedback, found: Audit) -> str:
     """What the audit estimates, and how right it is where the truth is known."""
     record = audit_record(given, found)
-    line = f"audit      {found.estimated_flip_rate:.1%} of the comparisons are wrong (estimate)"
-    if record["true_flip_rate"] is not None:
-        line += f"; in truth {record['true_flip_rate']:.1%}"
+    truth = "" if record["true_flip_rate"] is None else f"; in truth {record['true_flip_rate']:.1%}"
+    limits = f"{found.flip_rate_low:.1%} to {found.flip_rate_high:.1%}"
+    if found.known:
+        line = f"audit      {found.estimated_flip_rate:.1%} of the comparisons are wrong (estimate){truth}"
+        line += f"\n           95 % interval of the estimate: {limits}"
+    else:
+        line = "audit      how many comparisons are wrong cannot be told from these judgements"
+        line += f"\n           95 % interval: {limits}{truth}"
+    if found.known and found.estimated_flip_rate > 0.5:
+        line += "\nwarning    more than half are wrong: are chosen and rejected exchanged?"
     if record["auroc"] is not None:
         line += (
-            f"\n           of the {np.nansum(given.flipped):,.0f} most suspected {record['precision']:.1%} are wrong; "
+            f"\n           of the {(given.flipped == 1).sum():,} most suspected {record['precision']:.1%} are wrong; "
             f"AUROC of p_wrong {record['auroc']:.3f}"
         )
     return line
@@ -126,16 +136,31 @@ def run_tables(result: RunResult, scale: np.ndarray) -> str:
     if result.best and result.last:
         best += f", {result.best_epochs['fine_tuning']} of {len(result.fine_tuning)} in fine-tuning"
         columns |= {"best epoch": result.best, "last epoch": result.last}
-    tables = [f"{best}\n\ntest part\n{metrics_table(columns)}", *constant_start([result])]
+    tables = [f"{best}\n\ntest part\n{metrics_table(columns)}{preference_note(result)}", *constant_start([result])]
     matrices = {name: metrics.confusion_matrix for name, metrics in columns.items() if name != "most frequent"}
+    matrices = {name: matrix for name, matrix in matrices.items() if matrix}  # without ratings there is none
     tables += [f"confusion matrix, {name}\n{confusion_table(matrix, scale)}" for name, matrix in matrices.items()]
     return "\n" + "\n\n".join(tables) + "\n"
+
+
+def preference_note(result: RunResult) -> str:
+    """How far the preference accuracy of the last model can be trusted, and what no model can exceed."""
+    last = result.last or result.before
+    if last.preference_interval is None:
+        return ""
+    low, high = last.preference_interval
+    note = f"\n95 % interval of the last preference accuracy, over pairs: {low:.3f} to {high:.3f}"
+    if (most := result.comparisons.get("attainable_accuracy")) is not None:
+        note += f"\njudgements of a pair disagree so often that no model can expect more than {most:.3f}"
+    return note
 
 
 def metrics_table(columns: Mapping[str, Metrics]) -> str:
     """One line per metric; *most frequent* is the baseline of always predicting the most frequent training rating."""
     scores = {name: [getattr(metrics, field) for field in METRICS] for name, metrics in columns.items()}
     table = pd.DataFrame(scores, index=list(METRICS.values()))
+    if table.loc["accuracy"].isna().all():  # human comparisons alone
+        table = table.loc[["preference accuracy"]]
     if table.loc["preference accuracy"].isna().all():  # no human comparisons
         table = table.drop("preference accuracy")
     return table.to_string(float_format="{:.3f}".format, na_rep="-", col_space=11)
@@ -262,23 +287,3 @@ def difference(row: pd.Series, name: str) -> str:
 
 def number(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3f}"
-
-
-def embedding_bar(chunks: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-    """The chunks, one after the other, under a bar that counts their texts."""
-    with tqdm(total=sum(map(len, chunks)), desc="embedding", unit=" texts", leave=False) as bar:
-        for chunk in chunks:
-            yield chunk
-            bar.update(len(chunk))
-
-
-@contextmanager
-def epoch_bar(phase: str, epochs: int) -> Iterator[Callable[[], None]]:
-    """A bar over the epochs of a phase; yields what to call after each epoch."""
-    with tqdm(total=epochs, desc=phase, unit=" epochs", leave=False) as bar:
-        yield lambda: bar.update() and None
-
-
-def print_above_bar(text: str) -> None:
-    """Print text without disturbing a bar."""
-    tqdm.write(text)

@@ -38,8 +38,9 @@ def save_run(
     dataset: Dataset,
     feedback: Feedback | None = None,
     audit: Audit | None = None,
+    exported: tuple[Feedback, Audit] | None = None,
 ) -> Path:
-    """Write everything about a run to its own folder, and the comparisons to `--export`; returns the folder.
+    """Write everything about a run to its own folder, and comparisons (those `exported`) to `--export`; returns it.
 
     run.json is removed first and written last: a folder that holds it is complete, and of one run.
     """
@@ -62,7 +63,7 @@ def save_run(
         if (annotators := annotator_table(feedback, audit, names)) is not None:
             write_table(folder / "annotators.csv", annotators)
         if config.export is not None:
-            export_comparisons(config.export, feedback, audit, dataset)
+            export_comparisons(config.export, *(exported or (feedback, audit)), dataset, cross_fitted=bool(exported))
     if result.training or result.fine_tuning:
         from noisy_feedback.output import plots  # imports matplotlib: only when there is something to draw
 
@@ -81,7 +82,7 @@ def write_record(
     """Write run.json or sweep.json: the same command on the same machine gives the same, to the last bit."""
     record = {
         "identity": identity(options, provenance),
-        "path": str(config.path),  # where the data were, as they were given
+        "path": None if config.path is None else str(config.path),  # where the data were, as they were given
         "comparisons_path": None if config.comparisons is None else str(config.comparisons),
         "texts_path": None if config.texts is None else str(config.texts),
         "config": options,

@@ -15,7 +15,12 @@ from noisy_feedback.files import atomic_write
 from noisy_feedback.output import figures, plots
 from noisy_feedback.output.records import CURVE_COLUMNS, SweepFolder, axes_of, curve_rows, write_table
 
-AUDIT_COLUMNS = ("estimated_flip_rate", "true_flip_rate", "auroc", "precision")
+AUDIT_COLUMNS = {  # columns of the tables: keys of a run's audit record
+    "estimated_flip_rate": "estimated_flip_rate",
+    "estimated_flip_rate_low": "flip_rate_low",
+    "estimated_flip_rate_high": "flip_rate_high",
+    **{name: name for name in ("true_flip_rate", "auroc", "precision")},
+}
 
 
 def write(folder: SweepFolder, results: Sequence[RunResult]) -> tuple[pd.DataFrame, list[Path]]:
@@ -31,7 +36,7 @@ def write(folder: SweepFolder, results: Sequence[RunResult]) -> tuple[pd.DataFra
     drawn = {}
     if len(curves):
         drawn["curves"] = figures.draw_curves(curves, classes)
-    if runs["last_accuracy"].notna().any():
+    if runs[["last_accuracy", "last_preference_accuracy"]].notna().any(axis=None):
         drawn["metrics"] = figures.draw_metrics(runs, summary, classes)
         if len(set(setting_names(runs))) > 1:
             drawn["change"] = figures.draw_change(summary, classes)
@@ -56,7 +61,7 @@ def run_row(result: RunResult) -> dict[str, Any]:
         "comparisons": result.comparisons["count"],
         "reviews_used": result.comparisons["reviews_used"],
         "ties": result.comparisons["ties"],
-        **{name: (result.audit or {}).get(name) for name in AUDIT_COLUMNS},
+        **{column: (result.audit or {}).get(key) for column, key in AUDIT_COLUMNS.items()},
     }
     for stage, metrics in {"majority": result.majority, **result.stages()}.items():
         row |= {f"{stage}_{name}": getattr(metrics, name) if metrics else math.nan for name in METRICS}

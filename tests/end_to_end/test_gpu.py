@@ -202,7 +202,7 @@ def test_embeddings_of_a_gpu_are_nearly_the_same(tiny_encoder, tmp_path):
     found = {}
     for device in ("cpu", "cuda"):
         (tmp_path / device).mkdir()
-        found[device] = embed(texts, find_encoder(str(tiny_encoder), "mean"), tmp_path / device, "hotels", device)
+        found[device] = embed(texts, find_encoder(str(tiny_encoder), "mean"), tmp_path / device, device)
     assert torch.allclose(found["cuda"].vectors, found["cpu"].vectors, atol=1e-4)
 
 

@@ -27,6 +27,7 @@ from torch.nn import functional as F  # noqa: N812 (its usual name)
 from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.preferences import Judgements
+from noisy_feedback.errors import InputError
 from noisy_feedback.experiment import fine_tune_model, train_model
 from noisy_feedback.feedback import noise
 from noisy_feedback.feedback.comparisons import build_lists, build_pairs
@@ -82,11 +83,20 @@ def retell(config, x, ratings, judged=None, estimated=None):
         lists, claimed, changed, total = give_feedback(config, ratings[tuning], probabilities[tuning].max(axis=1))
         lists, ties, pairs, annotators = tuning[lists], 0, None, None
         flipped = np.sign(np.diff(ratings[lists])) / 2 + 0.5  # a half where the true ratings are equal
-        flipped[flipped == 0.5] = np.nan
-    temperature = calibrate(config, probabilities[validation], ratings[validation])
+    temperature, known = calibrate(config, probabilities[validation], ratings[validation])
     better, worse = lists[:, :-1].ravel(), lists[:, 1:].ravel()
-    prior = p_higher(config, *torch.from_numpy(probabilities[[better, worse]]), temperature).numpy()
-    p_wrong = audit(prior, better, np.arange(len(better)) if pairs is None else pairs, annotators)
+    behind = [*zip(better, worse, np.arange(len(better)) if pairs is None else pairs, strict=True)]
+    who = annotators
+    if judged and config.labels in ("one", "majority"):  # the audit knows all judgements of each pair
+        behind = [(j.chosen, j.rejected, j.pair) for j in in_tuning]
+        backwards = rng_for(config.seed, "noise").permutation(len(lists))[: round(config.ratio * len(lists))]
+        reversed_pairs = set(pairs[backwards])
+        behind = [(b, a, pair) if pair in reversed_pairs else (a, b, pair) for a, b, pair in behind]
+        who = np.array([j.annotator for j in in_tuning])
+    a, b, of_pair = np.array(behind).T
+    prior = p_higher(config, *torch.from_numpy(probabilities[[a, b]]), temperature).numpy()
+    p_right = dict(zip(zip(a, b, strict=True), audit(prior, a, of_pair, who, known), strict=True))
+    p_wrong = np.array([1 - p_right[order] for order in zip(better, worse, strict=True)])
 
     # Fine-tune the best model on the comparisons; it stays the reference of the KL penalty.
     given = torch.from_numpy(claimed)  # (L, k+1)
@@ -263,7 +273,7 @@ def to_score(judged):
 
 
 def calibrate(config, output, ratings):
-    """The temperature that makes true orders of validation reviews most likely, as the protocol would compare them."""
+    """The temperature that makes true orders of validation reviews most likely, and how many orders it rests on."""
     rng, pairs = rng_for(config.seed, "calibration"), []
     for _ in range(10):
         lists = (
@@ -277,7 +287,8 @@ def calibrate(config, output, ratings):
     def negative_log_likelihood(log_temperature):
         return -p_higher(config, better, worse, np.exp(log_temperature)).log().mean().item()
 
-    return np.exp(minimize_scalar(negative_log_likelihood, bounds=np.log([0.05, 100]), method="bounded").x)
+    found = np.exp(minimize_scalar(negative_log_likelihood, bounds=np.log([0.05, 100]), method="bounded").x)
+    return found, min(len(pairs), len(ratings))
 
 
 def p_higher(config, better, worse, temperature):
@@ -290,30 +301,48 @@ def p_higher(config, better, worse, temperature):
     return higher / (higher + lower)
 
 
-def audit(prior, better, pairs, annotators):
-    """P(wrong) of every comparison (J,), where the model takes it for right with probability `prior` (J,).
+def audit(prior, better, pairs, annotators, known):
+    """P(right) of every judgement (J,), where the model takes it for right with probability `prior` (J,).
 
-    An annotator is right with a probability of its own, all of them Beta(kappa mean, kappa (1 - mean)).
+    Judgements are right with log-odds level * evidence, and the model's log-odds are those of `prior` times exp(sd z):
+    all levels and z are tried. Annotators' evidence: each is right with a probability of its own, all of them
+    Beta(kappa mean, kappa (1 - mean)).
     """
-    same_pair = pairs[:, None] == pairs
-    sides = same_pair * np.where(better[:, None] == better, 1, -1)  # 1: says the same, -1: the opposite, 0: other pair
-    first = same_pair.argmax(1) == np.arange(len(pairs))  # one comparison of each pair
-    agree, against = (sides[first] == 1).sum(1), (sides[first] == -1).sum(1)
+    sides = (pairs[:, None] == pairs) * np.where(better[:, None] == better, 1, -1)  # 0: of another pair
+    first = (sides != 0).argmax(1) == np.arange(len(pairs))  # one judgement of each pair
+    prior = prior.clip(1e-9, 1 - 1e-9)
+    model = logit(prior)
+    sd = (known * (model[first] ** 2 * prior[first] * (1 - prior[first])).mean() + 1) ** -0.5
+    levels, z = np.linspace(-6, 6, 361), np.linspace(-2.5, 2.5, 41)
+    tempered = expit(np.exp(sd * z)[:, None] * model[first])
 
-    def likelihood(r):  # 0.9 of a judgement is right, and 0.1 wrong, before any is seen
-        either = prior[first] * r**agree * (1 - r) ** against + (1 - prior[first]) * r**against * (1 - r) ** agree
-        return np.log(either).sum() + 0.9 * np.log(r) + 0.1 * np.log(1 - r)
+    def posterior(evidence):
+        """P(right), the mean of level and of sd z."""
+        weights, p_first = np.empty((len(levels), len(z))), np.empty((len(levels), len(z), first.sum()))
+        for at, level in enumerate(levels):
+            says = np.log(expit(level * sides[first] * evidence)) * (sides[first] != 0)
+            against = np.log(expit(-level * sides[first] * evidence)) * (sides[first] != 0)
+            if_right, if_wrong = np.exp(says.sum(1)) * tempered, np.exp(against.sum(1)) * (1 - tempered)
+            weights[at] = np.log(if_right + if_wrong).sum(1) + np.log(0.01 if level < 0 else 0.99) - z**2 / 2
+            p_first[at] = if_right / (if_right + if_wrong)
+        weights = np.exp(weights - weights.max())
+        weights /= weights.sum()
+        p = np.tensordot(weights, p_first, 2)
+        right = np.where(sides[first] == 1, p[:, None], 1 - p[:, None])[
+            (sides[first] != 0).argmax(0), range(len(pairs))
+        ]
+        return right, levels @ weights.sum(1), sd * z @ weights.sum(0)
 
-    mean = max(np.linspace(0.0001, 0.9999, 9999), key=likelihood)
-    evidence, others = np.full(len(prior), logit(mean)), sides - np.eye(len(prior))
+    right, level, log_temperature = posterior(np.ones(len(prior)))
     if annotators is None:
-        return 1 - expit(logit(prior) + others @ evidence + evidence)
-    kappa, right, own = 100.0, np.full(len(prior), mean), [annotators == name for name in np.unique(annotators)]
-    for _ in range(300):
+        return right
+    kappa, mean, own = 1000.0, expit(level), [annotators == name for name in np.unique(annotators)]
+    right, evidence, others = np.full(len(prior), mean), np.empty(len(prior)), sides - np.eye(len(prior))
+    for _ in range(500):
         for judged in own:  # as its annotator's other judgements deserve
-            known = kappa * mean + right[judged].sum() - right[judged]
-            evidence[judged] = logit(known / (kappa + judged.sum() - 1))
-        p = expit(logit(prior) + others @ evidence)  # that it is right, whoever made it
+            expected = kappa * mean + right[judged].sum() - right[judged]
+            evidence[judged] = logit(expected / (kappa + judged.sum() - 1))
+        p = expit(np.exp(log_temperature) * model + others @ evidence)  # that it is right, whoever made it
         right = expit(logit(p) + evidence)
         likelihoods, spread = mean * p + (1 - mean) * (1 - p), mean * (1 - mean)
         score, information = (2 * p - 1) / likelihoods, (2 * p - 1) ** 2 / (likelihoods * (1 - likelihoods))
@@ -325,9 +354,9 @@ def audit(prior, better, pairs, annotators):
             expected += weight**2 * np.outer(i, i)[two].sum()
             steps += spread * weight * s.sum()
             total += weight * len(s)
-        kappa = np.clip(spread * expected / products - 1, 2, 100) if products > 0 else 100
+        kappa = np.clip(spread * expected / products - 1, 2, 1000) if products > 0 else 1000
         mean += steps / total
-    return 1 - right
+    return posterior(evidence)[0]
 
 
 def flip_rates(config, claimed, priors, estimated):
@@ -462,14 +491,13 @@ CASES = {
     "scalar head, robust, KL": {"head": "scalar", "loss": "robust", "ratio": 0.4, "kl_weight": 0.5},
     "scalar head, kappa": {"head": "scalar", "loss": "symmetric-sigmoid", "select": "kappa", "k": 2},
     "shuffle, binary": {"shuffle": True, "protocol": "binary", "ratio": 0.2, "select": "kappa"},
-    "estimated flip rate": {"loss": "robust", "ratio": 0.4, "k": 2, "flip_rate": "estimated"},
     "human, all, KL": {**HUMAN, "kl_weight": 1.0, "select": "macro_f1"},
-    "human, one, robust": {**HUMAN, "labels": "one", "loss": "robust", "flip_rate": "estimated"},
+    "human, one, robust": {**HUMAN, "labels": "one", "loss": "robust", "flip_rate": 0.3},
     "human, majority, reversed": {**HUMAN, "labels": "majority", "ratio": 0.3, "loss": "symmetric-sigmoid"},
     "human, gold, shuffle": {**HUMAN, "labels": "gold", "shuffle": True, "loss": "re-po", "ratio": 0.3},
     "human, flipped, lists": {
         **{**HUMAN, "labels": "flipped", "lists": 60, "kl_weight": 0.5, "ratio": 0.1},
-        **{"loss": "label-smoothing", "flip_rate": "estimated"},
+        **{"loss": "label-smoothing", "flip_rate": 0.2},
     },
     "human, all, robust, reversed": {**HUMAN, "ratio": 0.3, "loss": "robust", "flip_rate": 0.4},
     "human, one, robust, half reversed": {
@@ -516,7 +544,7 @@ def judged_dataset(others=OTHERS, to_score=True):
     judgements = []
     for pair, (a, b) in enumerate(pairs):
         known = ratings[a] != ratings[b] and rng.random() < 0.8
-        for annotator in rng.permutation(4)[: rng.integers(1, 4)]:
+        for annotator in rng.permutation(4)[: rng.integers(1, 3)]:
             a_first = rng.random() < (0.2, 0.95, 0.8, 0.7)[annotator] if ratings[a] > ratings[b] else rng.random() < 0.2
             chosen, rejected = (a, b) if a_first else (b, a)
             correct = float(ratings[chosen] > ratings[rejected]) if known else np.nan
@@ -564,20 +592,23 @@ def test_a_run_is_the_retold_one(case):
     assert ties > 0 or "majority" not in case
     assert result.noise == {"ratio": CASES[case].get("ratio", 0), "changed": changed, "total": total}
     size = {"count": len(lists), "k": lists.shape[1] - 1, "reviews_used": np.unique(lists).size, "ties": ties}
-    assert result.comparisons == size
+    assert result.comparisons == size | {"attainable_accuracy": None}  # true orders are known
 
     assert trained.temperature == pytest.approx(retold.temperature, rel=1e-3)
-    np.testing.assert_allclose(tuned.audit.p_wrong, retold.p_wrong, atol=2e-3)
-    known, any_flipped = ~np.isnan(flipped), np.nansum(flipped) > 0
+    np.testing.assert_allclose(tuned.audit.p_wrong, retold.p_wrong, atol=0.03)
+    known, any_flipped = np.isin(flipped, (0, 1)), (flipped == 1).any()
     most_suspected = flipped[np.argsort(-tuned.audit.p_wrong)]
-    most_suspected = most_suspected[~np.isnan(most_suspected)][: int(np.nansum(flipped))]
+    most_suspected = most_suspected[np.isin(most_suspected, (0, 1))][: (flipped == 1).sum()]
     auroc = metrics.roc_auc_score(flipped[known], tuned.audit.p_wrong[known]) if any_flipped else None
     assert result.audit == pytest.approx({
         "estimated_flip_rate": retold.p_wrong.mean(),
-        "true_flip_rate": flipped[known].mean(),
+        "flip_rate_low": tuned.audit.flip_rate_low,
+        "flip_rate_high": tuned.audit.flip_rate_high,
+        "known": tuned.audit.known,
+        "true_flip_rate": np.nanmean(flipped),
         "auroc": auroc,
         "precision": most_suspected.mean() if any_flipped else None,
-    }, abs=2e-3)  # fmt: skip
+    }, abs=1e-2)  # fmt: skip
 
     for phase in ("training", "fine_tuning"):
         found, expected = getattr(result, phase), getattr(retold, phase)
@@ -585,8 +616,15 @@ def test_a_run_is_the_retold_one(case):
         assert result.best_epochs[phase] == expected.best_epoch
     for stage, model in retold.models.items():
         parameters = nn.utils.parameters_to_vector(model.parameters()).detach()
-        np.testing.assert_allclose(tuned.models[stage].parameters, parameters, atol=1e-4, err_msg=stage)
+        # Where a gradient is nearly 0, Adam divides it by its size: rounding can move a parameter by a step of 0.003.
+        np.testing.assert_allclose(tuned.models[stage].parameters, parameters, atol=1e-3, err_msg=stage)
         assert_same_metrics(getattr(result, stage), retold.reported[stage])
+
+
+def test_a_flip_rate_that_few_known_orders_cannot_tell_is_not_learned_with():
+    config, dataset = replace(config_of("robust"), flip_rate="estimated"), small_dataset()
+    with pytest.raises(InputError, match=r"^--flip-rate estimated: these judgements do not tell"):
+        fine_tune_model(config, dataset, train_model(config, dataset))
 
 
 def test_the_cases_tell_the_best_epoch_from_the_last():
@@ -627,6 +665,8 @@ def test_noise_receives_the_reviews_of_the_fine_tuning_part(monkeypatch):
 
 def assert_same_metrics(found, expected):
     found = asdict(found)
+    low, high = found.pop("preference_interval") or (np.nan, np.nan)
+    assert np.isnan(low) or low <= found["preference_accuracy"] <= high
     assert found.keys() == expected.keys()
     assert found.pop("confusion_matrix") == expected["confusion_matrix"]
     assert found == pytest.approx({name: expected[name] for name in found}, rel=1e-4, nan_ok=True)

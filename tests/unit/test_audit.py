@@ -1,13 +1,18 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import gamma
 from sklearn.metrics import roc_auc_score
 
-from noisy_feedback.feedback import audit
+from noisy_feedback.config import Config
+from noisy_feedback.feedback import audit, difficulty
 from noisy_feedback.feedback.audit import Annotators, audit_comparisons, audit_scores, fit_temperature
+from noisy_feedback.feedback.comparisons import Feedback
+from noisy_feedback.feedback.protocols import known_pairs as known_pairs_of
 
 UNSURE = 0.5
 
@@ -89,7 +94,7 @@ def test_the_temperature_of_a_scalar_head_is_found():
 # One reliability for all
 
 
-@pytest.mark.parametrize("per_pair", [1, 3])
+@pytest.mark.parametrize("per_pair", [1, 2])
 @pytest.mark.parametrize("reliability", [0.99, 0.7, 0.2])
 def test_without_annotators_the_flip_rate_has_the_highest_likelihood(reliability, per_pair):
     p_better, better, pair, _, _ = planted(0, 1000, per_pair, [reliability])
@@ -116,6 +121,13 @@ def test_the_flip_rate_is_found(flip_rate):
 def test_three_judgements_of_a_pair_show_the_flip_rate_to_a_model_that_knows_nothing():
     p_better, better, pair, _, wrong = planted(0, 10000, 3, [0.75], sure=False)
     assert audit_comparisons(p_better, better, pair).estimated_flip_rate == pytest.approx(wrong.mean(), abs=0.01)
+
+
+def test_one_judgement_a_pair_shows_the_flip_rate_only_to_a_model_that_is_calibrated_and_knows_something():
+    for p_better, calibration_pairs, known in ((0.5, np.inf, False), (0.99, np.inf, True), (0.99, 0, False)):
+        found = audit_comparisons(np.full(1000, p_better), np.arange(1000), calibration_pairs=calibration_pairs)
+        assert found.known == known
+        assert found.flip_rate_low < found.estimated_flip_rate < found.flip_rate_high
 
 
 def test_the_posterior_of_three_judgements_is_bayes_rule():
@@ -150,6 +162,116 @@ def test_a_calibrated_temperature_gives_the_flip_rate_of_reversed_comparisons():
     better, worse = np.where(flipped, worse, better), np.where(flipped, better, worse)
     found = audit_comparisons(audit.p_better(output[4000:], better, worse, temperature), better)
     assert found.estimated_flip_rate == pytest.approx(0.25, abs=0.02)
+
+
+# Hidden difficulty
+
+
+def by_enumeration(p_better, better, pairs, hidden):
+    """P(wrong) of each judgement, and the share that is wrong, by loops over all that is not known."""
+    spreads = difficulty.SPREADS if hidden else [0]
+    shares = difficulty.SHARES if hidden else [(0, 0)]
+    total, wrong = 0.0, np.zeros(len(better))
+    quantiles = (np.arange(200) + 0.5) / 200
+    for level, spread, (few, most) in itertools.product(np.linspace(-6, 6, 61), spreads, shares):
+        usual = level * (gamma.ppf(quantiles, spread**-2, scale=spread**2) if spread else np.ones(1))
+        points = np.append(usual, [-0.25 * level, -0.75 * level])
+        weights = np.append(np.full(len(usual), (1 - few - most) / len(usual)), [few, most])
+        prior = (0.01 if level < 0 else 0.99) * (0.8 if spread == 0 else 0.2 / 5)
+        prior *= 0.8 if few == most == 0 else 0.2 / (len(difficulty.SHARES) - 1)
+        p_wrong = np.empty(len(better))
+        for pair in set(pairs):
+            own = np.flatnonzero(pairs == pair)
+            agrees = better[own] == better[own[0]]
+            right = 1 / (1 + np.exp(-np.outer(points, np.where(agrees, 1, -1))))  # if the first judgement's order is
+            both = p_better[own[0]] * weights @ right.prod(1), (1 - p_better[own[0]]) * weights @ (1 - right).prod(1)
+            prior *= sum(both)
+            p_wrong[own] = np.where(agrees, both[1], both[0]) / sum(both)
+        total, wrong = total + prior, wrong + prior * p_wrong
+    return wrong / total, (wrong / total).mean()
+
+
+@pytest.mark.parametrize("per_pair", [2, 3])
+def test_the_posterior_is_that_of_enumeration(per_pair, monkeypatch):
+    monkeypatch.setattr(difficulty, "SHARES", difficulty.SHARES[[0, 1, 7, 8]])
+    p_better, better, pair, _, _ = planted(3, 20, per_pair, [0.9])
+    p_better = p_better.clip(0.05, 0.95)
+    p_wrong, flip_rate = by_enumeration(p_better, better, pair, hidden=per_pair == 3)
+    found = audit_comparisons(p_better, better, pair)
+    np.testing.assert_allclose(found.p_wrong, p_wrong, atol=0.01)
+    assert found.estimated_flip_rate == pytest.approx(flip_rate, abs=0.005)
+    # Majorities: the same posterior of the same orders, one of each pair.
+    rows = np.unique(2 * pair + better % 2, return_index=True)[1][::2]
+    majority = audit_comparisons(p_better, better, pair, rows=rows)
+    np.testing.assert_allclose(majority.p_wrong, p_wrong[rows], atol=0.01)
+    assert majority.estimated_flip_rate == pytest.approx(p_wrong[rows].mean(), abs=0.005)
+
+
+def people(world, seed, pairs=1500, per_pair=5):
+    """Judgements of pairs, of which a model knows something: arguments of `audit_comparisons`, and `wrong` (J,)."""
+    rng = np.random.default_rng(seed)
+    log_odds = rng.normal(0, 1, pairs)
+    easiness = {
+        "alike": np.full(pairs, 1.4),
+        "hard": np.where(rng.random(pairs) < 0.1, -0.85, 2.2),
+        "bradley-terry": np.abs(rng.normal(0, 2, pairs)),
+        "exchanged": np.full(pairs, -1.7),
+    }[world]
+    pair = np.repeat(np.arange(pairs), per_pair)
+    first_is_better = (rng.random(pairs) < audit.sigmoid(log_odds))[pair]
+    wrong = rng.random(len(pair)) > audit.sigmoid(easiness)[pair]
+    p_first, chooses_first = audit.sigmoid(log_odds)[pair], first_is_better != wrong
+    return np.where(chooses_first, p_first, 1 - p_first), 2 * pair + ~chooses_first, pair, wrong
+
+
+@pytest.mark.parametrize(
+    ("world", "per_pair"), [("alike", 1), ("alike", 5), ("hard", 5), ("bradley-terry", 5), ("exchanged", 3)]
+)
+def test_the_interval_holds_the_flip_rate_and_what_seems_right_is_right(world, per_pair):
+    holds, seem_right = [], []
+    for seed in range(6):
+        *judged, wrong = people(world, seed, per_pair=per_pair)
+        found = audit_comparisons(*judged, rng_annotators(seed, len(wrong), per_pair))
+        holds.append(found.flip_rate_low <= wrong.mean() <= found.flip_rate_high)
+        seem_right.extend(wrong[found.p_wrong < 0.02])
+        assert found.known
+        assert found.flip_rate_high - found.flip_rate_low < 0.15
+    assert sum(holds) >= 5
+    assert per_pair == 1 or world == "exchanged" or np.mean(seem_right) < 0.04
+
+
+def rng_annotators(seed, judgements, per_pair):
+    return None if per_pair < 5 else np.random.default_rng([2, seed]).integers(100, size=judgements)
+
+
+def test_without_a_known_order_the_interval_allows_for_hidden_difficulty():
+    *judged, wrong = people("hard", 0)
+    found = audit_comparisons(*judged, calibration_pairs=0)
+    assert found.estimated_flip_rate < wrong.mean() - 0.02  # what independent errors imply
+    assert found.flip_rate_low < found.estimated_flip_rate < wrong.mean() < found.flip_rate_high
+
+
+def test_the_calibration_counts_pairs_but_no_more_than_reviews():
+    probabilities, ratings = rating_distributions(0, n=40)
+    config = Config("multiclass", k=1)
+    pairs = len(known_pairs_of(config, ratings, np.arange(5)))
+    assert pairs > 40
+    temperature, count = audit.calibrate(config, probabilities, ratings, np.arange(5))
+    assert (temperature, count) == (
+        fit_temperature(probabilities, *known_pairs_of(config, ratings, np.arange(5)).T),
+        40,
+    )
+    assert audit.calibrate(config, probabilities, np.zeros(40, dtype=int), np.arange(5)) == (1.0, 0)
+
+
+def test_the_audit_of_a_majority_is_that_of_the_judgements_behind_it():
+    better, worse = np.array([0, 0, 1, 3, 2]), np.array([1, 1, 0, 2, 3])
+    output, pairs = np.linspace(0, 1, 4)[:, None], np.array([0, 0, 0, 1, 1])
+    judged = Feedback(np.stack([better, worse], 1), np.full((5, 2), -1), 0, 5, np.full((5, 1), np.nan), pairs)
+    majority = replace(judged.subset(np.array([0])), judged=judged)
+    found = audit.audit_feedback(majority, output, 2.0, 50)
+    expected = audit_comparisons(audit.p_better(output, better, worse, 2.0), better, pairs, calibration_pairs=50)
+    assert found.p_wrong == pytest.approx(expected.p_wrong[:1])
 
 
 # Annotators
@@ -267,6 +389,13 @@ def test_em_has_converged(monkeypatch):
     monkeypatch.setattr(audit, "MAX_ITERATIONS", 3000)
     longer = audit_comparisons(p_better, better, pair, annotators)
     np.testing.assert_allclose(found.annotators.reliability, longer.annotators.reliability, atol=1e-3)
+
+
+def test_an_annotator_with_a_single_judgement_has_no_interval():
+    annotators = np.array([0, 0, 1, 2, 2])
+    found = audit_comparisons(np.full(5, 0.8), np.arange(5), None, annotators).annotators
+    for limit in (found.low, found.high):
+        assert np.isnan(limit).tolist() == [False, True, False]
 
 
 def test_a_judgement_does_not_confirm_itself():

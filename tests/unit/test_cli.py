@@ -50,6 +50,7 @@ OPTIONS = {  # field: arguments of main.py, and the value that the field then ha
     "epochs_f": ("--epochs-f 0", 0),
     "lr_f": ("--lr-f 0.1", 0.1),
     "batch_f": ("--batch-f 7", 7),
+    "split": ("--split texts", "texts"),
     "texts": ("--texts t.csv", Path("t.csv")),
     "chosen_column": ("--chosen-column C", "C"),
     "rejected_column": ("--rejected-column R", "R"),
@@ -65,7 +66,7 @@ OPTIONS = {  # field: arguments of main.py, and the value that the field then ha
 WITHOUT_OPTION = {"protocol": "binary", "validation_ratings": "misaligned", "list_order": "row"}
 # Options to try with `human`: others lack them, or their loss refuses them.
 HUMAN = {"comparisons", "labels", "head", "texts", "drop_invalid", "chosen_column", "rejected_column", "prompt_column"}
-HUMAN |= {"annotator_column"}
+HUMAN |= {"annotator_column", "split"}
 CHANGE_NO_NUMBER = {"use_cuda", "path", "comparisons", "texts", "embeddings", "pc", "output", "name", "export"}
 
 
@@ -111,7 +112,8 @@ def test_an_option_sets_its_field_and_no_other(parse, field):
     protocol = "human" if field in HUMAN else "multiclass"
     default = Config(protocol, **PROTOCOLS[protocol]["main.py"])
     found = parse("main.py", *arguments.split(), protocol=protocol)
-    assert found == replace(default, **{field: value}) != default
+    alone = {"path": None, "head": "scalar"} if field == "comparisons" else {}
+    assert found == replace(default, **{field: value}, **alone) != default
 
 
 @pytest.mark.parametrize("field", [*OPTIONS, *WITHOUT_OPTION])

@@ -29,6 +29,9 @@ JUDGED = Feedback(  # four judgements by three of four annotators; of the last o
 AUDIT = Audit(
     np.array([0.125, 0.75, 0.5, 0.25]),
     0.4,
+    0.3,
+    0.5,
+    True,
     Annotators(
         judgements=np.array([1, 1, 0, 2]),
         reliability=np.array([0.6, 0.7, 0.8, 0.9]),
@@ -43,7 +46,7 @@ SIMULATED = Feedback(  # two lists of three reviews, without annotators
     total=2,
     flipped=np.array([[0.0, np.nan], [1.0, 0.0]]),
 )
-WITHOUT_ANNOTATORS = Audit(np.array([0.1, 0.2, 0.3, 0.4]), 0.25, None)
+WITHOUT_ANNOTATORS = Audit(np.array([0.1, 0.2, 0.3, 0.4]), 0.25, 0.2, 0.3, True, None)
 
 
 def rows_of(table):
@@ -144,7 +147,7 @@ def test_reviews_with_the_same_texts_and_repeated_comparisons_are_read_again_wit
     texts = ["good", "fine", "good"]
     lists = np.array([[0, 1], [1, 2], [2, 1], [0, 1], [0, 2]])
     feedback = Feedback(lists, np.array([2, 1, 0])[lists], 0, 5, np.array([[0.0], [0.0], [1.0], [0.0], [0.0]]))
-    export(file, feedback, Audit(np.full(5, 0.5), 0.2, None), texts)
+    export(file, feedback, Audit(np.full(5, 0.5), 0.2, 0.1, 0.3, True, None), texts)
     found = read_judgements(file, texts)
     # The last list compares a text with itself.
     assert (found.chosen.tolist(), found.rejected.tolist()) == ([0, 1, 0, 0], [1, 0, 1, 1])

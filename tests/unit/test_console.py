@@ -13,7 +13,7 @@ from scipy import stats
 from noisy_feedback.config import LOSSES, NOISES, Config
 from noisy_feedback.data.embeddings import Embeddings, EmbeddingsInfo
 from noisy_feedback.data.preferences import Judgements
-from noisy_feedback.data.reviews import SAMPLE_FILE, Reviews, Splits
+from noisy_feedback.data.reviews import SAMPLE_FILE, Reviews, Splits, split_dataset
 from noisy_feedback.evaluation.metrics import METRICS
 from noisy_feedback.evaluation.statistics import summarise
 from noisy_feedback.feedback.audit import Audit
@@ -135,28 +135,34 @@ def judged(pairs, annotators=None, texts=()):
     return Judgements("judged.csv", Path(), "", list(texts), chosen, chosen + 1, chosen, annotators, names, None)
 
 
+def parted(parts):
+    """A split with reviews, and these parts of the judgements."""
+    return replace(split_dataset(20), judgements=np.array(parts))
+
+
 def test_judgements_are_counted_by_pair_annotator_and_part():
     parts = [2] * 1100 + [1] * 2 + [3] * 3 + [-1] * 4
     found = judged(list(range(500)) * 2 + [0] * 109, ["al", "bo", "zoe"] + ["al"] * 1106)
-    assert console.judgements(found, np.array(parts)).splitlines()[:2] == [
+    assert console.judgements(found, parted(parts)).splitlines()[:2] == [
         "judgements 1,109 of 500 pairs by 3 annotators from judged.csv",
         "           1,100 fine-tuning, 2 validation, 3 test; 4 left out: texts in two parts, or in training",
     ]
 
 
 def test_texts_that_are_in_no_review_are_counted_and_parts_without_comparisons_warned_of():
-    first, _, *more = console.judgements(judged([0, 0], ["al", "al"], ["a text"]), np.array([2, 1])).splitlines()
+    first, _, *more = console.judgements(judged([0, 0], ["al", "al"], ["a text"]), parted([2, 1])).splitlines()
     assert first == "judgements 2 of 1 pair by 1 annotator from judged.csv"
     assert more[:2] == [
         "           1 text of the comparisons not among the reviews, word for word: part of fine-tuning",
         "warning    no comparison in the test part: there is no preference accuracy",
     ]
-    first, _, *more = console.judgements(judged([0, 1]), np.array([2, 3])).splitlines()
+    first, _, *more = console.judgements(judged([0, 1]), parted([2, 3])).splitlines()
     assert first == "judgements 2 of 2 pairs from judged.csv"
     assert more[:1] == ["warning    no comparison in the validation part: ratings choose the best epoch"]
 
 
 ESTIMATE = "audit      6.2% of the comparisons are wrong (estimate)"
+INTERVAL = "           95 % interval of the estimate: 5.0% to 10.0%"
 
 
 @pytest.mark.parametrize(
@@ -168,17 +174,32 @@ ESTIMATE = "audit      6.2% of the comparisons are wrong (estimate)"
             [0.6, 0.75, 0.5, 0.25],
             [
                 f"{ESTIMATE}; in truth 50.0%",
+                INTERVAL,
                 "           of the 2 most suspected 50.0% are wrong; AUROC of p_wrong 0.750",
             ],
         ),
-        ([0, 0, 0, 0], [0.1, 0.2, 0.3, 0.4], [f"{ESTIMATE}; in truth 0.0%"]),
-        ([math.nan] * 4, [0.1, 0.2, 0.3, 0.4], [ESTIMATE]),
+        ([0, 0, 0, 0], [0.1, 0.2, 0.3, 0.4], [f"{ESTIMATE}; in truth 0.0%", INTERVAL]),
+        ([math.nan] * 4, [0.1, 0.2, 0.3, 0.4], [ESTIMATE, INTERVAL]),
     ],
     ids=["wrong", "nothing wrong", "not known"],
 )
 def test_the_audit_says_what_it_estimates_what_is_true_and_how_well_it_finds_it(flipped, p_wrong, lines):
     feedback = feedback_of(4, k=1, flipped=np.array(flipped, dtype=float)[:, None])
-    assert console.audit(feedback, Audit(np.array(p_wrong), 0.0625, None)).splitlines() == lines
+    assert console.audit(feedback, Audit(np.array(p_wrong), 0.0625, 0.05, 0.1, True, None)).splitlines() == lines
+
+
+def test_the_audit_says_when_the_flip_rate_cannot_be_told_and_when_more_than_half_are_wrong():
+    feedback = feedback_of(4, k=1, flipped=np.full((4, 1), np.nan))
+    of_audit = (np.full(4, 0.5), 0.6, 0.125, 0.75)
+    assert console.audit(feedback, Audit(*of_audit, False, None)) == (
+        "audit      how many comparisons are wrong cannot be told from these judgements\n"
+        "           95 % interval: 12.5% to 75.0%"
+    )
+    assert console.audit(feedback, Audit(*of_audit, True, None)).splitlines() == [
+        "audit      60.0% of the comparisons are wrong (estimate)",
+        "           95 % interval of the estimate: 12.5% to 75.0%",
+        "warning    more than half are wrong: are chosen and rejected exchanged?",
+    ]
 
 
 # --- one run
@@ -378,8 +399,8 @@ def test_numbers_of_comparisons_that_differ_much_are_reported_with_the_option_th
 
 def test_bars_close_and_count_what_they_are_given(capsys):
     chunks = [np.arange(3), np.arange(2)]
-    assert list(console.embedding_bar(chunks)) == chunks
-    with console.epoch_bar("training", 2) as progress:
+    assert list(bars.embedding_bar(chunks)) == chunks
+    with bars.epoch_bar("training", 2) as progress:
         assert progress() is None
         progress()
     error = capsys.readouterr().err

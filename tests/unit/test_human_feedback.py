@@ -11,13 +11,18 @@ from scipy import stats
 from noisy_feedback.config import LABELS, Config
 from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.reviews import Splits
+from noisy_feedback.data.splits import FINE_TUNING, LEFT_OUT, TEST, VALIDATION, split_with_reviews
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback import human
-from noisy_feedback.feedback.human import FINE_TUNING, LEFT_OUT, TEST, VALIDATION
 
 SPLITS = Splits(*map(np.array, ([0, 1], [2, 3], range(4, 12), [12, 13])))
 RATINGS = np.arange(14) % 5  # of the 14 reviews; texts from 14 on are in none
 UNKNOWN = np.nan
+
+
+def parted(judgements):
+    """The splits of the reviews and of these judgements."""
+    return replace(SPLITS, judgements=split_with_reviews(judgements, SPLITS))
 
 
 def judgements_of(*rows, texts=0, annotated=True, known=True):
@@ -47,7 +52,7 @@ SMALL = judgements_of(*ROWS)
 
 
 def feedback_of(judgements=SMALL, **options):
-    return human.feedback(Config("human", **{"ratio": 0.0, **options}), judgements, SPLITS, RATINGS)
+    return human.feedback(Config("human", **{"ratio": 0.0, **options}), judgements, parted(judgements), RATINGS)
 
 
 def many_pairs(pairs=60, per_pair=3, rate=0.3):
@@ -71,14 +76,14 @@ def test_a_judgement_is_in_the_part_of_its_two_texts_and_left_out_where_they_are
     expected |= dict.fromkeys([(0, 1), (0, 2), (0, 4), (12, 1), (3, 4), (4, 3), (11, 12), (2, 13)], LEFT_OUT)
     expected |= {(14, 15): FINE_TUNING, (4, 14): FINE_TUNING, (2, 14): LEFT_OUT}  # 14 and 15 are in no review
     given = judgements_of(*((*pair, 2, 1) for pair in expected), texts=2)  # all by the third annotator
-    assert human.part_of_judgements(given, SPLITS).tolist() == list(expected.values())
+    assert split_with_reviews(given, SPLITS).tolist() == list(expected.values())
     fine_tuning = [list(pair) for pair, part in expected.items() if part == FINE_TUNING]
     assert feedback_of(given).lists.tolist() == fine_tuning
     assert feedback_of(given).annotators.tolist() == [2] * len(fine_tuning)
 
     shuffled = Splits(*(np.array(rows) for rows in ([13, 5], [0, 12], [1, 2, 3, 4, 6, 7, 8, 9], [10, 11])))
     given = judgements_of((12, 0, 0, 1), (1, 9, 0, 1), (10, 11, 0, 1), (13, 5, 0, 1))
-    assert human.part_of_judgements(given, shuffled).tolist() == [VALIDATION, FINE_TUNING, TEST, LEFT_OUT]
+    assert split_with_reviews(given, shuffled).tolist() == [VALIDATION, FINE_TUNING, TEST, LEFT_OUT]
 
 
 # --- labels
@@ -116,6 +121,21 @@ def test_the_majority_is_the_order_that_most_say_and_ties_are_counted():
     assert found.ties == (right == 2).sum() > 0
     assert found.pairs.tolist() == np.flatnonzero(right != 2).tolist()
     assert found.flipped[:, 0].tolist() == (right[right != 2] < 2).astype(float).tolist()
+
+
+@pytest.mark.parametrize("labels", ["one", "majority"])
+def test_behind_one_order_a_pair_are_all_its_judgements_reversed_with_it(labels):
+    assert feedback_of(labels="all").judged is None
+    found = feedback_of(labels=labels, ratio=0.5)
+    original = feedback_of(labels=labels)
+    reversed_pairs = found.pairs[(found.lists != original.lists).any(axis=1)]
+    assert 0 < len(reversed_pairs) < len(found.lists)
+    backwards = np.isin(SMALL.pairs, reversed_pairs)
+    np.testing.assert_array_equal(found.judged.lists[:, 0], np.where(backwards, SMALL.rejected, SMALL.chosen))
+    np.testing.assert_array_equal(found.judged.lists[:, 1], np.where(backwards, SMALL.chosen, SMALL.rejected))
+    np.testing.assert_array_equal(found.judged.flipped[:, 0], np.where(backwards, SMALL.correct, 1 - SMALL.correct))
+    np.testing.assert_array_equal(found.judged.annotators, SMALL.annotators)
+    np.testing.assert_array_equal(found.judged.pairs, SMALL.pairs)
 
 
 def test_gold_is_the_true_order_also_where_every_judgement_is_wrong():
@@ -210,7 +230,7 @@ def test_the_same_seed_gives_the_same_feedback_and_another_seed_another(labels):
 
 def test_predictions_are_scored_by_the_truth_and_where_it_is_not_known_by_every_judgement():
     def scored(judgements, part=FINE_TUNING):
-        return human.comparisons_to_score(judgements, SPLITS, part).tolist()
+        return human.comparisons_to_score(judgements, parted(judgements), part).tolist()
 
     assert scored(SMALL) == [[4, 5], [6, 7], [8, 9], [10, 11]]
     assert scored(replace(SMALL, correct=None)) == [list(row[:2]) for row in ROWS]
@@ -222,7 +242,8 @@ def test_predictions_are_scored_by_the_truth_and_where_it_is_not_known_by_every_
 
 def test_a_part_without_judgements_has_no_comparisons_to_score():
     for judgements in (None, judgements_of((4, 5, 0, 1)), judgements_of((4, 5, 0, 1), known=False)):
-        assert human.comparisons_to_score(judgements, SPLITS, TEST) is None
+        splits = SPLITS if judgements is None else parted(judgements)
+        assert human.comparisons_to_score(judgements, splits, TEST) is None
 
 
 # --- what is refused

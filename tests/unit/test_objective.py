@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch.distributions import Categorical, Normal, kl_divergence
+from torch.nn import functional
 
 from noisy_feedback.config import LOSSES, Config
 from noisy_feedback.errors import InputError
@@ -45,13 +46,16 @@ def some_lists(k=1, classes=5, seed=0):
 
 @pytest.mark.parametrize("head", TRAINING_OBJECTIVES)
 def test_training_minimises_pytorchs_loss_by_the_gradient_of_its_mean_over_the_batch(head):
-    logits, ratings = some_lists(k=2, classes=1 if head == "scalar" else 5)
+    logits, ratings = some_lists(k=1, classes=5 if head == "categorical" else 1)
     flat = logits.requires_grad_().flatten(0, 1)
-    if head == "scalar":
-        each = torch.nn.functional.mse_loss(flat[:, 0], ratings.flatten().double(), reduction="none")
-    else:
-        each = torch.nn.functional.cross_entropy(flat, ratings.flatten(), reduction="none")
-    expected, given = each.view(6, 3).sum(-1), logits.detach().clone()
+    if head == "categorical":
+        each = functional.cross_entropy(flat, ratings.flatten(), reduction="none")
+    elif head == "scalar":
+        each = functional.mse_loss(flat[:, 0], ratings.flatten().double(), reduction="none")
+    else:  # the first of each list is the better
+        margins = logits[:, 0, 0] - logits[:, 1, 0]
+        each = functional.binary_cross_entropy_with_logits(margins, torch.ones(6).double(), reduction="none")
+    expected, given = each.view(6, -1).sum(-1), logits.detach().clone()
     assert torch.allclose(TRAINING_OBJECTIVES[head].value(given, ratings, None), expected)
     expected.mean().backward()
     assert torch.allclose(TRAINING_OBJECTIVES[head].gradient(given, ratings, None), logits.grad)
@@ -163,10 +167,20 @@ def test_the_flip_rate_is_the_given_one_or_the_audits_at_most_045_or_that_of_the
             assert torch.equal(found.value(logits, ratings, None), known)
 
 
-@pytest.mark.parametrize("options", [{"ratio": 0.8}, {"noise": "reversed", "ratio": 0.5}, {"flip_rate": "estimated"}])
+@pytest.mark.parametrize("options", [{"ratio": 0.8}, {"noise": "reversed", "ratio": 0.5}])
 def test_the_robust_loss_is_refused_where_comparisons_hold_no_information(options):
     with pytest.raises(InputError, match=r"^--loss robust: a flip rate of .* must be below 0\.5 \(lower --ratio"):
         objective(loss="robust", **options)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_only_losses_with_a_flip_rate_need_an_estimate_that_is_known(loss):
+    if loss in NEED_FLIP_RATE:
+        with pytest.raises(InputError, match=f"^--flip-rate estimated: .* which --loss {loss} needs.*a number for"):
+            objective(loss=loss, flip_rate="estimated")
+        objective(loss=loss, flip_rate=0.2)
+    else:
+        objective(loss=loss, flip_rate="estimated")
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -38,7 +38,7 @@ def test_comparisons_claim_the_noisy_ratings_and_are_flipped_where_the_true_ones
     found, noisy = compared(protocol, rows=rows, noise=kind, ratio=0.5, list_order=order)
     assert set(found.lists.ravel()) <= set(rows)
     expected = [
-        [np.nan if RATINGS[a] == RATINGS[b] else RATINGS[a] < RATINGS[b] for a, b in pairwise(row)]
+        [0.5 if RATINGS[a] == RATINGS[b] else RATINGS[a] < RATINGS[b] for a, b in pairwise(row)]
         for row in found.lists.tolist()
     ]
     assert np.array_equal(found.flipped, np.array(expected, dtype=float), equal_nan=True)

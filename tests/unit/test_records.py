@@ -34,7 +34,13 @@ MADE_FROM = Provenance(
 )
 
 
-AUDIT = {"estimated_flip_rate": 0.125, "true_flip_rate": 0.25, "auroc": 0.75, "precision": None}
+AUDIT: dict[str, float | None] = {
+    "estimated_flip_rate": 0.125,
+    "flip_rate_low": 0.1,
+    "flip_rate_high": 0.2,
+    "known": True,
+}
+AUDIT |= {"true_flip_rate": 0.25, "auroc": 0.75, "precision": None}
 
 
 def metrics_of(value, compared=False):
@@ -191,6 +197,7 @@ def test_a_run_is_saved_in_its_folder_with_all_that_it_found(config):
         "identity": folder.name[-8:],
         "path": str(config.path),
         "comparisons_path": "judged.csv",
+        "texts_path": None,
         "config": {**{name: getattr(config, name) for name in RECORDED}, "hidden": [64, 32]},
         "data": {"name": "hotels.csv.gz", "rows": 100, "scale": [1, 2, 4], "sha256": "ab12"},
         "encoder": {
@@ -198,7 +205,13 @@ def test_a_run_is_saved_in_its_folder_with_all_that_it_found(config):
             **{"model": "embeddings.pt", "sha256": "cd34"},
         },
         "device": "cpu",
-        "judgements": {"name": "comparisons.csv", "count": 9, "sha256": "ef56", "embeddings_sha256": None},
+        "judgements": {
+            "name": "comparisons.csv",
+            "count": 9,
+            "sha256": "ef56",
+            "embeddings_sha256": None,
+            "texts_sha256": None,
+        },
         "noise": {"ratio": 0.3, "changed": 8, "total": 40},
         "comparisons": {"count": 80, "k": 2, "reviews_used": 240, "ties": 3},
         "audit": AUDIT,
@@ -268,7 +281,7 @@ def test_comparisons_and_annotators_are_saved_beside_the_run_and_do_not_stay_whe
     lists, flipped = np.array([[0, 1], [2, 1]]), np.array([[0.0], [1.0]])
     feedback = Feedback(lists, np.full((2, 2), -1), 0, 2, flipped, np.arange(2), np.array([1, 1]))
     annotators = Annotators(np.array([0, 2]), *np.array([[0.5, 0.75], [0.25, 0.5], [0.75, 1.0]]))
-    folder = save(result_of(config), feedback, Audit(np.array([0.25, 0.5]), 0.375, annotators))
+    folder = save(result_of(config), feedback, Audit(np.array([0.25, 0.5]), 0.375, 0.25, 0.5, True, annotators))
     assert (folder / "annotators.csv").read_text().splitlines()[1:] == ["bo,2,0.75,0.5,1.0,0.5"]
     embeddings = torch.from_numpy(np.random.default_rng(9).normal(size=(3, 4))).float()
     table = pd.read_csv(folder / "feedback.csv")
@@ -412,12 +425,14 @@ def test_a_row_of_runs_csv_holds_the_axes_counts_audit_epochs_and_every_metric_o
     assert tables.run_row(distinct(result_of(config))) == {
         **{axis: getattr(config, axis) for axis in SWEEP_AXES},
         **{"best_training_epoch": 2, "best_fine_tuning_epoch": 1, "ratings_changed": 8, "ratings": 40},
-        **{"comparisons": 80, "reviews_used": 240, "ties": 3, **AUDIT},
+        **{"comparisons": 80, "reviews_used": 240, "ties": 3},
+        **{"estimated_flip_rate": 0.125, "estimated_flip_rate_low": 0.1, "estimated_flip_rate_high": 0.2},
+        **{"true_flip_rate": 0.25, "auroc": 0.75, "precision": None},
         **{f"{stage}_{name}": n + place / 4 for n, stage in stages for place, name in enumerate(METRICS)},
     }
     untuned = tables.run_row(result_of(replace(config, epochs_f=0)))
     assert all(math.isnan(untuned[f"last_{name}"]) for name in METRICS)
-    assert [untuned[name] for name in AUDIT] == [None] * 4
+    assert [untuned[name] for name in tables.AUDIT_COLUMNS] == [None] * 6
 
 
 def test_the_curves_of_a_sweep_are_those_of_each_seed_and_run_with_training_once_per_seed(config):

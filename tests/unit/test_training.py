@@ -17,6 +17,7 @@ from noisy_feedback.learning.model import Learner, RatingMLP, init_model, predic
 from noisy_feedback.learning.objective import TRAINING_OBJECTIVES, Objective, fine_tuning_objective
 from noisy_feedback.learning.training import TrainConfig, TrainingTask, fit, select_rows, single_threaded
 
+HEADS = ("categorical", "scalar")
 CLASSES, SCALE = 4, np.array([1, 2, 10, 12])  # not evenly spaced
 RATINGS = np.random.default_rng(0).integers(CLASSES, size=400)
 _CENTRES = torch.randn(CLASSES, 12, generator=torch.Generator().manual_seed(0))
@@ -184,7 +185,7 @@ def test_embeddings_in_memory_and_on_disk_give_the_same_bits(head, n, tmp_path):
 # --- errors, devices, rows, threads
 
 
-@pytest.mark.parametrize("head", TRAINING_OBJECTIVES)
+@pytest.mark.parametrize("head", HEADS)
 def test_numbers_that_are_not_finite_are_one_line(head):
     for value in (math.nan, math.inf):
         with pytest.raises(InputError, match=r"not finite in epoch 1: .*the learning rate \(--lr-f, --lr-t\)"):
@@ -199,7 +200,7 @@ def test_numbers_that_are_not_finite_are_one_line(head):
 def test_an_epoch_never_waits_for_the_device():
     """On torch's `meta` device nothing can be fetched: `.item()`, `.cpu()`, boolean masks and NumPy all fail there."""
     embeddings, true = EMBEDDINGS.to("meta"), torch.from_numpy(RATINGS[300:]).to("meta")
-    tasks = [(training_task(head), head) for head in TRAINING_OBJECTIVES]
+    tasks = [(training_task(head), head) for head in HEADS]
     tasks += [(preference_task(loss, 0.5), "categorical") for loss in LOSSES]
     tasks += [(preference_task(loss, 0.5, "scalar"), "scalar") for loss in LOSSES if loss != "study"]
     for task, head in tasks:

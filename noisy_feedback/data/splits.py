@@ -1,0 +1,83 @@
+"""Which part of the study each human comparison is in: training, validation, fine-tuning, test, or none."""
+
+import numpy as np
+
+from noisy_feedback.config import Config
+from noisy_feedback.data.preferences import Judgements
+from noisy_feedback.data.reviews import Splits, shuffle_splits, split_dataset, split_groups
+from noisy_feedback.data.summary import components
+from noisy_feedback.errors import InputError
+from noisy_feedback.rng import rng_for
+
+LEFT_OUT = -1
+TRAINING, VALIDATION, FINE_TUNING, TEST = range(4)
+PARTS = {TRAINING: "training", FINE_TUNING: "fine-tuning", VALIDATION: "validation", TEST: "test"}
+MOST_IN_ONE_GROUP = 0.5  # of all comparisons: beyond it no split by groups has parts of about the right sizes
+
+
+def split_with_reviews(judgements: Judgements, splits: Splits) -> np.ndarray:
+    """The part (J,) of the reviews that both texts are in; LEFT_OUT where they are in two parts, or in training.
+
+    Texts that are not among the reviews count as those of the fine-tuning part.
+    """
+    parts = splits.by_name().values()
+    part_of_text = np.full(sum(map(len, parts)) + len(judgements.texts), FINE_TUNING)
+    for part, rows in enumerate(parts):
+        part_of_text[rows] = part
+    chosen, rejected = part_of_text[judgements.chosen], part_of_text[judgements.rejected]
+    return np.where((chosen == rejected) & (chosen != TRAINING), chosen, LEFT_OUT)
+
+
+def split_alone(config: Config, judgements: Judgements) -> np.ndarray:
+    """The part (J,) of each judgement where there are no rated reviews, about 40, 10, 40 and 10 % of them.
+
+    `--split groups`: the groups that are given, else prompts, else texts that comparisons connect, stay in one part.
+    `texts`: no text of the validation and the test part is in another part; comparisons across them are left out.
+    `comparisons`: only judgements of the same pair stay together. In file order, or shuffled by the seed. Errors:
+    InputError where a part is empty, or one group holds most comparisons.
+    """
+    rng = rng_for(config.seed, "split") if config.shuffle else None
+    if config.split == "texts":
+        return split_texts(judgements, rng)
+    groups = groups_of(config, judgements)
+    largest = np.bincount(groups).max()
+    if largest > MOST_IN_ONE_GROUP * len(groups):
+        unused = (split_texts(judgements, rng) == LEFT_OUT).mean()
+        raise InputError(
+            f"{judgements.name}: {largest:,} of {len(groups):,} comparisons are in one group (a prompt, or texts that "
+            "comparisons connect), so that no split keeps groups apart; --split texts keeps texts apart and leaves out "
+            f"{unused:.0%} of the comparisons; --split comparisons uses all, but tests on texts that the model knows"
+        )
+    parts = np.empty(len(groups), dtype=np.int64)
+    for part, rows in enumerate(split_groups(groups, rng, judgements.name).by_name().values()):
+        parts[rows] = part
+    return parts
+
+
+def groups_of(config: Config, judgements: Judgements) -> np.ndarray:
+    """Numbers (J,) of what `--split` keeps together; with `texts` the pairs, since texts alone make no groups."""
+    if config.split != "groups":
+        return judgements.pairs
+    for given in (judgements.groups, judgements.prompts):
+        if given is not None:
+            return given
+    return components(judgements.chosen, judgements.rejected)
+
+
+def split_texts(judgements: Judgements, rng: np.random.Generator | None) -> np.ndarray:
+    """The part (J,) of each judgement where the texts are split: `--split texts`.
+
+    Pairs of a training and a fine-tuning text reveal nothing of the other parts: every other one is for training.
+    """
+    texts = max(judgements.chosen.max(), judgements.rejected.max()) + 1
+    splits = split_dataset(texts) if rng is None else shuffle_splits(split_dataset(texts), rng)
+    part_of_text = np.empty(texts, dtype=np.int64)
+    for part, rows in enumerate(splits.by_name().values()):
+        part_of_text[rows] = part
+    chosen, rejected = part_of_text[judgements.chosen], part_of_text[judgements.rejected]
+    parts = np.where(chosen == rejected, chosen, LEFT_OUT)
+    across = (
+        (chosen != rejected) & np.isin(chosen, [TRAINING, FINE_TUNING]) & np.isin(rejected, [TRAINING, FINE_TUNING])
+    )
+    parts[across] = np.where(judgements.pairs[across] % 2, TRAINING, FINE_TUNING)
+    return parts

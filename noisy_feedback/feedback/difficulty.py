@@ -1,0 +1,159 @@
+"""What judgements say of the order of each pair, where some pairs are harder to judge than others.
+
+Hidden are the order of a pair, and how easy it is to judge. A judgement is right with log-odds easiness * evidence of
+its annotator (GLAD: Whitehill et al. 2009, *Whose vote should count more*). The prior of the order is the model's
+log-odds times a temperature. Neither the temperature nor the distribution of easiness is known: the posterior is
+computed at all points of a grid of them, so that what the judgements do not show makes the flip rate uncertain.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import gammainc, logsumexp, softmax
+
+# Easiness has the mean `level` and one of these coefficients of variation (a gamma distribution). Shares of the pairs
+# are misleading: their easiness is MISLEADING * level, so that most people are wrong.
+SPREADS = (0.0, 0.3, 0.5, 0.65, 0.8, 1.0)
+MISLEADING = np.array([-0.25, -0.75])
+SHARES = np.array([(a, b) for a in (0, 3, 7, 11, 16, 22) for b in (0, 3, 7, 11, 16, 22) if a + b <= 30]) / 100  # (H, 2)
+NO_SPREAD, NO_MISLEADING, EXCHANGED = 0.8, 0.8, 0.01  # prior probabilities; exchanged: the level is negative
+MAX_LEVEL = 6.0  # at most 99.75 % of the judgements are right
+STEP = 0.2
+EASINESS = np.arange(-45, 46) * STEP  # (E,) a distribution of easiness has weights at these points
+LIKELY = 0.001  # of the largest weight: where the grid is made finer
+REFINEMENTS = 8
+
+
+class Pairs(NamedTuple):
+    """N pairs of a first and a second item, and J judgements in the order of the pairs."""
+
+    prior: np.ndarray  # (N,) the model's log-odds that the first item is better
+    net: np.ndarray  # (N,) claimed orders for the first item, less those for the second
+    pair: np.ndarray  # (J,) 0..N-1, ascending
+    evidence: np.ndarray  # (J,) log-odds that a judgement is right at easiness 1, negative if it prefers the second
+    temperature_sd: float  # prior standard deviation of the log temperature
+
+    def sums(self, of_judgements: np.ndarray) -> np.ndarray:
+        """Sums over the judgements of each pair, (..., J) to (..., N)."""
+        return np.add.reduceat(of_judgements, np.flatnonzero(np.diff(self.pair, prepend=-1)), axis=-1)
+
+
+class Likelihood(NamedTuple):
+    """Of the judgements of N pairs, by their easiness, at K points."""
+
+    if_first: np.ndarray  # (K, N) if the first item is better
+    if_second: np.ndarray  # (K, N)
+    log_scale: np.ndarray  # (N,) both are divided by
+
+
+class Posterior(NamedTuple):
+    """Of the parameters, S points on a grid, and of the orders."""
+
+    parameters: np.ndarray  # (S, 5) level, spread, two shares, log temperature
+    weight: np.ndarray  # (S,)
+    gain: np.ndarray  # (S,) expected right less wrong claimed orders
+    variance: np.ndarray  # (S,) of the number of right claimed orders
+    p_first: np.ndarray  # (N,) P(the first item is better)
+
+
+def posterior(pairs: Pairs, hidden: bool) -> Posterior:
+    """The parameters and the orders, given the judgements. Without `hidden` easiness it is the same for all pairs.
+
+    Where the model says nothing of any pair, nothing could show a misleading one: then there are none.
+    """
+    spreads, shares = (SPREADS, SHARES) if hidden else (SPREADS[:1], SHARES[:1])
+    shares = shares if pairs.prior.any() else SHARES[:1]
+    table = likelihood(pairs, EASINESS if hidden else EASINESS[:1])
+    parts = [posterior_at(pairs, table, spread, shares) for spread in spreads]
+    parameters, log_weight, gain, variance = (np.concatenate([part[i] for part in parts]) for i in range(4))
+    of_spread = softmax([logsumexp(part[1]) for part in parts])
+    return Posterior(parameters, softmax(log_weight), gain, variance, of_spread @ [part[4] for part in parts])
+
+
+def posterior_at(pairs: Pairs, table: Likelihood, spread: float, shares: np.ndarray) -> Posterior:
+    """The posterior at one spread, `weight` as a logarithm and not normalised."""
+    levels = np.linspace(-MAX_LEVEL, MAX_LEVEL, 13)
+    temperatures = np.linspace(-2.5, 2.5, 5) if pairs.temperature_sd and pairs.prior.any() else np.zeros(1)
+    for _ in range(REFINEMENTS):
+        at = [log_posterior(pairs, table, level, spread, shares[::7], temperatures)[0] for level in levels]
+        weight = np.exp(at - np.max(at))  # (levels, H, temperatures)
+        levels, fine = refined(levels, weight.sum(axis=(1, 2)))
+        temperatures, also = refined(temperatures, weight.sum(axis=(0, 1)))
+        if fine and also:
+            break
+    points, p_first = [], []
+    for level, log_width in zip(levels, log_widths(levels), strict=True):
+        log_weight, p = log_posterior(pairs, table, level, spread, shares, temperatures)
+        log_weight += log_width + log_widths(temperatures)
+        columns = (level, spread, *shares.T[..., None], pairs.temperature_sd * temperatures, log_weight)
+        columns += (2 * p @ pairs.net - pairs.net.sum(), (p * (1 - p)) @ pairs.net**2)
+        points.append(np.stack(np.broadcast_arrays(*columns), axis=-1).reshape(-1, 8))
+        p_first.append(np.tensordot(softmax(log_weight), p, 2))
+    grid = np.concatenate(points)
+    of_level = softmax([logsumexp(part[:, 5]) for part in points])
+    return Posterior(grid[:, :5], grid[:, 5], grid[:, 6], grid[:, 7], of_level @ p_first)
+
+
+def log_widths(axis: np.ndarray) -> np.ndarray:
+    """The logarithms of the weights that the points of an axis have in an integral (trapezoidal rule)."""
+    if len(axis) == 1:
+        return np.zeros(1)
+    return np.log(np.diff(np.concatenate([axis[:1], (axis[1:] + axis[:-1]) / 2, axis[-1:]])))
+
+
+def refined(axis: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, bool]:
+    """As many points, where the weight is; and whether they were there already."""
+    kept = np.flatnonzero(weight > LIKELY * weight.max())
+    if len(axis) == 1 or len(kept) >= len(axis) / 2:
+        return axis, True
+    return np.linspace(axis[max(kept[0] - 1, 0)], axis[min(kept[-1] + 1, len(axis) - 1)], len(axis)), False
+
+
+def log_posterior(
+    pairs: Pairs, table: Likelihood, level: float, spread: float, shares: np.ndarray, temperatures: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The logarithm (H, T), and P(the first item is better) (H, T, N), at these shares (H, 2) and temperatures (T,).
+
+    `temperatures` are logarithms in standard deviations.
+    """
+    points, weights = easiness(level, spread, shares)
+    found = table if spread else likelihood(pairs, points)
+    prior = sigmoid(np.multiply.outer(np.exp(pairs.temperature_sd * temperatures), pairs.prior))  # (T, N)
+    first = (weights @ found.if_first)[:, None] * prior
+    both = first + (weights @ found.if_second)[:, None] * (1 - prior)
+    log_prior = np.log(EXCHANGED if level < 0 else 1 - EXCHANGED)
+    log_prior += np.log((1 - NO_SPREAD) / (len(SPREADS) - 1) if spread else NO_SPREAD)
+    log_share = np.log(np.where(shares.any(axis=1), (1 - NO_MISLEADING) / (len(SHARES) - 1), NO_MISLEADING))
+    fit = np.log(both).sum(axis=-1) + found.log_scale.sum()
+    return fit + log_prior + log_share[:, None] - temperatures**2 / 2, first / both
+
+
+def likelihood(pairs: Pairs, points: np.ndarray) -> Likelihood:
+    """Of the judgements of each pair, if its easiness is one of the points (K,)."""
+    log_first = pairs.sums(log_sigmoid(np.multiply.outer(points, pairs.evidence)))
+    log_second = log_first - np.multiply.outer(points, pairs.sums(pairs.evidence))  # log s(-x) = log s(x) - x
+    log_scale = np.maximum(log_first, log_second).max(axis=0)
+    return Likelihood(np.exp(log_first - log_scale), np.exp(log_second - log_scale), log_scale)
+
+
+def easiness(level: float, spread: float, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """K points of the distribution of easiness, and their weights (H, K) at the shares (H, 2).
+
+    Where it has a spread, these are the points EASINESS.
+    """
+    rest, misleading = 1 - shares.sum(axis=1, keepdims=True), MISLEADING * level
+    if not spread:
+        kept = 3 if shares.any() else 1
+        return np.array([level, *misleading])[:kept], np.concatenate([rest, shares], axis=1)[:, :kept]
+    below = gammainc(spread**-2, spread**-2 * (EASINESS[:-1] + STEP / 2).clip(0) / max(abs(level), STEP / 10))
+    usual = np.diff(below, prepend=0, append=1)
+    tents = np.maximum(1 - np.abs(EASINESS - misleading[:, None]) / STEP, 0)  # (2, E) the two points nearest to each
+    return EASINESS, rest * (usual if level > 0 else usual[::-1]) + shares @ tents
+
+
+def log_sigmoid(x: np.ndarray) -> np.ndarray:
+    return -np.log(1 + np.exp(-x))  # three times as fast as logaddexp; overflows below -700
+
+
+def sigmoid(x: np.ndarray | float) -> np.ndarray:
+    return (1 + np.tanh(x / 2)) / 2  # without overflow

@@ -1,0 +1,54 @@
+"""What a preference accuracy means: intervals over pairs, and what noisy judgements allow."""
+
+import numpy as np
+import pytest
+
+from noisy_feedback.data.summary import disagreement_of, implied_flip_rate
+from noisy_feedback.evaluation.preferences import interval_over_pairs
+
+
+def test_the_interval_of_single_judgements_is_that_of_a_mean():
+    right = np.random.default_rng(0).integers(2, size=200).astype(float)
+    low, high = interval_over_pairs(right, np.arange(200))
+    half = 1.959964 * right.std(ddof=1) / np.sqrt(200)
+    assert (low, high) == pytest.approx((right.mean() - half, right.mean() + half), rel=1e-6)
+
+
+def test_judgements_that_repeat_each_other_make_the_interval_no_narrower():
+    right, pairs = np.random.default_rng(0).integers(2, size=100).astype(float), np.arange(100)
+    once = interval_over_pairs(right, pairs)
+    assert interval_over_pairs(np.repeat(right, 5), np.repeat(pairs, 5)) == pytest.approx(once)
+
+
+def test_the_interval_over_pairs_covers_the_mean_of_many_pairs():
+    rng, holds = np.random.default_rng(1), 0
+    for _ in range(300):
+        share = rng.beta(4, 2, size=60)  # of each pair, how often it is right
+        pairs = np.repeat(np.arange(60), rng.integers(1, 6, size=60))
+        low, high = interval_over_pairs((rng.random(len(pairs)) < share[pairs]).astype(float), pairs)
+        holds += low <= 4 / 6 <= high
+    assert 0.90 <= holds / 300 <= 0.99
+
+
+def test_one_pair_has_no_interval_and_an_interval_stays_within_0_and_1():
+    assert np.isnan(interval_over_pairs(np.ones(3), np.zeros(3))).all()
+    low, high = interval_over_pairs(np.array([1.0] * 9 + [0.0]), np.arange(10))
+    assert 0 <= low < high <= 1
+
+
+def test_the_disagreement_is_the_share_of_two_judgements_of_a_pair_that_differ():
+    # Pair 0: a, a, b: one of three twos agrees; pair 1: a, a; pair 2: one judgement.
+    assert disagreement_of(np.array([0, 0, 1, 2, 2, 4]), np.array([0, 0, 0, 1, 1, 2])) == pytest.approx(2 / 4)
+    assert disagreement_of(np.array([0, 2]), np.array([0, 1])) is None
+
+
+@pytest.mark.parametrize("flip_rate", [0.0, 0.1, 0.3, 0.5])
+def test_the_flip_rate_of_independent_errors_is_found_from_their_disagreement(flip_rate):
+    assert implied_flip_rate(2 * flip_rate * (1 - flip_rate)) == pytest.approx(flip_rate)
+    assert implied_flip_rate(0.7) == 0.5
+
+
+def test_no_model_agrees_more_often_with_single_judgements_than_what_is_attainable():
+    share = np.random.default_rng(2).beta(2, 2, size=10_000)  # of the judgements of a pair that are for one text
+    best = np.maximum(share, 1 - share).mean()  # of a model that knows every share
+    assert best <= 1 - implied_flip_rate((2 * share * (1 - share)).mean()) <= best + 0.05
