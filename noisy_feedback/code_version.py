@@ -11,7 +11,6 @@ NOT_COVERED = (
     "cli.py",  # reads the options, which are in the record of a run
     "errors.py",  # shows what failed
     "output/bars.py",
-    "output/bars.py",
     "output/console.py",
     "output/figures.py",
     "output/plots.py",

@@ -18,7 +18,7 @@ from noisy_feedback.evaluation.metrics import METRICS
 from noisy_feedback.evaluation.statistics import summarise
 from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import Feedback
-from noisy_feedback.output import console, tables
+from noisy_feedback.output import bars, console, tables
 from tests.unit.test_records import distinct, metrics_of, result_of
 
 RATIOS = (0.0, 0.2, 0.4, 0.6, 0.8)
