@@ -1,4 +1,4 @@
-"""A file of comparisons that people made -> judgements of pairs of texts."""
+"""A file of human comparisons -> judgements of pairs of texts."""
 
 import hashlib
 from collections.abc import Sequence
