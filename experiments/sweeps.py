@@ -21,7 +21,11 @@ from noisy_feedback.options import Numbers, Option
 ROOT = Path(__file__).parents[1]
 LEVEL = 0.05
 LOW_NOISE = 0.4  # gains are counted up to here
-METRICS = {"macro_f1": "macro F1", "quadratic_weighted_kappa": "kappa"}  # that the tables show
+METRICS = {  # that the tables show
+    "macro_f1": "macro F1",
+    "quadratic_weighted_kappa": "kappa",
+    "pairwise_accuracy": "pairwise accuracy",
+}
 
 
 def make_parser(docstring: str | None) -> OneLineParser:

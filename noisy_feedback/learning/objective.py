@@ -19,6 +19,7 @@ from noisy_feedback.learning.model import is_scalar
 # logits (B, g, C), ratings (B, g), reference (B, g, C) or None -> one value per list (B,), or a gradient (B, g, C)
 Function = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 MAX_ESTIMATE = 0.45  # the weight of `robust`, 1 / (1 - 2 e), multiplies the error of an estimate: here by 10
+KL_BASE, KL_POWER = 0.1, 2.0  # of the adaptive KL weight: chosen by experiments/remedies.py
 MAX_FLIP_RATE = 0.5 - 1e-9  # from one half on, comparisons hold no information, or the opposite
 
 
@@ -127,6 +128,15 @@ def flip_rates(
         raise InputError(f"--noise {config.noise} has no transition matrix in noise.py; {needs}")
     adjacent_pairs = np.stack([claimed_better, claimed_worse], axis=1)
     return noise.expected_flip_rates(matrix(config.ratio, len(class_priors)), class_priors, adjacent_pairs)
+
+
+def adaptive_kl_weight(flip_rate: float, base: float = KL_BASE, power: float = KL_POWER) -> float:
+    """base / (1 - 2 flip_rate)^power: the KL weight of `--kl-weight adaptive`; infinite from one half on.
+
+    A comparison that is wrong with probability e pulls, on average, with 1 - 2 e of the force of a right one, and its
+    random part stays as large. Around the model before fine-tuning the best penalty then grows like 1 / (1 - 2 e)^2.
+    """
+    return base / (1 - 2 * flip_rate) ** power if flip_rate < 0.5 else math.inf
 
 
 def kl_to_reference(logits: Tensor, reference: Tensor) -> Tensor:
