@@ -65,6 +65,7 @@ def result_of(config, score=0.6, comparisons=80, compared=False):
         before=metrics_of(score, compared),
         best=metrics_of(score + 0.1, compared) if config.epochs_f else None,
         last=metrics_of(score - 0.1, compared) if config.epochs_f else None,
+        kl_weight_used=0.75 if config.epochs_f else None,
     )
 
 
@@ -216,6 +217,7 @@ def test_a_run_is_saved_in_its_folder_with_all_that_it_found(config):
         "comparisons": {"count": 80, "k": 2, "reviews_used": 240, "ties": 3},
         "audit": AUDIT,
         "best_epochs": {"training": 2, "fine_tuning": 1},
+        "kl_weight_used": 0.75,
     }
 
 
@@ -226,7 +228,7 @@ def test_sweep_json_says_what_the_tables_were_made_from_and_which_runs_they_hold
     assert content["runs"] == [{axis: getattr(run, axis) for axis in SWEEP_AXES} for run in runs]
     assert content["config"] == {name: of_run["config"][name] for name in RECORDED if name not in SWEEP_AXES}
     assert content["identity"] == sweep_folder.identity
-    found = {"noise", "comparisons", "audit", "best_epochs", "majority", "before", "best", "last"}
+    found = {"noise", "comparisons", "audit", "best_epochs", "kl_weight_used", "majority", "before", "best", "last"}
     assert set(content) == set(of_run) - found | {"runs"}
     shared = ("path", "comparisons_path", "data", "encoder", "device", "judgements", "versions")
     assert [content[name] for name in shared] == [of_run[name] for name in shared]
@@ -424,7 +426,13 @@ def test_a_row_of_runs_csv_holds_the_axes_counts_audit_epochs_and_every_metric_o
     stages = enumerate(("majority", "before", "best", "last"), start=1)
     assert tables.run_row(distinct(result_of(config))) == {
         **{axis: getattr(config, axis) for axis in SWEEP_AXES},
-        **{"best_training_epoch": 2, "best_fine_tuning_epoch": 1, "ratings_changed": 8, "ratings": 40},
+        **{
+            "kl_weight_used": 0.75,
+            "best_training_epoch": 2,
+            "best_fine_tuning_epoch": 1,
+            "ratings_changed": 8,
+            "ratings": 40,
+        },
         **{"comparisons": 80, "reviews_used": 240, "ties": 3},
         **{"estimated_flip_rate": 0.125, "estimated_flip_rate_low": 0.1, "estimated_flip_rate_high": 0.2},
         **{"true_flip_rate": 0.25, "auroc": 0.75, "precision": None},
