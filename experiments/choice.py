@@ -14,7 +14,7 @@ from itertools import product
 from pathlib import Path
 
 import pandas as pd
-from sweeps import LOW_NOISE, METRICS, print_table
+from sweeps import LOW_NOISE, METRICS, print_table, read
 from tqdm import tqdm
 
 from noisy_feedback.cli import default_values
@@ -32,6 +32,7 @@ from noisy_feedback.prepare import prepare
 LOSSES = ("symmetric-sigmoid", "holder-dpo", "robust")
 SEEDS = tuple(range(101, 109))
 FIRST_STUDIES, FIRST_SEEDS, GO_ON = ("k = 3", "binary"), SEEDS[:3], 8  # of the first round
+LARGE, SEEDS_OF_LARGE = 2000, 4  # rows of a file that takes long, and its seeds
 LEVEL = 0.05
 # Of a candidate's cells, how many may be negative with p < LEVEL: half of LEVEL is what chance gives.
 FIRST_LIMIT, LIMIT = 0.05, 0.025
@@ -105,8 +106,10 @@ def run_all(
 ) -> pd.DataFrame:
     """The change of every metric by every candidate in every run; what an earlier command has computed is kept."""
     tasks = []
-    for (data, file), (study, (protocol, options)), seed in product(files.items(), studies.items(), seeds):
-        values = default_values(protocol, "config.py") | options | {"path": file, "shuffle": True, "seed": seed}
+    few = {data: seeds[:SEEDS_OF_LARGE] if len(read(file).texts) > LARGE else seeds for data, file in files.items()}
+    for data, study, seed in ((data, study, seed) for data in files for study in studies for seed in few[data]):
+        protocol, options = studies[study]
+        values = default_values(protocol, "config.py") | options | {"path": files[data], "shuffle": True, "seed": seed}
         name = f"{data}_{study.replace(' ', '')}_{seed}.csv"
         tasks.append(Task(data, study, Config(**(values | {"ratio": 0.0})), candidates, output / name))
     missing = [task for task in tasks if not task.file.exists()]

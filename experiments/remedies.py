@@ -11,13 +11,14 @@ The rule of the choice (choice.py), written before it was run. Candidates: three
 robust with the audit's flip rate), with KL weights 0.1, 0.3 and 1, or w0 / (1 - 2 e)^p for w0 = 0.05, 0.1, 0.2 and p =
 1, 1.5, 2, where e is the audit's estimate of the flip rate, or the upper limit of its interval; from one half on
 nothing is fine-tuned. All are run on the first halves with one list per review, on k = 3 and binary with 3 seeds; the
-eight best go on to k = 1, 2, 3 and binary with 8 seeds and with one and three lists per review. The noise ratios are 0
-to 0.8. Measured is the paired change of macro F1, kappa and pairwise accuracy from before fine-tuning to the last
-epoch, on the half's own test part: no epoch was chosen there, so that before and after are compared fairly, and none
-of its rows is in the judgement. A cell is one data set, study, noise ratio and metric. A candidate does harm if the
-change of one of its cells is negative with p < 0.05 / (number of its cells), or if the changes of more than 2.5 % of
-its cells (what chance gives; 5 % with 3 seeds) are negative with p < 0.05. Of the others those with the highest mean
-change over the three metrics and noise 0, 0.2 and 0.4 go on, and the best is chosen.
+eight best go on to k = 1, 2, 3 and binary with 8 seeds (4 on files of more than 2,000 rows) and with one and three
+lists per review. The noise ratios are 0 to 0.8. Measured is the paired change of macro F1, kappa and pairwise accuracy
+from before fine-tuning to the last epoch, on the half's own test part: no epoch was chosen there, so that before and
+after are compared fairly, and none of its rows is in the judgement. A cell is one data set, study, noise ratio and
+metric. A candidate does harm if the change of one of its cells is negative with p < 0.05 / (number of its cells), or
+if the changes of more than 2.5 % of its cells (what chance gives; 5 % with 3 seeds) are negative with p < 0.05. Of the
+others those with the highest mean change over the three metrics and noise 0, 0.2 and 0.4 go on, and the best is
+chosen.
 
 The judgement, with 20 other seeds on the second halves and the unseen files: cells with an interval below or above 0,
 for the chosen setting, the same loss with fixed KL weights, and the study's loss; at noise 0 to 0.8, and with other
