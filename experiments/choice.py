@@ -106,12 +106,12 @@ def run_all(
 ) -> pd.DataFrame:
     """The change of every metric by every candidate in every run; what an earlier command has computed is kept."""
     tasks = []
-    few = {data: seeds[:SEEDS_OF_LARGE] if len(read(file).texts) > LARGE else seeds for data, file in files.items()}
-    for data, study, seed in ((data, study, seed) for data in files for study in studies for seed in few[data]):
-        protocol, options = studies[study]
-        values = default_values(protocol, "config.py") | options | {"path": files[data], "shuffle": True, "seed": seed}
-        name = f"{data}_{study.replace(' ', '')}_{seed}.csv"
-        tasks.append(Task(data, study, Config(**(values | {"ratio": 0.0})), candidates, output / name))
+    for (data, file), (study, (protocol, options)) in product(files.items(), studies.items()):
+        of_data = seeds[:SEEDS_OF_LARGE] if len(read(file).texts) > LARGE else seeds
+        values = default_values(protocol, "config.py") | options | {"path": file, "shuffle": True, "ratio": 0.0}
+        for seed in of_data:
+            name = f"{data}_{study.replace(' ', '')}_{seed}.csv"
+            tasks.append(Task(data, study, Config(**(values | {"seed": seed})), candidates, output / name))
     missing = [task for task in tasks if not task.file.exists()]
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         for _ in tqdm(pool.map(try_candidates, missing), total=len(missing), desc="choice", unit=" trainings"):
