@@ -50,6 +50,7 @@ from sweeps import (
     run_script,
     run_sweep,
     seed_options,
+    weight_text,
     write_selection,
 )
 
@@ -103,16 +104,11 @@ def judge(files: Sequence[Path], output: Path, settings: Sequence[tuple[str, str
             place = output / "judged" / file.parent.name / file.stem
             folder = run_sweep(file, place, "--shuffle", *groups, *own, *losses, *SEEDS, *options, protocol=protocol)
             cells = pd.concat([last_epoch(folder, metric) for metric in METRICS])
-            cells["kl_weight"] = [f"{w:g}" if isinstance(w, float) else w for w in map(number, cells["kl_weight"])]
+            cells["kl_weight"] = cells["kl_weight"].map(weight_text)
             asked = [setting in settings for setting in zip(cells["loss"], cells["kl_weight"], strict=True)]
             names = cells["noise"].isin(options) if "--noise" in options else cells["noise"] == "uniform"
             found.append(cells[asked & names].assign(data=data_name(file), study=study, folder=str(folder)))
     return pd.concat(found)
-
-
-def number(weight: float | str) -> float | str:
-    """A KL weight of a table: a column that also holds `adaptive` is one of texts."""
-    return weight if weight == ADAPTIVE else float(weight)
 
 
 def of(cells: pd.DataFrame, setting: tuple[str, str], **values: str) -> pd.DataFrame:
@@ -147,7 +143,7 @@ def most_frequent(cells: pd.DataFrame) -> pd.DataFrame:
 def runs_of(row: pd.Series) -> pd.DataFrame:
     """The runs that a row of `judge` summarises, at every ratio."""
     runs = pd.read_csv(Path(row["folder"]) / "runs.csv")
-    same = runs["kl_weight"].map(number) == number(row["kl_weight"])
+    same = runs["kl_weight"].map(weight_text) == row["kl_weight"]
     return runs[same & (runs["loss"] == row["loss"]) & (runs["noise"] == row["noise"])]
 
 
