@@ -105,7 +105,7 @@ def judge(files: Sequence[Path], output: Path, settings: Sequence[tuple[str, str
             folder = run_sweep(file, place, "--shuffle", *groups, *own, *losses, *SEEDS, *options, protocol=protocol)
             cells = pd.concat([last_epoch(folder, metric) for metric in METRICS])
             cells["kl_weight"] = cells["kl_weight"].map(weight_text)
-            asked = [setting in settings for setting in zip(cells["loss"], cells["kl_weight"], strict=True)]
+            asked = np.array([key in settings for key in zip(cells["loss"], cells["kl_weight"], strict=True)])
             names = cells["noise"].isin(options) if "--noise" in options else cells["noise"] == "uniform"
             found.append(cells[asked & names].assign(data=data_name(file), study=study, folder=str(folder)))
     return pd.concat(found)
