@@ -34,6 +34,7 @@ SCORES = [
 ]
 OBJECTS = re.compile(r"\[\s*\{\s*(['\"])\w+\1\s*:")  # the beginning of a list of them
 ROLE = re.compile(r"(['\"])role\1\s*:")
+TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")  # of HH-RLHF
 
 
 def read_comparisons(
@@ -44,7 +45,8 @@ def read_comparisons(
     `names` gives the columns of chosen, rejected, prompt and annotator, None for the usual ones, and of groups; `texts`
     is a file whose columns id and text say what the ids in the comparisons stand for. The table's index counts the
     rows of the file from 0. Its columns: `chosen` and `rejected`, the texts with their prompts; `prompt`, what both
-    sides begin with, or None; the truth values `tie`, `undecided`, `empty` and `unanswered`, why a row is no
+    sides begin with, or None; `opening_chosen` and `opening_rejected`, the user's first message, else the prompt, else
+    the text; the truth values `conversation`, and `tie`, `undecided`, `empty` and `unanswered`, why a row is no
     comparison; and those of `annotator`, `group`, `pair`, `correct`, `wrong`, `score_chosen` and `score_rejected` that
     there are. Errors: InputError.
     """
@@ -187,11 +189,20 @@ def messages_of(cell: Any) -> list[tuple[str, str]] | None:
     if has_no_text(cell):
         return []
     if isinstance(cell, str) and not (OBJECTS.match(cell.lstrip()) and ROLE.search(cell)):
-        return [("", cell)]
+        return turns_of(cell)
     try:
         return [(str.lower(message["role"]), text_of_content(message["content"])) for message in parse(cell)]
     except (TypeError, KeyError):
         return None
+
+
+def turns_of(text: str) -> list[tuple[str, str]]:
+    """The messages of a dialogue that is written as in HH-RLHF; any other text is a message without a role."""
+    before, *parts = TURN.split(text.lstrip())
+    if before or "Human" not in parts[:1] or "Assistant" not in parts[2::2]:
+        return [("", text)]
+    roles = ({"Human": "user"}.get(speaker, "assistant") for speaker in parts[::2])
+    return [(role, said.strip()) for role, said in zip(roles, parts[1::2], strict=True)]
 
 
 def text_of_content(content: Any) -> str:
@@ -200,18 +211,18 @@ def text_of_content(content: Any) -> str:
     return "\n".join(part["text"] for part in parts if part["type"] == "text")
 
 
-def read_cells(file: Path, column: pd.Series) -> tuple[list[list[tuple[str, str]]], list[str]]:
-    """The messages of each cell of a column, and its text. Errors: InputError naming the first that is neither."""
-    messages = [messages_of(cell) for cell in column]
-    texts = [cell if found is None else join(found) for cell, found in zip(column, messages, strict=True)]
-    for row, text, found in zip(column.index, texts, messages, strict=True):
-        if found is None and isinstance(text, str):
+def read_cells(file: Path, column: pd.Series) -> list[list[tuple[str, str]]]:
+    """The messages of each cell of a column. Errors: InputError naming the first cell that is neither text nor any."""
+    found = [messages_of(cell) for cell in column]
+    for row, cell, messages in zip(column.index, column, found, strict=True):
+        if messages is None and isinstance(cell, str):
             raise InputError(
                 f"{file}: the conversation of comparison {row + 1} cannot be read (column {column.name!r}); write it "
                 "as a JSON list of role and content"
             )
+    texts = [cell if messages is None else join(messages) for cell, messages in zip(column, found, strict=True)]
     check_texts(file, pd.Series(texts, column.index, object, str(column.name)), "comparison")
-    return [found or [] for found in messages], texts
+    return [messages or [] for messages in found]
 
 
 def join(messages: Iterable[tuple[str, str]]) -> str:
@@ -221,24 +232,34 @@ def join(messages: Iterable[tuple[str, str]]) -> str:
 
 def put_together(file: Path, table: pd.DataFrame) -> pd.DataFrame:
     """Replace cells by texts with their prompts, and find which are no texts or answers. Errors: InputError."""
-    chosen, chosen_texts = read_cells(file, table["chosen"])
-    rejected, rejected_texts = read_cells(file, table["rejected"])
-    prompts = read_cells(file, table["prompt"])[1] if "prompt" in table else [""] * len(table)
-    sides = list(zip(chosen, rejected, strict=True))
-    table["empty"] = [any(not side or not side[-1][1].strip() for side in pair) for pair in sides]
-    table["unanswered"] = [any(side and side[-1][0] not in ("", "assistant") for side in pair) for pair in sides]
+    chosen, rejected = read_cells(file, table["chosen"]), read_cells(file, table["rejected"])
+    prompts = read_cells(file, table["prompt"]) if "prompt" in table else [[] for _ in chosen]
     rows = []
-    for prompt, *pair, both in zip(prompts, chosen_texts, rejected_texts, sides, strict=True):
-        if prompt.strip() and not all(begins(text, side, prompt) for text, side in zip(pair, both, strict=True)):
-            pair = [f"{prompt}\n{text}" for text in pair]
-        same = takewhile(lambda turns: turns[0] == turns[1], zip(*(side[:-1] for side in both), strict=False))
-        rows.append((*pair, prompt if prompt.strip() else join(turn for turn, _ in same) or None))
-    table["chosen"], table["rejected"], table["prompt"] = (
-        pd.Series(column, table.index, object) for column in zip(*rows, strict=True)
-    )
-    return table
+    for given, *sides in zip(prompts, chosen, rejected, strict=True):
+        while given and not given[-1][1].strip():  # "Assistant:", after which both answers begin
+            given.pop()
+        prompt, texts = join(given), [join(side) for side in sides]
+        empty = any(not side or not side[-1][1].strip() for side in sides)
+        unanswered = any(side and side[-1][0] not in ("", "assistant") for side in sides)
+        if not given:
+            same = takewhile(lambda turns: turns[0] == turns[1], zip(*(side[:-1] for side in sides), strict=False))
+            prompt = join(turn for turn, _ in same)
+        elif not all(begins(text, side, prompt) for text, side in zip(texts, sides, strict=True)):
+            texts, sides = [f"{prompt}\n{text}" for text in texts], [[*given, *side] for side in sides]
+        openings = [opening(side[:-1]) or prompt or text for text, side in zip(texts, sides, strict=True)]
+        conversation = any(role for role, _ in chain(given, *(side[:-1] for side in sides)))
+        rows.append((*texts, prompt or None, *openings, conversation, empty, unanswered))
+    texts = ["chosen", "rejected", "prompt", "opening_chosen", "opening_rejected"]
+    flags = ["conversation", "empty", "unanswered"]
+    found = pd.DataFrame(rows, table.index, [*texts, *flags], object).astype(dict.fromkeys(flags, bool))
+    return pd.concat([found, table.drop(columns=["chosen", "rejected", "prompt"], errors="ignore")], axis=1)
 
 
 def begins(text: str, messages: Sequence[tuple[str, str]], prompt: str) -> bool:
     """Whether a text begins with the prompt, or a conversation has it before its last message."""
     return text.lstrip().startswith(prompt.strip()) or prompt in (message for _, message in messages[:-1])
+
+
+def opening(messages: Iterable[tuple[str, str]]) -> str:
+    """The first message of the user: all that continues a dialogue has it in common. Empty where there is none."""
+    return next((text for role, text in messages if role in ("", "user") and text.strip()), "")

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,10 +22,11 @@ class Judgements:
 
     Texts are numbered: first the reviews, by their rows, then `texts`, which are in none. `pairs` (J,) numbers the
     pairs of texts, `annotators` (J,) are places in `annotator_names`, `correct` (J,) says whether the judgement agrees
-    with the truth: 1, 0, or NaN where that is not known. `prompts` (J,) numbers what both texts begin with, `groups`
-    (J,) the values of a column that the user named. `scores` (J, 2) are those of the chosen and the rejected text, NaN
-    where there is none. `dropped` counts the rows that were left out, by reason; `unused` are columns of the file.
-    `texts_sha256` is that of the file of texts, if there is one.
+    with the truth: 1, 0, or NaN where that is not known. `groups` (J,) numbers what a split keeps in one part: the
+    values of a column that the user named, else dialogues, prompts, or what shared texts connect. `prompts` (J,)
+    numbers what both texts begin with; -1: nothing. `conversations`: some texts are several messages. `dropped` counts
+    the rows that were left out, by reason; `unused` are columns of the file. `texts_sha256` is that of the file of
+    texts, if there is one. `cut_alike` counts those that were left out since the encoder cuts their texts to the same.
     """
 
     name: str
@@ -38,12 +39,28 @@ class Judgements:
     annotators: np.ndarray | None
     annotator_names: list[str]
     correct: np.ndarray | None
-    prompts: np.ndarray | None = None
-    groups: np.ndarray | None = None
-    scores: np.ndarray | None = None
+    groups: np.ndarray
+    prompts: np.ndarray
+    conversations: bool = False
     dropped: dict[str, int] = field(default_factory=dict)
     unused: list[str] = field(default_factory=list)
     texts_sha256: str | None = None
+    cut_alike: int = 0
+
+    def without(self, alike: np.ndarray) -> "Judgements":
+        """All but those (J,) whose texts the encoder cuts to the same; texts keep their numbers."""
+        keep = ~alike
+        return replace(
+            self,
+            chosen=self.chosen[keep],
+            rejected=self.rejected[keep],
+            pairs=pd.factorize(self.pairs[keep])[0].astype(np.int64),
+            annotators=None if self.annotators is None else self.annotators[keep],
+            correct=None if self.correct is None else self.correct[keep],
+            groups=pd.factorize(self.groups[keep])[0].astype(np.int64),
+            prompts=self.prompts[keep],
+            cut_alike=int(alike.sum()),
+        )
 
 
 def read_judgements(
@@ -62,7 +79,7 @@ def read_judgements(
     Column names of None are the usual ones, `texts` is a file of the texts whose ids are compared. `drop_invalid`
     leaves out ties, texts that are empty or equal, and judgements without an annotator. A text that is among the
     `reviews` takes its first row. Errors: InputError for what cannot be read, missing columns, such rows without
-    `drop_invalid`, and columns `annotator`, `pair`, `correct` and scores that hold something else than their names say.
+    `drop_invalid`, and columns `annotator`, `pair` and `correct` that hold something else than their names say.
     """
     if not file.is_file():
         raise InputError(f"--comparisons {file}: no such file; {FORMAT}")
@@ -102,9 +119,9 @@ def read_judgements(
         annotators=annotators,
         annotator_names=annotator_names,
         correct=None if correct is None else truth_of_pairs(file, table.index, better, pairs, correct),
-        prompts=prompts_of(table["prompt"], pairs),
-        groups=groups_of(file, table["group"]) if "group" in table else None,
-        scores=scores_of(file, table),
+        groups=groups_of(file, table),
+        prompts=pd.factorize(table["prompt"])[0].astype(np.int64),
+        conversations=bool(table["conversation"].any()),
         dropped=dropped,
         unused=unused,
         texts_sha256=None if texts is None else sha256_of(texts),
@@ -168,37 +185,26 @@ def annotators_of(file: Path, table: pd.DataFrame, some_missing: bool) -> tuple[
     return places.astype(np.int64), distinct.tolist()
 
 
-def prompts_of(prompts: pd.Series, pairs: np.ndarray) -> np.ndarray | None:
-    """Numbers (J,) of the prompts; without a prompt, a pair has a number of its own. None where there is no prompt."""
-    if prompts.isna().all():
-        return None
-    own = pd.Series(pairs, prompts.index, object)
-    return pd.factorize(prompts.where(prompts.notna(), own))[0].astype(np.int64)
-
-
-def groups_of(file: Path, column: pd.Series) -> np.ndarray:
+def groups_of(file: Path, table: pd.DataFrame) -> np.ndarray:
     """Numbers (J,) of the groups, in the order of their first rows. Errors: InputError naming the first row without."""
-    missing = column.map(has_no_text).to_numpy(dtype=bool)
+    if "group" not in table:  # what continues one dialogue is one group, at whatever depth
+        openings = pd.concat([table["opening_chosen"], table["opening_rejected"]])
+        return components(*np.split(pd.factorize(openings)[0], 2))
+    missing = table["group"].map(has_no_text).to_numpy(dtype=bool)
     if missing.any():
-        row = int(column.index[int(missing.argmax())]) + 1
+        row = int(table.index[int(missing.argmax())]) + 1
         raise InputError(f"{file}: comparison {row} has no group (--group-column); complete the column")
-    return pd.factorize(column.astype(str))[0].astype(np.int64)
+    return pd.factorize(table["group"].astype(str))[0].astype(np.int64)
 
 
-def scores_of(file: Path, table: pd.DataFrame) -> np.ndarray | None:
-    """The scores (J, 2) of the chosen and the rejected texts. Errors: InputError naming the first that is no number."""
-    if "score_chosen" not in table:
-        return None
-    given = table[["score_chosen", "score_rejected"]]
-    scores = given.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-    wrong = np.isnan(scores) & ~given.map(has_no_text).to_numpy(bool)
-    if wrong.any():
-        row, side = np.argwhere(wrong)[0]
-        raise InputError(
-            f"{file}: the score of comparison {table.index[row] + 1} is {str(given.iat[row, side])[:100]!r}; it must "
-            "be a number or empty"
-        )
-    return scores
+def components(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Group numbers (J,), in the order of the rows: rows are in one group if shared numbers connect them."""
+    from scipy.sparse import coo_array  # half a second, which runs without human comparisons do without
+    from scipy.sparse.csgraph import connected_components
+
+    count = int(max(first.max(), second.max())) + 1
+    graph = coo_array((np.ones(len(first), dtype=bool), (first, second)), shape=(count, count))
+    return pd.factorize(connected_components(graph, directed=False)[1][first])[0].astype(np.int64)
 
 
 def pairs_of(file: Path, table: pd.DataFrame, better: np.ndarray, worse: np.ndarray) -> np.ndarray:
