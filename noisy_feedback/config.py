@@ -103,6 +103,14 @@ class Config:
     pooling: str = option(
         "model", "pooling of token vectors: the encoder's own, [CLS], or mean", values=("model", "cls", "mean")
     )
+    truncate: str | None = option(
+        None,
+        "side at which texts beyond the encoder's limit are cut: right keeps their beginning, left their end",
+        values=("right", "left"),
+        also=(None,),
+        unset="right; of conversations, what keeps more comparisons apart",
+        recorded=False,
+    )
     pc: bool = option(
         False, "read embeddings, stored or in embeddings.pt; never embed", values=SWITCH, study=True, recorded=False
     )
