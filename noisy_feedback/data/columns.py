@@ -19,6 +19,7 @@ BETWEEN_FIELDS = {",": re.compile(r"(?<![0-9]),(?! )|,(?! |[0-9]{3}\b)"), "\t": 
 SEPARATOR_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons"}
 LINE_BREAK = re.compile(r"\r\n|\r|\n")
 INTEGER = re.compile(r"\s*[+-]?[0-9]+(\.0*)?\s*")
+HINT = "--text-column, --rating-column and --group-column name others"
 LONG_TEXT = 20  # characters: the name of a column is hardly ever longer
 
 
@@ -43,7 +44,7 @@ def read_columns(
     content: bytes,
     wanted: Sequence[str],
     optional: Sequence[str] = (),
-    hint: str = "--text-column, --rating-column and --group-column name others",
+    hint: str = HINT,
     row: str = "review",
 ) -> pd.DataFrame:
     """The wanted columns, and the optional ones that there are, as they are in the file.

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from noisy_feedback.data.columns import check_texts, has_no_text, read_columns, read_content, read_table, select_columns
+from noisy_feedback.data.columns import check_texts, has_no_text, read_columns, read_content, select_columns
+from noisy_feedback.data.groups import MOST_IN_ONE_GROUP, group_dialogues
 from noisy_feedback.errors import InputError
 
 FORMAT = (
@@ -38,9 +39,9 @@ TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")  # of HH-RLHF
 
 
 def read_comparisons(
-    file: Path, content: bytes, names: Mapping[str, str | None], texts: Path | None = None
+    file: Path, frame: pd.DataFrame, names: Mapping[str, str | None], texts: Path | None = None
 ) -> tuple[pd.DataFrame, list[str]]:
-    """The comparisons of a file, in its order, and the names of its columns that are not used.
+    """The comparisons of a file with these columns, in its order, and the names of its columns that are not used.
 
     `names` gives the columns of chosen, rejected, prompt and annotator, None for the usual ones, and of groups; `texts`
     is a file whose columns id and text say what the ids in the comparisons stand for. The table's index counts the
@@ -50,7 +51,7 @@ def read_comparisons(
     comparison; and those of `annotator`, `group`, `pair`, `correct`, `wrong`, `score_chosen` and `score_rejected` that
     there are. Errors: InputError.
     """
-    frame = explode_responses(read_table(file, content, "comparison"))
+    frame = explode_responses(frame)
     if not len(frame):
         raise InputError(f"{file}: holds no comparison")
     given = list(map(str, frame.columns))
@@ -79,6 +80,26 @@ def read_comparisons(
     table["chosen"], table["rejected"] = first.where(outcome >= 0, second), second.where(outcome >= 0, first)
     table["tie"], table["undecided"] = outcome == 0, np.isnan(outcome)
     return put_together(file, table), unused
+
+
+def rated_texts(file: Path, frame: pd.DataFrame, group_column: str | None) -> pd.DataFrame | None:
+    """Both texts of each comparison, with their scores as ratings: columns of texts, ratings and groups.
+
+    The groups are those of `group_column`, else of group_dialogues; no column where one holds most texts. The index
+    counts the rows of the file. None where a file has no scores of chosen and rejected texts. Errors: InputError.
+    """
+    scores = next((names for names in SCORES if {"chosen", "rejected", *names} <= set(frame.columns)), None)
+    if scores is None:
+        return None
+    names = dict.fromkeys(("chosen", "rejected", "prompt", "annotator")) | {"group": group_column}
+    table, _ = read_comparisons(file, frame, names)
+    if group_column is None:
+        table["group"] = group_dialogues(table)
+    columns = ["chosen, rejected", ", ".join(scores), "group"]
+    sides = (table[[side, f"score_{side}", "group"]] for side in ("chosen", "rejected"))
+    both = pd.concat([side.mask(table["empty"]).set_axis(columns, axis=1) for side in sides])
+    grouped = group_column is not None or table["group"].value_counts().iloc[0] <= MOST_IN_ONE_GROUP * len(table)
+    return both.drop_duplicates().sort_index(kind="stable")[columns[: 2 + grouped]]
 
 
 def find_sides(names: Mapping[str, str | None], there: set[str]) -> tuple[tuple[str, str], list[str]]:

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from noisy_feedback.data.columns import has_no_text, read_content
+from noisy_feedback.data.columns import has_no_text, read_content, read_table
+from noisy_feedback.data.groups import group_dialogues
 from noisy_feedback.data.layouts import FORMAT, read_comparisons
 from noisy_feedback.errors import InputError
 from noisy_feedback.files import sha256_of
@@ -91,7 +92,7 @@ def read_judgements(
         "annotator": annotator_column,
         "group": group_column,
     }
-    table, unused = read_comparisons(file, content, names, texts)
+    table, unused = read_comparisons(file, read_table(file, content, "comparison"), names, texts)
     given = table.get("annotator")
     table, dropped = without_invalid(file, table, drop_invalid)
     chosen, rejected = table["chosen"], table["rejected"]
@@ -187,24 +188,13 @@ def annotators_of(file: Path, table: pd.DataFrame, some_missing: bool) -> tuple[
 
 def groups_of(file: Path, table: pd.DataFrame) -> np.ndarray:
     """Numbers (J,) of the groups, in the order of their first rows. Errors: InputError naming the first row without."""
-    if "group" not in table:  # what continues one dialogue is one group, at whatever depth
-        openings = pd.concat([table["opening_chosen"], table["opening_rejected"]])
-        return components(*np.split(pd.factorize(openings)[0], 2))
+    if "group" not in table:
+        return group_dialogues(table)
     missing = table["group"].map(has_no_text).to_numpy(dtype=bool)
     if missing.any():
         row = int(table.index[int(missing.argmax())]) + 1
         raise InputError(f"{file}: comparison {row} has no group (--group-column); complete the column")
     return pd.factorize(table["group"].astype(str))[0].astype(np.int64)
-
-
-def components(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Group numbers (J,), in the order of the rows: rows are in one group if shared numbers connect them."""
-    from scipy.sparse import coo_array  # half a second, which runs without human comparisons do without
-    from scipy.sparse.csgraph import connected_components
-
-    count = int(max(first.max(), second.max())) + 1
-    graph = coo_array((np.ones(len(first), dtype=bool), (first, second)), shape=(count, count))
-    return pd.factorize(connected_components(graph, directed=False)[1][first])[0].astype(np.int64)
 
 
 def pairs_of(file: Path, table: pd.DataFrame, better: np.ndarray, worse: np.ndarray) -> np.ndarray:

@@ -12,7 +12,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from noisy_feedback.data.columns import FORMATS, check_texts, format_of, has_no_text, read_columns, read_content
+from noisy_feedback.data.columns import (
+    FORMATS,
+    HINT,
+    check_texts,
+    format_of,
+    has_no_text,
+    read_content,
+    read_table,
+    select_columns,
+)
+from noisy_feedback.data.layouts import rated_texts
 from noisy_feedback.errors import InputError
 
 STUDY_FILE = "tripadvisor_hotel_reviews.csv"
@@ -111,6 +121,7 @@ def read_reviews(
 ) -> Reviews:
     """Read a .csv, .tsv, .json, .jsonl or .parquet file, gzipped or not, of any integer rating scale.
 
+    A file of comparisons with scores, without the column of texts, gives both texts of each: see rated_texts.
     `drop_empty` leaves out rows without text, `drop_unrated` those without rating, `drop_duplicates` all but the first
     of rows with equal texts. Errors: InputError for what cannot be read, a missing column, rows without text, integer
     rating or group (all name the first such row), fewer than two rating values, too few rows to split.
@@ -119,7 +130,12 @@ def read_reviews(
     if len(set(names)) < len(names):
         raise InputError(f"--text-column, --rating-column, --group-column: {join_words(names)}; they must differ")
     content = read_content(file)
-    columns = read_columns(file, content, names)
+    frame = read_table(file, content, "review")
+    rated = None if text_column in frame.columns else rated_texts(file, frame, group_column)
+    if rated is None:
+        columns = select_columns(file, frame, names, (), HINT, "review")
+    else:
+        columns, names = rated, list(rated.columns)
     dropped = {}
     required = [("text", drop_empty, "empty"), ("rating", drop_unrated, "unrated"), ("group", False, "")]
     for name, (what, drop, reason) in zip(names, required, strict=False):
@@ -131,16 +147,16 @@ def read_reviews(
                 f"review {columns.index[missing][0] + 1}; {way_out}"
             )
         columns, dropped[reason] = columns[~missing], int(missing.sum())
-    check_texts(file, columns[text_column])
-    duplicates = columns[text_column].duplicated().to_numpy() & drop_duplicates
+    check_texts(file, columns[names[0]])
+    duplicates = columns[names[0]].duplicated().to_numpy() & drop_duplicates
     columns, dropped["duplicates"] = columns[~duplicates], int(duplicates.sum())
     if len(columns) < MIN_REVIEWS:
         raise InputError(f"{file}: {len(columns)} reviews are too few to split in four; {MIN_REVIEWS} are the least")
-    ratings, scale = classes_of(file, columns[rating_column])
-    groups = None if group_column is None else pd.factorize(columns[group_column].astype(str))[0].astype(np.int64)
+    ratings, scale = classes_of(file, columns[names[1]])
+    groups = pd.factorize(columns[names[2]].astype(str))[0].astype(np.int64) if len(names) > 2 else None
     dropped = {reason: count for reason, count in dropped.items() if count}
     sha256 = hashlib.sha256(content).hexdigest()
-    return Reviews(file.name, file.parent, sha256, columns[text_column].tolist(), ratings, scale, dropped, groups)
+    return Reviews(file.name, file.parent, sha256, columns[names[0]].tolist(), ratings, scale, dropped, groups)
 
 
 def classes_of(file: Path, column: pd.Series) -> tuple[np.ndarray, np.ndarray]:

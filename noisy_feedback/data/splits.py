@@ -3,6 +3,7 @@
 import numpy as np
 
 from noisy_feedback.config import Config
+from noisy_feedback.data.groups import MOST_IN_ONE_GROUP
 from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.reviews import Splits, shuffle_splits, split_dataset, split_groups
 from noisy_feedback.errors import InputError
@@ -11,7 +12,6 @@ from noisy_feedback.rng import rng_for
 LEFT_OUT = -1
 TRAINING, VALIDATION, FINE_TUNING, TEST = range(4)
 PARTS = {TRAINING: "training", FINE_TUNING: "fine-tuning", VALIDATION: "validation", TEST: "test"}
-MOST_IN_ONE_GROUP = 0.5  # of all comparisons: beyond it no split by groups has parts of about the right sizes
 
 
 def split_with_reviews(judgements: Judgements, splits: Splits) -> np.ndarray:

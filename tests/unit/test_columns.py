@@ -40,8 +40,8 @@ def as_csv(reviews, delimiter=",", line_end="\n", columns=("Review", "Rating")):
     return text.getvalue().encode()
 
 
-def as_jsonl(reviews):
-    return "".join(json.dumps({"Review": text, "Rating": stars}) + "\n" for text, stars in reviews).encode()
+def as_jsonl(reviews, columns=("Review", "Rating")):
+    return "".join(json.dumps(dict(zip(columns, row, strict=True))) + "\n" for row in reviews).encode()
 
 
 def as_parquet(reviews):

@@ -364,3 +364,59 @@ def test_an_uneven_scale_is_warned_about():
     ]
     for scale in ([1, 2, 3, 4], [10, 20, 30, 40], [-1, 1]):
         assert warnings_of(scale * 100) == []
+
+
+# --- comparisons with scores
+
+
+def scored(folder, rows, **options):
+    """A file of comparisons whose texts have scores: (prompt, chosen, rejected, score, score)."""
+    names = ("prompt", "chosen", "rejected", "score_chosen", "score_rejected")
+    content = as_jsonl(rows, columns=names)
+    return read(folder, content, "judged.jsonl", **options)
+
+
+SCORED = [(f"q{n // 2}", f"good {n}", f"bad {n // 2}", 4 + n % 2, n % 3 + 1) for n in range(12)]
+
+
+def test_both_texts_of_a_comparison_are_reviews_whose_ratings_are_the_scores(tmp_path):
+    reviews = scored(tmp_path, SCORED)
+    expected = {
+        (f"{q}\n{text}", score) for q, *sides in SCORED for text, score in zip(sides[:2], sides[2:], strict=True)
+    }
+    found = list(zip(reviews.texts, reviews.scale[reviews.ratings].tolist(), strict=True))
+    assert len(found) == len(expected)  # a text with the same score once
+    assert set(found) == expected
+    prompts = [text.split("\n")[0] for text in reviews.texts]
+    assert [f"q{group}" for group in reviews.groups] == prompts
+    without = [(None, *row[1:]) for row in SCORED]
+    assert scored(tmp_path, [(None, "one", f"{n}", 5, n % 3) for n in range(12)]).groups is None  # one text is in all
+    assert scored(tmp_path, without).groups.tolist() == reviews.groups.tolist()  # texts that share a rejected one
+
+
+def test_comparisons_are_rated_only_where_they_have_scores_and_no_column_of_texts_is_named(tmp_path):
+    assert "no column 'Review'; it has 'chosen', 'rejected'" in refused(
+        tmp_path, as_jsonl([("a", "b")] * 12, columns=("chosen", "rejected")), "judged.jsonl"
+    )
+    rows = [(f"q{n}", f"good {n}", "b", n % 3, 1) for n in range(12)]
+    one_side = scored(tmp_path, rows, text_column="chosen", rating_column="score_chosen")
+    assert one_side.texts == [f"good {n}" for n in range(12)]
+
+
+@pytest.mark.parametrize(("score", "way_out"), [(7.5, "double all of them"), ("good", "write integers for words")])
+def test_a_score_that_is_no_integer_is_refused_with_its_row_and_columns(tmp_path, score, way_out):
+    with pytest.raises(
+        InputError, match=rf"review 3 has the rating .*{score}.* \(column 'score_chosen, score_rejected'\)"
+    ) as error:
+        scored(tmp_path, [*SCORED[:2], ("q", "a", "b", 8, score), *SCORED[3:]])
+    assert way_out in str(error.value)
+
+
+def test_scores_and_texts_that_are_missing_can_be_left_out(tmp_path):
+    rows = [*SCORED[:10], ("q", "a", "b", 4, None), ("q", "", "c", 4, 1)]
+    with pytest.raises(InputError, match=r"no text in 1 of .* first in review 12; --drop-empty"):
+        scored(tmp_path, rows)
+    with pytest.raises(InputError, match=r"no rating in 1 of .* first in review 11; --drop-unrated"):
+        scored(tmp_path, rows, drop_empty=True)
+    found = scored(tmp_path, rows, drop_empty=True, drop_unrated=True)
+    assert (found.dropped, found.texts[-1]) == ({"empty": 1, "unrated": 1}, "q\na")

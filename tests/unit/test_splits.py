@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from noisy_feedback.config import Config
-from noisy_feedback.data.preferences import Judgements, components, number_pairs
+from noisy_feedback.data.groups import components
+from noisy_feedback.data.preferences import Judgements, number_pairs
 from noisy_feedback.data.splits import FINE_TUNING, LEFT_OUT, TEST, TRAINING, VALIDATION, split_alone
 from noisy_feedback.errors import InputError
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from noisy_feedback.data.preferences import Judgements, components
+from noisy_feedback.data.groups import components
+from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.summary import summarize
 
 
