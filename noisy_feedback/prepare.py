@@ -55,9 +55,7 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> dat
                 where = f" (seed {run.seed}, {kind}, ratio {run.ratio:g})" if len(runs) > 1 else ""
                 raise InputError(f"{error}{where}") from None
     if file is not None:
-        by_seed = {run.seed: run for run in runs} if config.shuffle else {config.seed: config}
-        of_seeds = [data.split_of(run, len(reviews.ratings), reviews.groups) for run in by_seed.values()]
-        for warning in warn_about(reviews, of_seeds, config.shuffle):
+        for warning in warn_about(reviews, splits, config.shuffle):
             print(f"warning    {warning}")
     embeddings, how = data.load_embeddings(config, reviews, device, bars.embedding_bar, embeddings_sha256)
     print(console.embeddings(embeddings, how))

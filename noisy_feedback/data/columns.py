@@ -39,22 +39,6 @@ def read_content(file: Path) -> bytes:
     return content
 
 
-def read_columns(
-    file: Path,
-    content: bytes,
-    wanted: Sequence[str],
-    optional: Sequence[str] = (),
-    hint: str = HINT,
-    row: str = "review",
-) -> pd.DataFrame:
-    """The wanted columns, and the optional ones that there are, as they are in the file.
-
-    Messages call a row `row` and end with `hint` where a column is missing. Errors: InputError for a file that cannot
-    be read, or has not each of the columns once.
-    """
-    return select_columns(file, read_table(file, content, row), wanted, optional, hint, row)
-
-
 def read_table(file: Path, content: bytes, row: str) -> pd.DataFrame:
     """All columns, as they are in the file; messages call a row `row`.
 
@@ -86,18 +70,17 @@ def read_table(file: Path, content: bytes, row: str) -> pd.DataFrame:
 
 
 def select_columns(
-    file: Path, frame: pd.DataFrame, wanted: Sequence[str], optional: Sequence[str], hint: str, row: str
+    file: Path, frame: pd.DataFrame, wanted: Sequence[str], hint: str = HINT, row: str = "review"
 ) -> pd.DataFrame:
-    """The wanted columns, and the optional ones that there are. Errors: InputError unless each is there once."""
-    columns = [*wanted, *(column for column in optional if column in frame.columns)]
-    for column in columns:
+    """The wanted columns. Errors: InputError, which ends with `hint`, unless each is there once."""
+    for column in wanted:
         if list(frame.columns).count(column) != 1:
             if any(map(is_integer, frame.columns)) and any(len(str(name)) > LONG_TEXT for name in frame.columns):
                 raise InputError(f"{file}: its first line looks like a {row}; add a line of column names above it")
             found = "no column" if column not in frame.columns else "more than one column"
             names = ", ".join(map(repr, frame.columns[:20]))[:300]
             raise InputError(f"{file}: {found} {column!r}; it has {names} ({hint})")
-    return frame[columns]
+    return frame[list(wanted)]
 
 
 def parse(suffix: str, content: bytes) -> pd.DataFrame:

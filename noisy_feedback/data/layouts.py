@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from noisy_feedback.data.columns import check_texts, has_no_text, read_columns, read_content, select_columns
+from noisy_feedback.data.columns import check_texts, has_no_text, read_content, read_table, select_columns
 from noisy_feedback.data.groups import MOST_IN_ONE_GROUP, group_dialogues
 from noisy_feedback.errors import InputError
 
@@ -64,7 +64,7 @@ def read_comparisons(
     used |= {name: name for name in ("pair", "correct" if "correct" in there else "wrong") if name in there}
     scores = next((columns for columns in SCORES if not winner and there.issuperset(columns)), ())
     used |= dict(zip(("score_chosen", "score_rejected"), scores, strict=False))
-    frame = select_columns(file, frame, [*dict.fromkeys([*used.values(), *winner])], (), FORMAT, "comparison")
+    frame = select_columns(file, frame, [*dict.fromkeys([*used.values(), *winner])], FORMAT, "comparison")
     unused = [name for name in given if name not in frame.columns]
     table = pd.DataFrame({role: frame[name] for role, name in used.items()})
     if texts is not None:
@@ -151,9 +151,8 @@ def read_texts(file: Path) -> dict[str, Any]:
     """The texts of a file of columns id and text, by their ids. Errors: InputError, also where two have one id."""
     if not file.is_file():
         raise InputError(f"--texts {file}: no such file; it has the columns id and text")
-    table = read_columns(
-        file, read_content(file), ("id", "text"), (), "a file of texts has the columns id and text", "text"
-    )
+    table = read_table(file, read_content(file), "text")
+    table = select_columns(file, table, ("id", "text"), "a file of texts has the columns id and text", "text")
     ids = as_ids(table["id"])
     if (again := ids.duplicated()).any():
         raise InputError(f"{file}: text {again.argmax() + 1} has the id {ids[again.argmax()][:100]!r} of another text")

@@ -10,7 +10,7 @@ import pandas as pd
 
 from noisy_feedback.data.columns import has_no_text, read_content, read_table
 from noisy_feedback.data.groups import group_dialogues
-from noisy_feedback.data.layouts import FORMAT, read_comparisons
+from noisy_feedback.data.layouts import FORMAT, as_ids, read_comparisons
 from noisy_feedback.errors import InputError
 from noisy_feedback.files import sha256_of
 
@@ -80,7 +80,7 @@ def read_judgements(
     Column names of None are the usual ones, `texts` is a file of the texts whose ids are compared. `drop_invalid`
     leaves out ties, texts that are empty or equal, and judgements without an annotator. A text that is among the
     `reviews` takes its first row. Errors: InputError for what cannot be read, missing columns, such rows without
-    `drop_invalid`, and columns `annotator`, `pair` and `correct` that hold something else than their names say.
+    `drop_invalid`, and columns `pair` and `correct` that hold something else than their names say.
     """
     if not file.is_file():
         raise InputError(f"--comparisons {file}: no such file; {FORMAT}")
@@ -93,7 +93,6 @@ def read_judgements(
         "group": group_column,
     }
     table, unused = read_comparisons(file, read_table(file, content, "comparison"), names, texts)
-    given = table.get("annotator")
     table, dropped = without_invalid(file, table, drop_invalid)
     chosen, rejected = table["chosen"], table["rejected"]
     row_of: dict[str, int] = {}
@@ -102,7 +101,7 @@ def read_judgements(
     others = dict.fromkeys(text for text in (*chosen, *rejected) if text not in row_of)
     row_of |= {text: len(reviews) + number for number, text in enumerate(others)}
     better, worse = (column.map(row_of).to_numpy(dtype=np.int64) for column in (chosen, rejected))
-    annotators, annotator_names = annotators_of(file, table, given is not None and any(map(has_no_text, given)))
+    annotators = as_ids(table["annotator"]).astype("category").cat if "annotator" in table else None
     pairs = pairs_of(file, table, better, worse)
     correct = None
     if "correct" in table:
@@ -117,8 +116,8 @@ def read_judgements(
         chosen=better,
         rejected=worse,
         pairs=pairs,
-        annotators=annotators,
-        annotator_names=annotator_names,
+        annotators=None if annotators is None else annotators.codes.to_numpy(np.int64),
+        annotator_names=[] if annotators is None else list(annotators.categories),
         correct=None if correct is None else truth_of_pairs(file, table.index, better, pairs, correct),
         groups=groups_of(file, table),
         prompts=pd.factorize(table["prompt"])[0].astype(np.int64),
@@ -165,27 +164,6 @@ def without_invalid(file: Path, table: pd.DataFrame, drop: bool) -> tuple[pd.Dat
     return table[first < 0], {reason: count for reason, count in counts.items() if count}
 
 
-def annotators_of(file: Path, table: pd.DataFrame, some_missing: bool) -> tuple[np.ndarray | None, list[str]]:
-    """Places (J,) in the sorted names, and the names. Errors: InputError for what is neither text nor integer.
-
-    Where some are missing in the file, parsers read integers as floats.
-    """
-    if "annotator" not in table:
-        return None, []
-    names = []
-    for number, value in zip(table.index + 1, table["annotator"], strict=True):
-        if some_missing and isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if not isinstance(value, (str, int, np.integer)) or isinstance(value, bool):
-            raise InputError(
-                f"{file}: the annotator of comparison {number} is {str(value)[:100]!r}; every one needs a name or an "
-                "integer, or remove the column 'annotator'"
-            )
-        names.append(str(value))
-    distinct, places = np.unique(np.array(names, dtype=object), return_inverse=True)
-    return places.astype(np.int64), distinct.tolist()
-
-
 def groups_of(file: Path, table: pd.DataFrame) -> np.ndarray:
     """Numbers (J,) of the groups, in the order of their first rows. Errors: InputError naming the first row without."""
     if "group" not in table:
@@ -205,12 +183,6 @@ def pairs_of(file: Path, table: pd.DataFrame, better: np.ndarray, worse: np.ndar
     texts = number_pairs(better, worse)
     if "pair" not in table:
         return texts
-    missing = table["pair"].map(has_no_text).to_numpy(dtype=bool)
-    if missing.any():
-        raise InputError(
-            f"{file}: comparison {table.index[int(missing.argmax())] + 1} has no pair; complete or remove the column "
-            "'pair'"
-        )
     pairs = pd.factorize(table["pair"].astype(str))[0].astype(np.int64)
     first = texts[np.unique(pairs, return_index=True)[1]]
     if (wrong := first[pairs] != texts).any():

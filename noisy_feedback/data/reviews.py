@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -14,7 +14,6 @@ import pandas as pd
 
 from noisy_feedback.data.columns import (
     FORMATS,
-    HINT,
     check_texts,
     format_of,
     has_no_text,
@@ -29,7 +28,7 @@ STUDY_FILE = "tripadvisor_hotel_reviews.csv"
 SAMPLE_FILE = "sample_hotel_reviews.csv"
 MAX_CLASSES = 100  # a column with more different values holds measurements or row numbers, not ratings
 MIN_REVIEWS = 10  # with fewer, one of the four parts would be empty
-MIN_PER_RATING = 10  # with fewer reviews of a rating in a part, its scores there are mostly chance
+RARE = 100  # with fewer reviews of a rating its scores in the test part, a tenth, are mostly chance
 SORTED_FILE = 0.25  # parts of a file in random order hardly ever differ more than this in their ratings
 WAYS_OUT = {  # patterns of ratings that are not integers; the first that matches counts
     r"-?[0-9]*\.50*": "double all of them (half stars)",
@@ -133,7 +132,7 @@ def read_reviews(
     frame = read_table(file, content, "review")
     rated = None if text_column in frame.columns else rated_texts(file, frame, group_column)
     if rated is None:
-        columns = select_columns(file, frame, names, (), HINT, "review")
+        columns = select_columns(file, frame, names)
     else:
         columns, names = rated, list(rated.columns)
     dropped = {}
@@ -217,16 +216,12 @@ def split_groups(groups: np.ndarray, rng: np.random.Generator | None = None, wha
     return splits
 
 
-def warn_about(reviews: Reviews, splits: Sequence[Splits], shuffled: bool) -> list[str]:
-    """One line for each property of the data that can mislead a reader of the results; empty where all is well.
-
-    `splits` are those of all seeds, or the one that they share where the rows are not shuffled.
-    """
+def warn_about(reviews: Reviews, splits: Splits, shuffled: bool) -> list[str]:
+    """One line for each property of the data that can mislead a reader of the results; empty where all is well."""
     lines = (
-        "" if shuffled else warn_sorted(reviews, splits[0]),
-        warn_shared_texts(reviews.texts, splits[0]),
-        warn_single_ratings(reviews),
-        warn_rare_ratings(reviews, splits),
+        "" if shuffled else warn_sorted(reviews, splits),
+        warn_shared_texts(reviews.texts, splits),
+        *warn_rare_ratings(reviews),
         warn_uneven_scale(reviews.scale),
     )
     return [line for line in lines if line]
@@ -261,27 +256,16 @@ def warn_shared_texts(texts: list[str], splits: Splits) -> str:
     )
 
 
-def warn_single_ratings(reviews: Reviews) -> str:
-    """A rating of one review only may be a typing error, and is one more class."""
-    single = reviews.scale[np.bincount(reviews.ratings) == 1]
-    return f"ratings of one review only: {join_words(single)}; correct those that are errors" if len(single) else ""
-
-
-def warn_rare_ratings(reviews: Reviews, splits: Sequence[Splits]) -> str:
-    """Scores of a rating with few reviews in a part are uncertain, and so is macro F1; of how many seeds."""
+def warn_rare_ratings(reviews: Reviews) -> tuple[str, str]:
+    """A rating of one review may be a typing error, and is one more class; scores of a rare rating are uncertain."""
     counts = np.bincount(reviews.ratings)
-    parts_of: dict[str, list[str]] = {}  # parts, by the ratings that are rare in them
-    seeds: set[int] = set()
-    for part in splits[0].by_name():
-        parts = [reviews.ratings[each.by_name()[part]] for each in splits]
-        in_part = np.array([np.bincount(ratings, minlength=len(counts)) for ratings in parts])  # (S, C)
-        rare = (in_part < MIN_PER_RATING) & (counts > 1)
-        if rare.any():
-            parts_of.setdefault(join_words(reviews.scale[rare.any(axis=0)]), []).append(part)
-            seeds.update(np.flatnonzero(rare.any(axis=1)))
-    places = ", ".join(f"{ratings} in {join_words(parts)}" for ratings, parts in parts_of.items())
-    where = f" ({len(seeds)} of {len(splits)} seeds)" if len(splits) > 1 else ""
-    return f"fewer than {MIN_PER_RATING} reviews of a rating: {places}{where}" if places else ""
+    single, rare = (reviews.scale[which] for which in (counts == 1, (counts > 1) & (counts < RARE)))
+    return (
+        f"ratings of one review only: {join_words(single)}; correct those that are errors" if len(single) else "",
+        f"fewer than {RARE} reviews of a rating, a tenth of them in the test part: {join_words(rare)}"
+        if len(rare)
+        else "",
+    )
 
 
 def warn_uneven_scale(scale: np.ndarray) -> str:

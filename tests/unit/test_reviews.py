@@ -1,6 +1,5 @@
 import hashlib
 import re
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -299,11 +298,11 @@ def test_groups_that_leave_a_part_empty_are_refused_with_its_name(part):
         split_groups(np.array([0, 1, 2]), generator(1))
 
 
-def warnings_of(stars, texts=None, shuffled=False, splits=None):
+def warnings_of(stars, texts=None, shuffled=False):
     scale, classes = np.unique(stars, return_inverse=True)
     texts = texts or [f"review {row}" for row in range(len(stars))]
     reviews = Reviews("hotels.csv", Path(), "", texts, classes, scale)
-    return warn_about(reviews, splits or [split_dataset(len(stars))], shuffled)
+    return warn_about(reviews, split_dataset(len(stars)), shuffled)
 
 
 MIXED = [1, 2, 3, 4, 5] * 100  # 500 reviews: 200 training, 50 validation, 200 fine-tuning, 50 test
@@ -337,24 +336,14 @@ def test_texts_in_two_parts_are_counted_with_their_share_of_the_test_part_and_th
     ]
 
 
-def test_ratings_that_are_rare_in_the_file_or_in_a_part_share_a_line():
-    assert warnings_of([6, 7, *MIXED[2:]]) == ["ratings of one review only: 6 and 7; correct those that are errors"]
-    stars = [1, 2, 3, 3, 4, 4, 5, 5, 5, 5] * 50
-    assert warnings_of(stars) == ["fewer than 10 reviews of a rating: 1 and 2 in validation and test"]
-    stars[200:250] = [1, 2, 3, 4, 5] * 10
-    stars[450:] = [2, 3, 4, 5, 5] * 10
-    assert warnings_of(stars) == ["fewer than 10 reviews of a rating: 1 in test"]
+def test_ratings_that_are_rare_are_named():
+    assert warnings_of([6, 7, *MIXED[2:]])[0] == "ratings of one review only: 6 and 7; correct those that are errors"
+    assert warnings_of([1, 2, 3, 3, 4, 4, 5, 5, 5, 5] * 99) == [
+        "fewer than 100 reviews of a rating, a tenth of them in the test part: 1 and 2"
+    ]
+    assert warnings_of(MIXED) == []
     (line,) = warnings_of(list(range(100)) * 4)
-    assert line.startswith("fewer than 10 reviews of a rating: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 90 others in training")
-
-
-def test_ratings_that_are_rare_for_any_seed_share_a_line_that_counts_the_seeds():
-    stars, even = [1, 2] * 100, split_dataset(200)  # ten of each rating in validation and in test
-    one = replace(even, test=np.append(even.test[1:], 1))  # a 2 in the place of a 1
-    both = replace(one, validation=np.append(even.validation[:-1], 0))  # a 1 in the place of a 2
-    assert warnings_of(stars, splits=[even, even]) == []
-    says = "fewer than 10 reviews of a rating: 2 in validation, 1 in test (2 of 3 seeds)"
-    assert warnings_of(stars, splits=[even, one, both]) == [says]
+    assert line.endswith(": 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 90 others")
 
 
 def test_an_uneven_scale_is_warned_about():
