@@ -74,8 +74,8 @@ class Config:
     )
     split: str = option(
         "groups",
-        "of comparisons alone (no --path): keep prompts, or texts that comparisons connect, in one part (groups), no "
-        "text in two parts (texts), or only the judgements of a pair together (comparisons)",
+        "of comparisons alone (no --path): keep dialogues, prompts, and texts that comparisons connect, in one part "
+        "(groups), no text in two parts (texts), or only the judgements of a pair together (comparisons)",
         values=("groups", "texts", "comparisons"),
         protocols=("human",),
     )
