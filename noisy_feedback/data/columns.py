@@ -53,7 +53,7 @@ def read_table(file: Path, content: bytes, row: str) -> pd.DataFrame:
         if file.suffix.lower() == ".gz":
             content = gzip.decompress(content)
         if suffix != ".parquet":
-            check_encoding(file, suffix, content, row)
+            check_encoding(file, content)
         if suffix in SEPARATORS:
             check_separator(file, suffix, content)
         # As Python objects, at once: Arrow checks that texts are UTF-8 only when they are used.
@@ -95,8 +95,8 @@ def parse(suffix: str, content: bytes) -> pd.DataFrame:
     return frame.iloc[1:].set_axis(frame.iloc[0], axis=1)  # pandas would rename the second column of the same name
 
 
-def check_encoding(file: Path, suffix: str, content: bytes, row: str) -> None:
-    """Refuse text that is not UTF-8. Errors: InputError naming the row, or in JSON the line, and the way out."""
+def check_encoding(file: Path, content: bytes) -> None:
+    """Refuse text that is not UTF-8. Errors: InputError naming the line and the way out."""
     start = content[:1000]
     zeros = [start[::2].count(0), start[1::2].count(0)]  # one of the two bytes of a Latin letter in UTF-16
     if start.startswith((b"\xff\xfe", b"\xfe\xff")) or (min(zeros) == 0 and max(zeros) > len(start) // 3):
@@ -104,9 +104,7 @@ def check_encoding(file: Path, suffix: str, content: bytes, row: str) -> None:
     try:
         content.decode()
     except UnicodeDecodeError as error:
-        before = content[: error.start]
-        number = len(parse(suffix, before + b'x"')) if suffix in SEPARATORS else 0  # closes a field that is open
-        place = f"{row} {number}" if number else f"line {len(LINE_BREAK.split(before.decode()))}"
+        place = f"line {len(LINE_BREAK.split(content[: error.start].decode()))}"
         raise InputError(
             f"{file}: {place} is not UTF-8 text; convert the file, for example with iconv -f cp1252 -t utf-8"
         ) from None

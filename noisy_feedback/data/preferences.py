@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -50,18 +51,9 @@ class Judgements:
 
     def without(self, alike: np.ndarray) -> "Judgements":
         """All but those (J,) whose texts the encoder cuts to the same; texts keep their numbers."""
-        keep = ~alike
-        return replace(
-            self,
-            chosen=self.chosen[keep],
-            rejected=self.rejected[keep],
-            pairs=pd.factorize(self.pairs[keep])[0].astype(np.int64),
-            annotators=None if self.annotators is None else self.annotators[keep],
-            correct=None if self.correct is None else self.correct[keep],
-            groups=pd.factorize(self.groups[keep])[0].astype(np.int64),
-            prompts=self.prompts[keep],
-            cut_alike=int(alike.sum()),
-        )
+        kept: dict[str, Any] = {name: rows[~alike] for name, rows in vars(self).items() if isinstance(rows, np.ndarray)}
+        kept |= {name: number(kept[name]) for name in ("pairs", "groups")}
+        return replace(self, **kept, cut_alike=int(alike.sum()))
 
 
 def read_judgements(
@@ -119,8 +111,8 @@ def read_judgements(
         annotators=None if annotators is None else annotators.codes.to_numpy(np.int64),
         annotator_names=[] if annotators is None else list(annotators.categories),
         correct=None if correct is None else truth_of_pairs(file, table.index, better, pairs, correct),
-        groups=groups_of(file, table),
-        prompts=pd.factorize(table["prompt"])[0].astype(np.int64),
+        groups=number(table["group"].astype(str)) if "group" in table else group_dialogues(table),
+        prompts=number(table["prompt"]),
         conversations=bool(table["conversation"].any()),
         dropped=dropped,
         unused=unused,
@@ -133,21 +125,17 @@ def without_invalid(file: Path, table: pd.DataFrame, drop: bool) -> tuple[pd.Dat
 
     Errors: InputError where there are others and `drop` is not set, and where nothing else is there.
     """
-    texts = pd.concat([table["chosen"], table["rejected"]])
-    codes, distinct = pd.factorize(texts)
-    words = pd.factorize(pd.Series(distinct).map(lambda text: " ".join(text.casefold().split())))[0]
-    same, nearly = (np.equal(*np.split(numbers, 2)) for numbers in (codes, words[codes]))
-    missing = table["annotator"].map(has_no_text).to_numpy(bool) if "annotator" in table else np.zeros(len(table), bool)
+    words = pd.concat([table["chosen"], table["rejected"]]).map(lambda text: " ".join(text.casefold().split()))
     reasons = {
-        "tied": table["tie"].to_numpy(),
-        "without a winner": table["undecided"].to_numpy(),
-        "with an empty text": table["empty"].to_numpy(),
-        "whose conversation does not end with the assistant": table["unanswered"].to_numpy(),
-        "of a text with itself": same,
-        "of texts that differ in case and white space only": nearly,
-        "without an annotator": missing,
+        "tied": table["tie"],
+        "without a winner": table["undecided"],
+        "with an empty text": table["empty"],
+        "whose conversation does not end with the assistant": table["unanswered"],
+        "of texts that are the same but for case and white space": np.equal(*np.split(pd.factorize(words)[0], 2)),
     }
-    first = np.select(list(reasons.values()), np.arange(len(reasons)), -1)
+    known = (name for name in ("annotator", "group", "pair") if name in table)
+    reasons |= {f"without {name}": table[name].map(has_no_text).astype(bool) for name in known}
+    first = np.select([np.asarray(which) for which in reasons.values()], np.arange(len(reasons)), -1)
     counts = {reason: int((first == number).sum()) for number, reason in enumerate(reasons)}
     if (first >= 0).any() and not drop:
         found = ", ".join(
@@ -164,17 +152,6 @@ def without_invalid(file: Path, table: pd.DataFrame, drop: bool) -> tuple[pd.Dat
     return table[first < 0], {reason: count for reason, count in counts.items() if count}
 
 
-def groups_of(file: Path, table: pd.DataFrame) -> np.ndarray:
-    """Numbers (J,) of the groups, in the order of their first rows. Errors: InputError naming the first row without."""
-    if "group" not in table:
-        return group_dialogues(table)
-    missing = table["group"].map(has_no_text).to_numpy(dtype=bool)
-    if missing.any():
-        row = int(table.index[int(missing.argmax())]) + 1
-        raise InputError(f"{file}: comparison {row} has no group (--group-column); complete the column")
-    return pd.factorize(table["group"].astype(str))[0].astype(np.int64)
-
-
 def pairs_of(file: Path, table: pd.DataFrame, better: np.ndarray, worse: np.ndarray) -> np.ndarray:
     """Numbers (J,) of the pairs, in the order of their first judgements: the column `pair`, or else the same two texts.
 
@@ -183,7 +160,7 @@ def pairs_of(file: Path, table: pd.DataFrame, better: np.ndarray, worse: np.ndar
     texts = number_pairs(better, worse)
     if "pair" not in table:
         return texts
-    pairs = pd.factorize(table["pair"].astype(str))[0].astype(np.int64)
+    pairs = number(table["pair"].astype(str))
     first = texts[np.unique(pairs, return_index=True)[1]]
     if (wrong := first[pairs] != texts).any():
         raise InputError(
@@ -193,10 +170,15 @@ def pairs_of(file: Path, table: pd.DataFrame, better: np.ndarray, worse: np.ndar
     return pairs
 
 
+def number(values: pd.Series | np.ndarray) -> np.ndarray:
+    """Numbers (J,) of equal values, in the order of their first rows; -1 for what is missing."""
+    return pd.factorize(values)[0].astype(np.int64)
+
+
 def number_pairs(better: np.ndarray, worse: np.ndarray) -> np.ndarray:
     """Numbers (J,) of the pairs of two numbered texts, whichever is the better, in the order of their first row."""
     low, high = np.minimum(better, worse), np.maximum(better, worse)
-    return pd.factorize(low * (high.max() + 1) + high)[0].astype(np.int64)
+    return number(low * (high.max() + 1) + high)
 
 
 def truth_of(file: Path, column: pd.Series) -> np.ndarray:

@@ -195,10 +195,11 @@ def test_utf16_is_named_with_a_way_to_convert_it(tmp_path, suffix, encoding):
 
 @pytest.mark.parametrize("text", [b"it\x92s", b"\x92", b'"\x92"', b'"two\n\nlines, ""it\x92s"""', b'a 5" bed\x92s'])
 @pytest.mark.parametrize("rows", [20, 20_000])  # parsers read long files in pieces
-def test_a_text_of_windows_is_named_by_its_row_with_a_way_to_convert_it(tmp_path, text, rows):
+def test_a_text_of_windows_is_named_by_its_line_with_a_way_to_convert_it(tmp_path, text, rows):
     before = unquoted([('"two\n\nlines"', 4), ("été", 4), *[("good", 5)] * (rows - 3)], ",")
     message = refused(tmp_path, before + text + b",3\n" + b"more,4\n" * rows)
-    assert f"review {rows} is not UTF-8 text; convert the file, for example with iconv -f cp1252 -t utf-8" in message
+    line = content[: content.index(b"\x92")].count(b"\n") + 1
+    assert f"line {line} is not UTF-8 text; convert the file, for example with iconv -f cp1252 -t utf-8" in message
 
 
 def test_a_text_of_windows_is_named_by_its_line_where_it_is_in_json_or_among_the_names_of_columns(tmp_path):

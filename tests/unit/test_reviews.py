@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from noisy_feedback.data import reviews as module
+from noisy_feedback.data.preferences import read_judgements
 from noisy_feedback.data.reviews import (
     MIN_REVIEWS,
     SAMPLE_FILE,
@@ -376,6 +377,7 @@ def test_both_texts_of_a_comparison_are_reviews_whose_ratings_are_the_scores(tmp
     found = list(zip(reviews.texts, reviews.scale[reviews.ratings].tolist(), strict=True))
     assert len(found) == len(expected)  # a text with the same score once
     assert set(found) == expected
+    assert read_judgements(tmp_path / "judged.jsonl", reviews.texts).texts == []  # the same texts, word for word
     prompts = [text.split("\n")[0] for text in reviews.texts]
     assert [f"q{group}" for group in reviews.groups] == prompts
     without = [(None, *row[1:]) for row in SCORED]
