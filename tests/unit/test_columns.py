@@ -198,11 +198,11 @@ def test_utf16_is_named_with_a_way_to_convert_it(tmp_path, suffix, encoding):
 def test_a_text_of_windows_is_named_by_its_line_with_a_way_to_convert_it(tmp_path, text, rows):
     before = unquoted([('"two\n\nlines"', 4), ("été", 4), *[("good", 5)] * (rows - 3)], ",")
     message = refused(tmp_path, before + text + b",3\n" + b"more,4\n" * rows)
-    line = content[: content.index(b"\x92")].count(b"\n") + 1
+    line = 1 + (before + text.partition(b"\x92")[0]).count(b"\n")
     assert f"line {line} is not UTF-8 text; convert the file, for example with iconv -f cp1252 -t utf-8" in message
 
 
-def test_a_text_of_windows_is_named_by_its_line_where_it_is_in_json_or_among_the_names_of_columns(tmp_path):
+def test_so_is_one_in_json_or_among_the_names_of_columns(tmp_path):
     lines = b'{"Review": "good", "Rating": 4}\n' * 20 + b'{"Review": "it\x92s", "Rating": 4}\n'
     assert "line 21 is not UTF-8 text" in refused(tmp_path, lines, "hotels.jsonl")
     assert "line 1 is not UTF-8 text" in refused(tmp_path, b"Review,Rat\x92ing\ngood,4\n")
