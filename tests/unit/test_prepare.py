@@ -276,7 +276,7 @@ def test_a_seed_whose_groups_leave_a_part_empty_is_refused_though_another_seed_c
 
 @pytest.fixture
 def conversations(tmp_path, tiny_encoder):
-    """Configurations on 30 dialogues, whose answers come after more tokens than the encoder reads in all but ten."""
+    """Configurations on 30 dialogues, judged twice, whose answers come after more tokens than the encoder reads in all but ten."""
 
     def conversations(form=lambda question, answer: question + answer, **more):
         file, answers = tmp_path / "talk.jsonl", ("yes", "no")
@@ -285,7 +285,7 @@ def conversations(tmp_path, tiny_encoder):
             {side: form(question, answer) for side, answer in zip(("chosen", "rejected"), answers, strict=True)}
             for question in questions
         ]
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows * 2))
         given = {"path": None, "head": "scalar", "loss": "bradley-terry"} | more
         return Config("human", comparisons=file, model_name=str(tiny_encoder), split="comparisons", **given)
 
@@ -299,7 +299,7 @@ def talk(question, answer):
 def test_of_conversations_the_end_is_read_where_that_keeps_more_apart(conversations, capsys):
     dataset = prepare([conversations(talk)])
     assert dataset.provenance.encoder.truncate == "left"
-    assert len(dataset.judgements.chosen) == 30
+    assert len(dataset.judgements.chosen) == 60
     assert "40 texts cut at the encoder's limit of 64 tokens, on the left (--truncate)" in capsys.readouterr().out
     again = prepare([conversations(talk, pc=True)])
     assert again.provenance == dataset.provenance
@@ -312,9 +312,9 @@ def test_comparisons_whose_texts_become_the_same_are_left_out_and_counted(conver
     found = dataset.judgements
     assert dataset.provenance.encoder.truncate == "right"
     assert sorted({*found.chosen, *found.rejected}) == sorted([*range(10), *range(30, 40)])
-    assert (found.pairs == np.arange(10)).all()
-    assert dataset.provenance.judgements.check.cut_alike == 20
-    assert "20 comparisons left out: the encoder cuts their texts to the same" in capsys.readouterr().out
+    assert found.pairs.tolist() == [*range(10)] * 2
+    assert dataset.provenance.judgements.check.cut_alike == 40
+    assert "40 comparisons left out: the encoder cuts their texts to the same" in capsys.readouterr().out
     again = prepare([conversations(form, pc=True, **side)])
     assert again.provenance == dataset.provenance
 
