@@ -13,7 +13,7 @@ import pandas as pd
 
 from noisy_feedback.cli import OneLineParser, convert
 from noisy_feedback.config import ADAPTIVE
-from noisy_feedback.data.columns import read_columns, read_content
+from noisy_feedback.data.columns import read_content, read_table, select_columns
 from noisy_feedback.data.reviews import Reviews, read_reviews
 from noisy_feedback.errors import InputError, run_with_error_messages
 from noisy_feedback.files import atomic_write
@@ -58,8 +58,9 @@ def data_name(file: Path) -> str:
 
 def group_column(file: Path) -> str | None:
     """Topics are not split: the arguments' column Topic, where a file has one. Errors: InputError."""
-    columns = read_columns(file, read_content(file), ["Review", "Rating"], ["Topic"])
-    return "Topic" if "Topic" in columns else None
+    table = read_table(file, read_content(file), "review")
+    select_columns(file, table, ["Review", "Rating"])
+    return "Topic" if "Topic" in table else None
 
 
 def check_files(files: Sequence[Path]) -> None:

@@ -75,8 +75,8 @@ class Config:
     )
     split: str = option(
         "groups",
-        "of comparisons alone (no --path): keep prompts, or texts that comparisons connect, in one part (groups), no "
-        "text in two parts (texts), or only the judgements of a pair together (comparisons)",
+        "of comparisons alone (no --path): keep dialogues, prompts, and texts that comparisons connect, in one part "
+        "(groups), no text in two parts (texts), or only the judgements of a pair together (comparisons)",
         values=("groups", "texts", "comparisons"),
         protocols=("human",),
     )
@@ -103,6 +103,14 @@ class Config:
     model_name: str = option(DEFAULT_ENCODER, "encoder: hub name or folder", study=True)
     pooling: str = option(
         "model", "pooling of token vectors: the encoder's own, [CLS], or mean", values=("model", "cls", "mean")
+    )
+    truncate: str | None = option(
+        None,
+        "side at which texts beyond the encoder's limit are cut: right keeps their beginning, left their end",
+        values=("right", "left"),
+        also=(None,),
+        unset="right; of conversations, what keeps more comparisons apart",
+        recorded=False,
     )
     pc: bool = option(
         False, "read embeddings, stored or in embeddings.pt; never embed", values=SWITCH, study=True, recorded=False

@@ -45,7 +45,7 @@ class Option:
     study: bool = False  # one of the study's own options
     protocols: Sequence[str] = ()  # that have it; none: all
     script: str = ""  # the only script that has it
-    recorded: bool = True  # False: it changes no number, as where files lie (what they hold is recorded)
+    recorded: bool = True  # False: where files lie, or what the record of the encoder holds
 
     def problem(self, value: Any) -> str:
         """Why a value is refused; empty where it is allowed."""

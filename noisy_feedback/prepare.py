@@ -1,7 +1,9 @@
 """Read all data of a command and check it, before anything expensive runs."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ from noisy_feedback.config import ESTIMATED, Config
 from noisy_feedback.data import dataset as data
 from noisy_feedback.data.preferences import Judgements, read_judgements
 from noisy_feedback.data.reviews import Reviews, class_priors, find_reviews, read_reviews, warn_about
+from noisy_feedback.data.truncation import find_alike
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback import human, noise, protocols
 from noisy_feedback.files import check_writable
@@ -35,6 +38,8 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> dat
         print(console.file_choice(config.path, file))
     reviews, judgements = read_data(config, file)
     check_named_result(config, {"data": reviews.sha256, "judgements": judgements.sha256 if judgements else None})
+    if judgements is not None:
+        config, judgements = without_alike(config, reviews, judgements, device)
     splits = data.split_of(config, len(reviews.ratings), reviews.groups, judgements)
     if file is not None:
         print(console.reviews(reviews, splits))
@@ -50,9 +55,7 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> dat
                 where = f" (seed {run.seed}, {kind}, ratio {run.ratio:g})" if len(runs) > 1 else ""
                 raise InputError(f"{error}{where}") from None
     if file is not None:
-        by_seed = {run.seed: run for run in runs} if config.shuffle else {config.seed: config}
-        of_seeds = [data.split_of(run, len(reviews.ratings), reviews.groups) for run in by_seed.values()]
-        for warning in warn_about(reviews, of_seeds, config.shuffle):
+        for warning in warn_about(reviews, splits, config.shuffle):
             print(f"warning    {warning}")
     embeddings, how = data.load_embeddings(config, reviews, device, bars.embedding_bar, embeddings_sha256)
     print(console.embeddings(embeddings, how))
@@ -82,6 +85,40 @@ def read_data(config: Config, file: Path | None) -> tuple[Reviews, Judgements | 
     unrated = np.full(len(texts), -1), np.empty(0, dtype=np.int64)
     alone = Reviews(judgements.name, judgements.folder, judgements.sha256, texts, *unrated)
     return alone, replace(judgements, texts=[])
+
+
+def without_alike(config: Config, reviews: Reviews, judgements: Judgements, device: str) -> tuple[Config, Judgements]:
+    """Choose the side at which texts are cut, and leave out the comparisons whose texts become the same.
+
+    Of conversations it is the side that keeps more apart. Errors: InputError where no comparison remains.
+    """
+    texts = [*reviews.texts, *judgements.texts]
+    _, rows, pairs = np.unique(judgements.pairs, return_index=True, return_inverse=True)
+    sides = judgements.chosen[rows], judgements.rejected[rows]
+    first, second = ([texts[text] for text in side] for side in sides)
+
+    def vectors(config: Config) -> tuple[torch.Tensor, torch.Tensor]:
+        embeddings, _ = data.load_embeddings(config, reviews, device, iter)
+        others = data.load_text_embeddings(config, judgements, embeddings.info, device, iter)
+        every = embeddings.vectors if others is None else torch.cat([embeddings.vectors, others.vectors])
+        return every[sides[0]], every[sides[1]]
+
+    alike = {}
+    for truncate in (config.truncate,) if config.truncate else ("right", "left")[: 1 + judgements.conversations]:
+        cut = replace(config, truncate=truncate)
+        with suppress(InputError):  # no stored vectors of this side, or no such tokenizer
+            given = partial(vectors, cut) if config.pc else None
+            alike[truncate] = find_alike(first, second, data.encoder_of(cut), given)[pairs]
+    if not alike:
+        return config, judgements  # the reason is found again where the texts are embedded
+    truncate = min(alike, key=lambda side: alike[side].sum())
+    if alike[truncate].all():
+        other = "left" if truncate == "right" else "right"
+        raise InputError(
+            f"{judgements.name}: the encoder cuts the two texts of every comparison to the same; --truncate {other} "
+            "keeps the other end of them, another --model_name may read more"
+        )
+    return replace(config, truncate=truncate), judgements.without(alike[truncate])
 
 
 def extreme_runs(runs: Sequence[Config]) -> list[Config]:

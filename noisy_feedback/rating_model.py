@@ -3,6 +3,7 @@
 import json
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ class RatingModel:
                 "embed the texts yourself and call rate_embeddings"
             )
         found = find_encoder(self.encoder_name, self.info.pooling, self.info.revision)
-        encoder = fetch_encoder(found, self.info.revision)
+        encoder = replace(fetch_encoder(found, self.info.revision), truncate=self.info.truncate or "right")
         return load_encoder(encoder, "cpu")
 
 

@@ -127,6 +127,7 @@ def runs_of(content: dict[str, Any]) -> list[Config]:
         **{option: None if place is None else Path(place) for option, place in places.items()},
         "hidden": tuple(content["config"]["hidden"]),
         "pc": content["encoder"]["pooling"] is None,  # the embeddings were given
+        "truncate": content["encoder"]["truncate"],
         "use_cuda": content["device"] != "cpu",
     }
     axes = [{axis: values[axis] for axis in SWEEP_AXES} for values in content.get("runs", [])]

@@ -19,6 +19,7 @@ BETWEEN_FIELDS = {",": re.compile(r"(?<![0-9]),(?! )|,(?! |[0-9]{3}\b)"), "\t": 
 SEPARATOR_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons"}
 LINE_BREAK = re.compile(r"\r\n|\r|\n")
 INTEGER = re.compile(r"\s*[+-]?[0-9]+(\.0*)?\s*")
+HINT = "--text-column, --rating-column and --group-column name others"
 LONG_TEXT = 20  # characters: the name of a column is hardly ever longer
 
 
@@ -38,22 +39,6 @@ def read_content(file: Path) -> bytes:
     return content
 
 
-def read_columns(
-    file: Path,
-    content: bytes,
-    wanted: Sequence[str],
-    optional: Sequence[str] = (),
-    hint: str = "--text-column, --rating-column and --group-column name others",
-    row: str = "review",
-) -> pd.DataFrame:
-    """The wanted columns, and the optional ones that there are, as they are in the file.
-
-    Messages call a row `row` and end with `hint` where a column is missing. Errors: InputError for a file that cannot
-    be read, or has not each of the columns once.
-    """
-    return select_columns(file, read_table(file, content, row), wanted, optional, hint, row)
-
-
 def read_table(file: Path, content: bytes, row: str) -> pd.DataFrame:
     """All columns, as they are in the file; messages call a row `row`.
 
@@ -68,7 +53,7 @@ def read_table(file: Path, content: bytes, row: str) -> pd.DataFrame:
         if file.suffix.lower() == ".gz":
             content = gzip.decompress(content)
         if suffix != ".parquet":
-            check_encoding(file, suffix, content, row)
+            check_encoding(file, content)
         if suffix in SEPARATORS:
             check_separator(file, suffix, content)
         # As Python objects, at once: Arrow checks that texts are UTF-8 only when they are used.
@@ -85,18 +70,17 @@ def read_table(file: Path, content: bytes, row: str) -> pd.DataFrame:
 
 
 def select_columns(
-    file: Path, frame: pd.DataFrame, wanted: Sequence[str], optional: Sequence[str], hint: str, row: str
+    file: Path, frame: pd.DataFrame, wanted: Sequence[str], hint: str = HINT, row: str = "review"
 ) -> pd.DataFrame:
-    """The wanted columns, and the optional ones that there are. Errors: InputError unless each is there once."""
-    columns = [*wanted, *(column for column in optional if column in frame.columns)]
-    for column in columns:
+    """The wanted columns. Errors: InputError, which ends with `hint`, unless each is there once."""
+    for column in wanted:
         if list(frame.columns).count(column) != 1:
             if any(map(is_integer, frame.columns)) and any(len(str(name)) > LONG_TEXT for name in frame.columns):
                 raise InputError(f"{file}: its first line looks like a {row}; add a line of column names above it")
             found = "no column" if column not in frame.columns else "more than one column"
             names = ", ".join(map(repr, frame.columns[:20]))[:300]
             raise InputError(f"{file}: {found} {column!r}; it has {names} ({hint})")
-    return frame[columns]
+    return frame[list(wanted)]
 
 
 def parse(suffix: str, content: bytes) -> pd.DataFrame:
@@ -111,8 +95,8 @@ def parse(suffix: str, content: bytes) -> pd.DataFrame:
     return frame.iloc[1:].set_axis(frame.iloc[0], axis=1)  # pandas would rename the second column of the same name
 
 
-def check_encoding(file: Path, suffix: str, content: bytes, row: str) -> None:
-    """Refuse text that is not UTF-8. Errors: InputError naming the row, or in JSON the line, and the way out."""
+def check_encoding(file: Path, content: bytes) -> None:
+    """Refuse text that is not UTF-8. Errors: InputError naming the line and the way out."""
     start = content[:1000]
     zeros = [start[::2].count(0), start[1::2].count(0)]  # one of the two bytes of a Latin letter in UTF-16
     if start.startswith((b"\xff\xfe", b"\xfe\xff")) or (min(zeros) == 0 and max(zeros) > len(start) // 3):
@@ -120,9 +104,7 @@ def check_encoding(file: Path, suffix: str, content: bytes, row: str) -> None:
     try:
         content.decode()
     except UnicodeDecodeError as error:
-        before = content[: error.start]
-        number = len(parse(suffix, before + b'x"')) if suffix in SEPARATORS else 0  # closes a field that is open
-        place = f"{row} {number}" if number else f"line {len(LINE_BREAK.split(before.decode()))}"
+        place = f"line {len(LINE_BREAK.split(content[: error.start].decode()))}"
         raise InputError(
             f"{file}: {place} is not UTF-8 text; convert the file, for example with iconv -f cp1252 -t utf-8"
         ) from None

@@ -18,10 +18,11 @@ from noisy_feedback.data.embeddings import (
     find_embeddings_by_sha256,
     read_embeddings_pt,
 )
-from noisy_feedback.data.encoder import find_encoder
+from noisy_feedback.data.encoder import Encoder, find_encoder
 from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.reviews import Reviews, Splits, class_priors, shuffle_splits, split_dataset, split_groups
 from noisy_feedback.data.splits import split_alone, split_with_reviews
+from noisy_feedback.data.summary import Summary, summarize
 from noisy_feedback.errors import InputError
 from noisy_feedback.rng import rng_for
 
@@ -40,11 +41,12 @@ class ReviewsInfo:
 class JudgementsInfo:
     """Which human comparisons a result is of, and the SHA-256 of the embeddings of texts that are in no review.
 
-    `texts_sha256` is that of the file of texts whose ids are compared, if there is one.
+    `texts_sha256` is that of the file of texts whose ids are compared, if there is one. `check` is what is
+    counted on the screen.
     """
 
     name: str
-    count: int
+    check: Summary
     sha256: str
     embeddings_sha256: str | None
     texts_sha256: str | None = None
@@ -143,7 +145,9 @@ def load_embeddings(
     if found is None and given.exists():
         return read_embeddings_pt(given, len(reviews.texts)), f"read from {given}"
     if found is None:
-        which = f"{reviews.name} by {config.model_name} (pooling {config.pooling})"
+        which = (
+            f"{reviews.name} by {config.model_name} (pooling {config.pooling}, --truncate {config.truncate or 'right'})"
+        )
         raise InputError(f"--pc: no stored embeddings of {which} and no {given}; run once without --pc to compute them")
     if found.computed:
         part = "" if found.computed == len(reviews.texts) else f"{found.computed:,} of {len(reviews.texts):,} "
@@ -154,9 +158,14 @@ def load_embeddings(
 
 def find_or_embed(config: Config, texts: list[str], folder: Path, device: str, progress: Progress) -> Embeddings | None:
     """Embeddings of the texts, of which those that are not stored are computed; None where --pc forbids that."""
-    encoder = find_encoder(config.model_name, config.pooling)
+    encoder = encoder_of(config)
     found = find_embeddings(texts, encoder, folder, device)
     return found if found is not None or config.pc else embed(texts, encoder, folder, device, progress)
+
+
+def encoder_of(config: Config) -> Encoder:
+    """The encoder that the options name."""
+    return replace(find_encoder(config.model_name, config.pooling), truncate=config.truncate or "right")
 
 
 def load_text_embeddings(
@@ -190,8 +199,8 @@ def make_dataset(
     info = None
     if judgements is not None:
         of_texts = None if others is None else others.info.sha256
-        count = len(judgements.chosen)
-        info = JudgementsInfo(judgements.name, count, judgements.sha256, of_texts, judgements.texts_sha256)
+        check = summarize(judgements)
+        info = JudgementsInfo(judgements.name, check, judgements.sha256, of_texts, judgements.texts_sha256)
     return Dataset(
         vectors.to(device),
         reviews.ratings,

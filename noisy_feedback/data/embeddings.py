@@ -36,6 +36,7 @@ class EmbeddingsInfo:
     """Which encoder made the embeddings, on what, and the SHA-256 of the vectors.
 
     Of vectors that were given (`embeddings.pt`) only `model`, which is the file's name, and `sha256` are known.
+    `truncate` is the side at which too long texts were cut.
     """
 
     model: str
@@ -44,6 +45,7 @@ class EmbeddingsInfo:
     library: str | None
     sha256: str
     device: str | None  # "cpu", or the GPU's model
+    truncate: str | None = "right"
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,8 @@ def find_embeddings(texts: Sequence[str], encoder: Encoder, folder: Path, device
     An encoder that is not on this machine has no known revision, and then any revision matches.
     """
     wanted = {name: value for name, value in label_of(encoder).items() if value is not None}
-    matching = [store for store in stores(folder) if wanted.items() <= store.label.items()]
+    sides = "truncate" in wanted
+    matching = [s for s in stores(folder) if wanted.items() <= s.label.items() and ("truncate" in s.label) == sides]
     matching.sort(key=lambda store: store.label["device"] != device_name(device))
     return next((found for store in matching if (found := store.find(texts))), None)
 
@@ -205,7 +208,7 @@ def read_embeddings_pt(file: Path, n: int) -> Embeddings:
     vectors = torch.empty(vectors.shape).copy_(vectors.detach())  # the memory is torch's: see Gathered.add
     if not torch.isfinite(vectors).all():
         raise InputError(f"{file}: holds NaN or infinite values; compute the embeddings again")
-    info = EmbeddingsInfo(file.name, None, None, None, sha256_of_tensor(vectors), None)
+    info = EmbeddingsInfo(file.name, None, None, None, sha256_of_tensor(vectors), None, None)
     return Embeddings(vectors, info, truncated=0, max_tokens=None)
 
 
@@ -266,9 +269,10 @@ def stores(parent: Path) -> list[Store]:
 
 
 def label_of(encoder: Encoder) -> dict[str, Any]:
-    """The encoder, as stored files name it."""
+    """The encoder, as stored files name it; texts are cut on the right where they do not say it."""
     names = {"model": encoder.name, "revision": encoder.revision}
-    return {**names, "pooling": encoder.pooling, "library": encoder.library}
+    names |= {"pooling": encoder.pooling, "library": encoder.library}
+    return names if encoder.truncate == "right" else {**names, "truncate": encoder.truncate}
 
 
 def device_name(device: str) -> str:

@@ -35,6 +35,7 @@ class Encoder:
     """Which encoder is meant, and where it is; `folder` and `revision` are None while it is not on this machine.
 
     The revision of a hub model is its commit, that of a model in the user's own folder the SHA-256 of its files.
+    `truncate` is the side at which it cuts a text that is too long.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Encoder:
     library: str
     folder: Path | None
     revision: str | None
+    truncate: str = "right"
 
 
 def find_encoder(name: str, pooling: str, revision: str | None = None) -> Encoder:
@@ -111,7 +113,8 @@ def load_encoder(encoder: Encoder, device: str) -> "SentenceTransformer":
     """Load the model onto a device ("cpu" or "cuda"), from safetensors only and without running code of the model's.
 
     `pooling` is "model" (as the checkpoint says), "cls" (the last hidden state at the first token, the study's
-    choice) or "mean". Errors: InputError where the folder holds no such model or asks to run code.
+    choice) or "mean". Errors: InputError where the folder holds no such model or asks to run code, and where its
+    tokenizer cannot cut on the left.
     """
     encoder = fetch_encoder(encoder)
     assert encoder.folder is not None
@@ -129,16 +132,20 @@ def load_encoder(encoder: Encoder, device: str) -> "SentenceTransformer":
             local_files_only=True,
             model_kwargs={"use_safetensors": True},
         )
-        if encoder.pooling == "model":
-            return model
-        transformer: Any = model[0]
-        pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode=encoder.pooling)
-        return SentenceTransformer(modules=[transformer, pooling], device=device)
+        if encoder.pooling != "model":
+            transformer: Any = model[0]
+            pooling = Pooling(transformer.get_embedding_dimension(), pooling_mode=encoder.pooling)
+            model = SentenceTransformer(modules=[transformer, pooling], device=device)
     except Exception as error:  # a broken folder makes the libraries raise many kinds; for the user they are one
         raise InputError(
             f"--model_name {encoder.name}: cannot be loaded from {encoder.folder}: "
             f"{type(error).__name__}: {str(error)[:200]}"
         ) from None
+    if hasattr(model.tokenizer, "truncation_side"):
+        model.tokenizer.truncation_side = encoder.truncate
+    elif encoder.truncate != "right":
+        raise InputError(f"--truncate left: the tokenizer of {encoder.name} cuts on the right alone; leave it out")
+    return model
 
 
 def check_files(folder: Path) -> None:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from noisy_feedback.data.columns import check_texts, has_no_text, read_columns, read_content, read_table, select_columns
+from noisy_feedback.data.columns import check_texts, has_no_text, read_content, read_table, select_columns
+from noisy_feedback.data.groups import MOST_IN_ONE_GROUP, group_dialogues
 from noisy_feedback.errors import InputError
 
 FORMAT = (
@@ -34,21 +35,23 @@ SCORES = [
 ]
 OBJECTS = re.compile(r"\[\s*\{\s*(['\"])\w+\1\s*:")  # the beginning of a list of them
 ROLE = re.compile(r"(['\"])role\1\s*:")
+TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")  # of HH-RLHF
 
 
 def read_comparisons(
-    file: Path, content: bytes, names: Mapping[str, str | None], texts: Path | None = None
+    file: Path, frame: pd.DataFrame, names: Mapping[str, str | None], texts: Path | None = None
 ) -> tuple[pd.DataFrame, list[str]]:
-    """The comparisons of a file, in its order, and the names of its columns that are not used.
+    """The comparisons of a file with these columns, in its order, and the names of its columns that are not used.
 
     `names` gives the columns of chosen, rejected, prompt and annotator, None for the usual ones, and of groups; `texts`
     is a file whose columns id and text say what the ids in the comparisons stand for. The table's index counts the
     rows of the file from 0. Its columns: `chosen` and `rejected`, the texts with their prompts; `prompt`, what both
-    sides begin with, or None; the truth values `tie`, `undecided`, `empty` and `unanswered`, why a row is no
+    sides begin with, or None; `opening_chosen` and `opening_rejected`, the user's first message, else the prompt, else
+    the text; the truth values `conversation`, and `tie`, `undecided`, `empty` and `unanswered`, why a row is no
     comparison; and those of `annotator`, `group`, `pair`, `correct`, `wrong`, `score_chosen` and `score_rejected` that
     there are. Errors: InputError.
     """
-    frame = explode_responses(read_table(file, content, "comparison"))
+    frame = explode_responses(frame)
     if not len(frame):
         raise InputError(f"{file}: holds no comparison")
     given = list(map(str, frame.columns))
@@ -61,7 +64,7 @@ def read_comparisons(
     used |= {name: name for name in ("pair", "correct" if "correct" in there else "wrong") if name in there}
     scores = next((columns for columns in SCORES if not winner and there.issuperset(columns)), ())
     used |= dict(zip(("score_chosen", "score_rejected"), scores, strict=False))
-    frame = select_columns(file, frame, [*dict.fromkeys([*used.values(), *winner])], (), FORMAT, "comparison")
+    frame = select_columns(file, frame, [*dict.fromkeys([*used.values(), *winner])], FORMAT, "comparison")
     unused = [name for name in given if name not in frame.columns]
     table = pd.DataFrame({role: frame[name] for role, name in used.items()})
     if texts is not None:
@@ -77,6 +80,26 @@ def read_comparisons(
     table["chosen"], table["rejected"] = first.where(outcome >= 0, second), second.where(outcome >= 0, first)
     table["tie"], table["undecided"] = outcome == 0, np.isnan(outcome)
     return put_together(file, table), unused
+
+
+def rated_texts(file: Path, frame: pd.DataFrame, group_column: str | None) -> pd.DataFrame | None:
+    """Both texts of each comparison, with their scores as ratings: columns of texts, ratings and groups.
+
+    The groups are those of `group_column`, else of group_dialogues; no column where one holds most texts. The index
+    counts the rows of the file. None where a file has no scores of chosen and rejected texts. Errors: InputError.
+    """
+    scores = next((names for names in SCORES if {"chosen", "rejected", *names} <= set(frame.columns)), None)
+    if scores is None:
+        return None
+    names = dict.fromkeys(("chosen", "rejected", "prompt", "annotator")) | {"group": group_column}
+    table, _ = read_comparisons(file, frame, names)
+    if group_column is None:
+        table["group"] = group_dialogues(table)
+    columns = ["chosen, rejected", ", ".join(scores), "group"]
+    sides = (table[[side, f"score_{side}", "group"]] for side in ("chosen", "rejected"))
+    both = pd.concat([side.mask(table["empty"]).set_axis(columns, axis=1) for side in sides])
+    grouped = group_column is not None or table["group"].value_counts().iloc[0] <= MOST_IN_ONE_GROUP * len(table)
+    return both.drop_duplicates().sort_index(kind="stable")[columns[: 2 + grouped]]
 
 
 def find_sides(names: Mapping[str, str | None], there: set[str]) -> tuple[tuple[str, str], list[str]]:
@@ -128,9 +151,8 @@ def read_texts(file: Path) -> dict[str, Any]:
     """The texts of a file of columns id and text, by their ids. Errors: InputError, also where two have one id."""
     if not file.is_file():
         raise InputError(f"--texts {file}: no such file; it has the columns id and text")
-    table = read_columns(
-        file, read_content(file), ("id", "text"), (), "a file of texts has the columns id and text", "text"
-    )
+    table = read_table(file, read_content(file), "text")
+    table = select_columns(file, table, ("id", "text"), "a file of texts has the columns id and text", "text")
     ids = as_ids(table["id"])
     if (again := ids.duplicated()).any():
         raise InputError(f"{file}: text {again.argmax() + 1} has the id {ids[again.argmax()][:100]!r} of another text")
@@ -187,11 +209,20 @@ def messages_of(cell: Any) -> list[tuple[str, str]] | None:
     if has_no_text(cell):
         return []
     if isinstance(cell, str) and not (OBJECTS.match(cell.lstrip()) and ROLE.search(cell)):
-        return [("", cell)]
+        return turns_of(cell)
     try:
         return [(str.lower(message["role"]), text_of_content(message["content"])) for message in parse(cell)]
     except (TypeError, KeyError):
         return None
+
+
+def turns_of(text: str) -> list[tuple[str, str]]:
+    """The messages of a dialogue that is written as in HH-RLHF; any other text is a message without a role."""
+    before, *parts = TURN.split(text.lstrip())
+    if before or "Human" not in parts[:1] or "Assistant" not in parts[2::2]:
+        return [("", text)]
+    roles = ({"Human": "user"}.get(speaker, "assistant") for speaker in parts[::2])
+    return [(role, said.strip()) for role, said in zip(roles, parts[1::2], strict=True)]
 
 
 def text_of_content(content: Any) -> str:
@@ -200,18 +231,18 @@ def text_of_content(content: Any) -> str:
     return "\n".join(part["text"] for part in parts if part["type"] == "text")
 
 
-def read_cells(file: Path, column: pd.Series) -> tuple[list[list[tuple[str, str]]], list[str]]:
-    """The messages of each cell of a column, and its text. Errors: InputError naming the first that is neither."""
-    messages = [messages_of(cell) for cell in column]
-    texts = [cell if found is None else join(found) for cell, found in zip(column, messages, strict=True)]
-    for row, text, found in zip(column.index, texts, messages, strict=True):
-        if found is None and isinstance(text, str):
+def read_cells(file: Path, column: pd.Series) -> list[list[tuple[str, str]]]:
+    """The messages of each cell of a column. Errors: InputError naming the first cell that is neither text nor any."""
+    found = [messages_of(cell) for cell in column]
+    for row, cell, messages in zip(column.index, column, found, strict=True):
+        if messages is None and isinstance(cell, str):
             raise InputError(
                 f"{file}: the conversation of comparison {row + 1} cannot be read (column {column.name!r}); write it "
                 "as a JSON list of role and content"
             )
+    texts = [cell if messages is None else join(messages) for cell, messages in zip(column, found, strict=True)]
     check_texts(file, pd.Series(texts, column.index, object, str(column.name)), "comparison")
-    return [found or [] for found in messages], texts
+    return [messages or [] for messages in found]
 
 
 def join(messages: Iterable[tuple[str, str]]) -> str:
@@ -221,24 +252,34 @@ def join(messages: Iterable[tuple[str, str]]) -> str:
 
 def put_together(file: Path, table: pd.DataFrame) -> pd.DataFrame:
     """Replace cells by texts with their prompts, and find which are no texts or answers. Errors: InputError."""
-    chosen, chosen_texts = read_cells(file, table["chosen"])
-    rejected, rejected_texts = read_cells(file, table["rejected"])
-    prompts = read_cells(file, table["prompt"])[1] if "prompt" in table else [""] * len(table)
-    sides = list(zip(chosen, rejected, strict=True))
-    table["empty"] = [any(not side or not side[-1][1].strip() for side in pair) for pair in sides]
-    table["unanswered"] = [any(side and side[-1][0] not in ("", "assistant") for side in pair) for pair in sides]
+    chosen, rejected = read_cells(file, table["chosen"]), read_cells(file, table["rejected"])
+    prompts = read_cells(file, table["prompt"]) if "prompt" in table else [[] for _ in chosen]
     rows = []
-    for prompt, *pair, both in zip(prompts, chosen_texts, rejected_texts, sides, strict=True):
-        if prompt.strip() and not all(begins(text, side, prompt) for text, side in zip(pair, both, strict=True)):
-            pair = [f"{prompt}\n{text}" for text in pair]
-        same = takewhile(lambda turns: turns[0] == turns[1], zip(*(side[:-1] for side in both), strict=False))
-        rows.append((*pair, prompt if prompt.strip() else join(turn for turn, _ in same) or None))
-    table["chosen"], table["rejected"], table["prompt"] = (
-        pd.Series(column, table.index, object) for column in zip(*rows, strict=True)
-    )
-    return table
+    for given, *sides in zip(prompts, chosen, rejected, strict=True):
+        while given and not given[-1][1].strip():  # "Assistant:", after which both answers begin
+            given.pop()
+        prompt, texts = join(given), [join(side) for side in sides]
+        empty = any(not side or not side[-1][1].strip() for side in sides)
+        unanswered = any(side and side[-1][0] not in ("", "assistant") for side in sides)
+        if not given:
+            same = takewhile(lambda turns: turns[0] == turns[1], zip(*(side[:-1] for side in sides), strict=False))
+            prompt = join(turn for turn, _ in same)
+        elif not all(begins(text, side, prompt) for text, side in zip(texts, sides, strict=True)):
+            texts, sides = [f"{prompt}\n{text}" for text in texts], [[*given, *side] for side in sides]
+        openings = [opening(side[:-1]) or prompt or text for text, side in zip(texts, sides, strict=True)]
+        conversation = any(role for role, _ in chain(given, *(side[:-1] for side in sides)))
+        rows.append((*texts, prompt or None, *openings, conversation, empty, unanswered))
+    texts = ["chosen", "rejected", "prompt", "opening_chosen", "opening_rejected"]
+    flags = ["conversation", "empty", "unanswered"]
+    found = pd.DataFrame(rows, table.index, [*texts, *flags], object).astype(dict.fromkeys(flags, bool))
+    return pd.concat([found, table.drop(columns=["chosen", "rejected", "prompt"], errors="ignore")], axis=1)
 
 
 def begins(text: str, messages: Sequence[tuple[str, str]], prompt: str) -> bool:
     """Whether a text begins with the prompt, or a conversation has it before its last message."""
     return text.lstrip().startswith(prompt.strip()) or prompt in (message for _, message in messages[:-1])
+
+
+def opening(messages: Iterable[tuple[str, str]]) -> str:
+    """The first message of the user: all that continues a dialogue has it in common. Empty where there is none."""
+    return next((text for role, text in messages if role in ("", "user") and text.strip()), "")

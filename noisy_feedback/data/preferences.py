@@ -2,14 +2,16 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from noisy_feedback.data.columns import has_no_text, read_content
-from noisy_feedback.data.layouts import FORMAT, read_comparisons
+from noisy_feedback.data.columns import has_no_text, read_content, read_table
+from noisy_feedback.data.groups import group_dialogues
+from noisy_feedback.data.layouts import FORMAT, as_ids, read_comparisons
 from noisy_feedback.errors import InputError
 from noisy_feedback.files import sha256_of
 
@@ -22,10 +24,11 @@ class Judgements:
 
     Texts are numbered: first the reviews, by their rows, then `texts`, which are in none. `pairs` (J,) numbers the
     pairs of texts, `annotators` (J,) are places in `annotator_names`, `correct` (J,) says whether the judgement agrees
-    with the truth: 1, 0, or NaN where that is not known. `prompts` (J,) numbers what both texts begin with, `groups`
-    (J,) the values of a column that the user named. `scores` (J, 2) are those of the chosen and the rejected text, NaN
-    where there is none. `dropped` counts the rows that were left out, by reason; `unused` are columns of the file.
-    `texts_sha256` is that of the file of texts, if there is one.
+    with the truth: 1, 0, or NaN where that is not known. `groups` (J,) numbers what a split keeps in one part: the
+    values of a column that the user named, else dialogues, prompts, or what shared texts connect. `prompts` (J,)
+    numbers what both texts begin with; -1: nothing. `conversations`: some texts are several messages. `dropped` counts
+    the rows that were left out, by reason; `unused` are columns of the file. `texts_sha256` is that of the file of
+    texts, if there is one. `cut_alike` counts those that were left out since the encoder cuts their texts to the same.
     """
 
     name: str
@@ -38,12 +41,19 @@ class Judgements:
     annotators: np.ndarray | None
     annotator_names: list[str]
     correct: np.ndarray | None
-    prompts: np.ndarray | None = None
-    groups: np.ndarray | None = None
-    scores: np.ndarray | None = None
+    groups: np.ndarray
+    prompts: np.ndarray
+    conversations: bool = False
     dropped: dict[str, int] = field(default_factory=dict)
     unused: list[str] = field(default_factory=list)
     texts_sha256: str | None = None
+    cut_alike: int = 0
+
+    def without(self, alike: np.ndarray) -> "Judgements":
+        """All but those (J,) whose texts the encoder cuts to the same; texts keep their numbers."""
+        kept: dict[str, Any] = {name: rows[~alike] for name, rows in vars(self).items() if isinstance(rows, np.ndarray)}
+        kept |= {name: number(kept[name]) for name in ("pairs", "groups")}
+        return replace(self, **kept, cut_alike=int(alike.sum()))
 
 
 def read_judgements(
@@ -62,7 +72,7 @@ def read_judgements(
     Column names of None are the usual ones, `texts` is a file of the texts whose ids are compared. `drop_invalid`
     leaves out ties, texts that are empty or equal, and judgements without an annotator. A text that is among the
     `reviews` takes its first row. Errors: InputError for what cannot be read, missing columns, such rows without
-    `drop_invalid`, and columns `annotator`, `pair`, `correct` and scores that hold something else than their names say.
+    `drop_invalid`, and columns `pair` and `correct` that hold something else than their names say.
     """
     if not file.is_file():
         raise InputError(f"--comparisons {file}: no such file; {FORMAT}")
@@ -74,8 +84,7 @@ def read_judgements(
         "annotator": annotator_column,
         "group": group_column,
     }
-    table, unused = read_comparisons(file, content, names, texts)
-    given = table.get("annotator")
+    table, unused = read_comparisons(file, read_table(file, content, "comparison"), names, texts)
     table, dropped = without_invalid(file, table, drop_invalid)
     chosen, rejected = table["chosen"], table["rejected"]
     row_of: dict[str, int] = {}
@@ -84,7 +93,7 @@ def read_judgements(
     others = dict.fromkeys(text for text in (*chosen, *rejected) if text not in row_of)
     row_of |= {text: len(reviews) + number for number, text in enumerate(others)}
     better, worse = (column.map(row_of).to_numpy(dtype=np.int64) for column in (chosen, rejected))
-    annotators, annotator_names = annotators_of(file, table, given is not None and any(map(has_no_text, given)))
+    annotators = as_ids(table["annotator"]).astype("category").cat if "annotator" in table else None
     pairs = pairs_of(file, table, better, worse)
     correct = None
     if "correct" in table:
@@ -99,12 +108,12 @@ def read_judgements(
         chosen=better,
         rejected=worse,
         pairs=pairs,
-        annotators=annotators,
-        annotator_names=annotator_names,
+        annotators=None if annotators is None else annotators.codes.to_numpy(np.int64),
+        annotator_names=[] if annotators is None else list(annotators.categories),
         correct=None if correct is None else truth_of_pairs(file, table.index, better, pairs, correct),
-        prompts=prompts_of(table["prompt"], pairs),
-        groups=groups_of(file, table["group"]) if "group" in table else None,
-        scores=scores_of(file, table),
+        groups=number(table["group"].astype(str)) if "group" in table else group_dialogues(table),
+        prompts=number(table["prompt"]),
+        conversations=bool(table["conversation"].any()),
         dropped=dropped,
         unused=unused,
         texts_sha256=None if texts is None else sha256_of(texts),
@@ -116,21 +125,17 @@ def without_invalid(file: Path, table: pd.DataFrame, drop: bool) -> tuple[pd.Dat
 
     Errors: InputError where there are others and `drop` is not set, and where nothing else is there.
     """
-    texts = pd.concat([table["chosen"], table["rejected"]])
-    codes, distinct = pd.factorize(texts)
-    words = pd.factorize(pd.Series(distinct).map(lambda text: " ".join(text.casefold().split())))[0]
-    same, nearly = (np.equal(*np.split(numbers, 2)) for numbers in (codes, words[codes]))
-    missing = table["annotator"].map(has_no_text).to_numpy(bool) if "annotator" in table else np.zeros(len(table), bool)
+    words = pd.concat([table["chosen"], table["rejected"]]).map(lambda text: " ".join(text.casefold().split()))
     reasons = {
-        "tied": table["tie"].to_numpy(),
-        "without a winner": table["undecided"].to_numpy(),
-        "with an empty text": table["empty"].to_numpy(),
-        "whose conversation does not end with the assistant": table["unanswered"].to_numpy(),
-        "of a text with itself": same,
-        "of texts that differ in case and white space only": nearly,
-        "without an annotator": missing,
+        "tied": table["tie"],
+        "without a winner": table["undecided"],
+        "with an empty text": table["empty"],
+        "whose conversation does not end with the assistant": table["unanswered"],
+        "of texts that are the same but for case and white space": np.equal(*np.split(pd.factorize(words)[0], 2)),
     }
-    first = np.select(list(reasons.values()), np.arange(len(reasons)), -1)
+    known = (name for name in ("annotator", "group", "pair") if name in table)
+    reasons |= {f"without {name}": table[name].map(has_no_text).astype(bool) for name in known}
+    first = np.select([np.asarray(which) for which in reasons.values()], np.arange(len(reasons)), -1)
     counts = {reason: int((first == number).sum()) for number, reason in enumerate(reasons)}
     if (first >= 0).any() and not drop:
         found = ", ".join(
@@ -147,60 +152,6 @@ def without_invalid(file: Path, table: pd.DataFrame, drop: bool) -> tuple[pd.Dat
     return table[first < 0], {reason: count for reason, count in counts.items() if count}
 
 
-def annotators_of(file: Path, table: pd.DataFrame, some_missing: bool) -> tuple[np.ndarray | None, list[str]]:
-    """Places (J,) in the sorted names, and the names. Errors: InputError for what is neither text nor integer.
-
-    Where some are missing in the file, parsers read integers as floats.
-    """
-    if "annotator" not in table:
-        return None, []
-    names = []
-    for number, value in zip(table.index + 1, table["annotator"], strict=True):
-        if some_missing and isinstance(value, float) and value.is_integer():
-            value = int(value)
-        if not isinstance(value, (str, int, np.integer)) or isinstance(value, bool):
-            raise InputError(
-                f"{file}: the annotator of comparison {number} is {str(value)[:100]!r}; every one needs a name or an "
-                "integer, or remove the column 'annotator'"
-            )
-        names.append(str(value))
-    distinct, places = np.unique(np.array(names, dtype=object), return_inverse=True)
-    return places.astype(np.int64), distinct.tolist()
-
-
-def prompts_of(prompts: pd.Series, pairs: np.ndarray) -> np.ndarray | None:
-    """Numbers (J,) of the prompts; without a prompt, a pair has a number of its own. None where there is no prompt."""
-    if prompts.isna().all():
-        return None
-    own = pd.Series(pairs, prompts.index, object)
-    return pd.factorize(prompts.where(prompts.notna(), own))[0].astype(np.int64)
-
-
-def groups_of(file: Path, column: pd.Series) -> np.ndarray:
-    """Numbers (J,) of the groups, in the order of their first rows. Errors: InputError naming the first row without."""
-    missing = column.map(has_no_text).to_numpy(dtype=bool)
-    if missing.any():
-        row = int(column.index[int(missing.argmax())]) + 1
-        raise InputError(f"{file}: comparison {row} has no group (--group-column); complete the column")
-    return pd.factorize(column.astype(str))[0].astype(np.int64)
-
-
-def scores_of(file: Path, table: pd.DataFrame) -> np.ndarray | None:
-    """The scores (J, 2) of the chosen and the rejected texts. Errors: InputError naming the first that is no number."""
-    if "score_chosen" not in table:
-        return None
-    given = table[["score_chosen", "score_rejected"]]
-    scores = given.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-    wrong = np.isnan(scores) & ~given.map(has_no_text).to_numpy(bool)
-    if wrong.any():
-        row, side = np.argwhere(wrong)[0]
-        raise InputError(
-            f"{file}: the score of comparison {table.index[row] + 1} is {str(given.iat[row, side])[:100]!r}; it must "
-            "be a number or empty"
-        )
-    return scores
-
-
 def pairs_of(file: Path, table: pd.DataFrame, better: np.ndarray, worse: np.ndarray) -> np.ndarray:
     """Numbers (J,) of the pairs, in the order of their first judgements: the column `pair`, or else the same two texts.
 
@@ -209,13 +160,7 @@ def pairs_of(file: Path, table: pd.DataFrame, better: np.ndarray, worse: np.ndar
     texts = number_pairs(better, worse)
     if "pair" not in table:
         return texts
-    missing = table["pair"].map(has_no_text).to_numpy(dtype=bool)
-    if missing.any():
-        raise InputError(
-            f"{file}: comparison {table.index[int(missing.argmax())] + 1} has no pair; complete or remove the column "
-            "'pair'"
-        )
-    pairs = pd.factorize(table["pair"].astype(str))[0].astype(np.int64)
+    pairs = number(table["pair"].astype(str))
     first = texts[np.unique(pairs, return_index=True)[1]]
     if (wrong := first[pairs] != texts).any():
         raise InputError(
@@ -225,10 +170,15 @@ def pairs_of(file: Path, table: pd.DataFrame, better: np.ndarray, worse: np.ndar
     return pairs
 
 
+def number(values: pd.Series | np.ndarray) -> np.ndarray:
+    """Numbers (J,) of equal values, in the order of their first rows; -1 for what is missing."""
+    return pd.factorize(values)[0].astype(np.int64)
+
+
 def number_pairs(better: np.ndarray, worse: np.ndarray) -> np.ndarray:
     """Numbers (J,) of the pairs of two numbered texts, whichever is the better, in the order of their first row."""
     low, high = np.minimum(better, worse), np.maximum(better, worse)
-    return pd.factorize(low * (high.max() + 1) + high)[0].astype(np.int64)
+    return number(low * (high.max() + 1) + high)
 
 
 def truth_of(file: Path, column: pd.Series) -> np.ndarray:

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -12,14 +12,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from noisy_feedback.data.columns import FORMATS, check_texts, format_of, has_no_text, read_columns, read_content
+from noisy_feedback.data.columns import (
+    FORMATS,
+    check_texts,
+    format_of,
+    has_no_text,
+    read_content,
+    read_table,
+    select_columns,
+)
+from noisy_feedback.data.layouts import rated_texts
 from noisy_feedback.errors import InputError
 
 STUDY_FILE = "tripadvisor_hotel_reviews.csv"
 SAMPLE_FILE = "sample_hotel_reviews.csv"
 MAX_CLASSES = 100  # a column with more different values holds measurements or row numbers, not ratings
 MIN_REVIEWS = 10  # with fewer, one of the four parts would be empty
-MIN_PER_RATING = 10  # with fewer reviews of a rating in a part, its scores there are mostly chance
+RARE = 100  # with fewer reviews of a rating its scores in the test part, a tenth, are mostly chance
 SORTED_FILE = 0.25  # parts of a file in random order hardly ever differ more than this in their ratings
 WAYS_OUT = {  # patterns of ratings that are not integers; the first that matches counts
     r"-?[0-9]*\.50*": "double all of them (half stars)",
@@ -111,6 +120,7 @@ def read_reviews(
 ) -> Reviews:
     """Read a .csv, .tsv, .json, .jsonl or .parquet file, gzipped or not, of any integer rating scale.
 
+    A file of comparisons with scores, without the column of texts, gives both texts of each: see rated_texts.
     `drop_empty` leaves out rows without text, `drop_unrated` those without rating, `drop_duplicates` all but the first
     of rows with equal texts. Errors: InputError for what cannot be read, a missing column, rows without text, integer
     rating or group (all name the first such row), fewer than two rating values, too few rows to split.
@@ -119,7 +129,12 @@ def read_reviews(
     if len(set(names)) < len(names):
         raise InputError(f"--text-column, --rating-column, --group-column: {join_words(names)}; they must differ")
     content = read_content(file)
-    columns = read_columns(file, content, names)
+    frame = read_table(file, content, "review")
+    rated = None if text_column in frame.columns else rated_texts(file, frame, group_column)
+    if rated is None:
+        columns = select_columns(file, frame, names)
+    else:
+        columns, names = rated, list(rated.columns)
     dropped = {}
     required = [("text", drop_empty, "empty"), ("rating", drop_unrated, "unrated"), ("group", False, "")]
     for name, (what, drop, reason) in zip(names, required, strict=False):
@@ -131,16 +146,16 @@ def read_reviews(
                 f"review {columns.index[missing][0] + 1}; {way_out}"
             )
         columns, dropped[reason] = columns[~missing], int(missing.sum())
-    check_texts(file, columns[text_column])
-    duplicates = columns[text_column].duplicated().to_numpy() & drop_duplicates
+    check_texts(file, columns[names[0]])
+    duplicates = columns[names[0]].duplicated().to_numpy() & drop_duplicates
     columns, dropped["duplicates"] = columns[~duplicates], int(duplicates.sum())
     if len(columns) < MIN_REVIEWS:
         raise InputError(f"{file}: {len(columns)} reviews are too few to split in four; {MIN_REVIEWS} are the least")
-    ratings, scale = classes_of(file, columns[rating_column])
-    groups = None if group_column is None else pd.factorize(columns[group_column].astype(str))[0].astype(np.int64)
+    ratings, scale = classes_of(file, columns[names[1]])
+    groups = pd.factorize(columns[names[2]].astype(str))[0].astype(np.int64) if len(names) > 2 else None
     dropped = {reason: count for reason, count in dropped.items() if count}
     sha256 = hashlib.sha256(content).hexdigest()
-    return Reviews(file.name, file.parent, sha256, columns[text_column].tolist(), ratings, scale, dropped, groups)
+    return Reviews(file.name, file.parent, sha256, columns[names[0]].tolist(), ratings, scale, dropped, groups)
 
 
 def classes_of(file: Path, column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -201,16 +216,12 @@ def split_groups(groups: np.ndarray, rng: np.random.Generator | None = None, wha
     return splits
 
 
-def warn_about(reviews: Reviews, splits: Sequence[Splits], shuffled: bool) -> list[str]:
-    """One line for each property of the data that can mislead a reader of the results; empty where all is well.
-
-    `splits` are those of all seeds, or the one that they share where the rows are not shuffled.
-    """
+def warn_about(reviews: Reviews, splits: Splits, shuffled: bool) -> list[str]:
+    """One line for each property of the data that can mislead a reader of the results; empty where all is well."""
     lines = (
-        "" if shuffled else warn_sorted(reviews, splits[0]),
-        warn_shared_texts(reviews.texts, splits[0]),
-        warn_single_ratings(reviews),
-        warn_rare_ratings(reviews, splits),
+        "" if shuffled else warn_sorted(reviews, splits),
+        warn_shared_texts(reviews.texts, splits),
+        *warn_rare_ratings(reviews),
         warn_uneven_scale(reviews.scale),
     )
     return [line for line in lines if line]
@@ -245,27 +256,16 @@ def warn_shared_texts(texts: list[str], splits: Splits) -> str:
     )
 
 
-def warn_single_ratings(reviews: Reviews) -> str:
-    """A rating of one review only may be a typing error, and is one more class."""
-    single = reviews.scale[np.bincount(reviews.ratings) == 1]
-    return f"ratings of one review only: {join_words(single)}; correct those that are errors" if len(single) else ""
-
-
-def warn_rare_ratings(reviews: Reviews, splits: Sequence[Splits]) -> str:
-    """Scores of a rating with few reviews in a part are uncertain, and so is macro F1; of how many seeds."""
+def warn_rare_ratings(reviews: Reviews) -> tuple[str, str]:
+    """A rating of one review may be a typing error, and is one more class; scores of a rare rating are uncertain."""
     counts = np.bincount(reviews.ratings)
-    parts_of: dict[str, list[str]] = {}  # parts, by the ratings that are rare in them
-    seeds: set[int] = set()
-    for part in splits[0].by_name():
-        parts = [reviews.ratings[each.by_name()[part]] for each in splits]
-        in_part = np.array([np.bincount(ratings, minlength=len(counts)) for ratings in parts])  # (S, C)
-        rare = (in_part < MIN_PER_RATING) & (counts > 1)
-        if rare.any():
-            parts_of.setdefault(join_words(reviews.scale[rare.any(axis=0)]), []).append(part)
-            seeds.update(np.flatnonzero(rare.any(axis=1)))
-    places = ", ".join(f"{ratings} in {join_words(parts)}" for ratings, parts in parts_of.items())
-    where = f" ({len(seeds)} of {len(splits)} seeds)" if len(splits) > 1 else ""
-    return f"fewer than {MIN_PER_RATING} reviews of a rating: {places}{where}" if places else ""
+    single, rare = (reviews.scale[which] for which in (counts == 1, (counts > 1) & (counts < RARE)))
+    return (
+        f"ratings of one review only: {join_words(single)}; correct those that are errors" if len(single) else "",
+        f"fewer than {RARE} reviews of a rating, a tenth of them in the test part: {join_words(rare)}"
+        if len(rare)
+        else "",
+    )
 
 
 def warn_uneven_scale(scale: np.ndarray) -> str:

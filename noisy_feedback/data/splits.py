@@ -3,16 +3,15 @@
 import numpy as np
 
 from noisy_feedback.config import Config
+from noisy_feedback.data.groups import MOST_IN_ONE_GROUP
 from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.reviews import Splits, shuffle_splits, split_dataset, split_groups
-from noisy_feedback.data.summary import components
 from noisy_feedback.errors import InputError
 from noisy_feedback.rng import rng_for
 
 LEFT_OUT = -1
 TRAINING, VALIDATION, FINE_TUNING, TEST = range(4)
 PARTS = {TRAINING: "training", FINE_TUNING: "fine-tuning", VALIDATION: "validation", TEST: "test"}
-MOST_IN_ONE_GROUP = 0.5  # of all comparisons: beyond it no split by groups has parts of about the right sizes
 
 
 def split_with_reviews(judgements: Judgements, splits: Splits) -> np.ndarray:
@@ -31,7 +30,8 @@ def split_with_reviews(judgements: Judgements, splits: Splits) -> np.ndarray:
 def split_alone(config: Config, judgements: Judgements) -> np.ndarray:
     """The part (J,) of each judgement where there are no rated reviews, about 40, 10, 40 and 10 % of them.
 
-    `--split groups`: the groups that are given, else prompts, else texts that comparisons connect, stay in one part.
+    `--split groups`: the groups that are given, else dialogues, prompts, or texts that comparisons connect, stay in one
+    part.
     `texts`: no text of the validation and the test part is in another part; comparisons across them are left out.
     `comparisons`: only judgements of the same pair stay together. In file order, or shuffled by the seed. Errors:
     InputError where a part is empty, or one group holds most comparisons.
@@ -39,14 +39,15 @@ def split_alone(config: Config, judgements: Judgements) -> np.ndarray:
     rng = rng_for(config.seed, "split") if config.shuffle else None
     if config.split == "texts":
         return split_texts(judgements, rng)
-    groups = groups_of(config, judgements)
+    groups = kept_together(config, judgements)
     largest = np.bincount(groups).max()
     if largest > MOST_IN_ONE_GROUP * len(groups):
         unused = (split_texts(judgements, rng) == LEFT_OUT).mean()
         raise InputError(
-            f"{judgements.name}: {largest:,} of {len(groups):,} comparisons are in one group (a prompt, or texts that "
-            "comparisons connect), so that no split keeps groups apart; --split texts keeps texts apart and leaves out "
-            f"{unused:.0%} of the comparisons; --split comparisons uses all, but tests on texts that the model knows"
+            f"{judgements.name}: {largest:,} of {len(groups):,} comparisons are in one group (a dialogue, a prompt, or "
+            "texts that comparisons connect), so that no split keeps groups apart; --split texts keeps texts apart and "
+            f"leaves out {unused:.0%} of the comparisons; --split comparisons uses all, but tests on texts that the "
+            "model knows"
         )
     parts = np.empty(len(groups), dtype=np.int64)
     for part, rows in enumerate(split_groups(groups, rng, judgements.name).by_name().values()):
@@ -54,14 +55,9 @@ def split_alone(config: Config, judgements: Judgements) -> np.ndarray:
     return parts
 
 
-def groups_of(config: Config, judgements: Judgements) -> np.ndarray:
+def kept_together(config: Config, judgements: Judgements) -> np.ndarray:
     """Numbers (J,) of what `--split` keeps together; with `texts` the pairs, since texts alone make no groups."""
-    if config.split != "groups":
-        return judgements.pairs
-    for given in (judgements.groups, judgements.prompts):
-        if given is not None:
-            return given
-    return components(judgements.chosen, judgements.rejected)
+    return judgements.groups if config.split == "groups" else judgements.pairs
 
 
 def split_texts(judgements: Judgements, rng: np.random.Generator | None) -> np.ndarray:

@@ -4,7 +4,7 @@ import numpy as np
 
 from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
-from noisy_feedback.data.splits import groups_of
+from noisy_feedback.data.splits import kept_together
 from noisy_feedback.evaluation.metrics import expected_class
 from noisy_feedback.learning.examples import Examples
 from noisy_feedback.learning.model import init_model, predict
@@ -24,7 +24,7 @@ def cross_fitted_margins(config: Config, dataset: Dataset, epochs: int) -> np.nd
     judgements = dataset.judgements
     assert judgements is not None
     rng = rng_for(config.seed, "cross-fitting")
-    groups = groups_of(config, judgements)
+    groups = kept_together(config, judgements)
     fold = rng.permutation(np.arange(groups.max() + 1) % FOLDS)[groups]  # (J,)
     pairs = np.stack([judgements.chosen, judgements.rejected], axis=1)  # (J, 2)
     margins = np.empty(len(pairs))

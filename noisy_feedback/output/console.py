@@ -82,7 +82,9 @@ def embeddings(found: Embeddings, how: str) -> str:
     line = f"embeddings {found.vectors.shape[1]} dimensions from {found.info.model}, {how}"
     if found.truncated:
         limit = f"the encoder's limit of {found.max_tokens} tokens"
-        line += f"\n           {count(found.truncated, 'text')} cut at {limit}"
+        line += (
+            f"\n           {count(found.truncated, 'text')} cut at {limit}, on the {found.info.truncate} (--truncate)"
+        )
     return line
 
 

@@ -110,7 +110,7 @@ def test_a_file_that_is_missing_or_does_not_fit_is_named(refused, data, argument
 WRONG_REVIEWS = {
     "empty.csv": (b"", "the file is empty"),
     "cut.csv": (b'Review,Rating\n"half a review', "unreadable or cut short as csv"),
-    "windows.csv": (rated(MIXED).replace(b"w 7", b"\x92"), "review 8 is not UTF-8 text; convert the file, for exampl"),
+    "windows.csv": (rated(MIXED).replace(b"w 7", b"\x92"), "line 9 is not UTF-8 text; convert the file, for exampl"),
     "unrated.csv": (rated([*MIXED, "", ""]), "no rating in 2 of 42 reviews"),
     "half-stars.csv": (rated([*MIXED, 4.5]), "review 41 has the rating '4.5'; ratings must be integers: "),
 }

@@ -107,3 +107,43 @@ def test_what_needs_ratings_is_refused(preferences, tmp_path, capsys, more, reas
 def test_reviews_without_comparisons_of_them_are_refused(tmp_path, capsys):
     run_script("human/main.py", ["--path", tmp_path], status=2)
     assert "with --comparisons" in capsys.readouterr().err
+
+
+# --- conversations that are longer than the encoder reads
+
+
+@pytest.fixture(scope="module")
+def long_conversations(tiny_encoder, tmp_path_factory):
+    """A run on 60 dialogues that differ after more tokens than the encoder reads; their texts."""
+    folder = tmp_path_factory.mktemp("conversations")
+    rows = [
+        {
+            side: [
+                {"role": "user", "content": f"{'abc ' * 30} {chr(97 + n // 3)}"},
+                {"role": "assistant", "content": answer},
+            ]
+            for side, answer in (("chosen", f"yes {chr(97 + n % 3)}"), ("rejected", "no"))
+        }
+        for n in range(60)
+    ]
+    (folder / "talk.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    given = ["--comparisons", folder / "talk.jsonl", "--model_name", tiny_encoder, "--epochs-t", 2, "--epochs-f", 2]
+    run_script("human/main.py", [*given, "--output", folder / "run"])
+    return only_folder(folder / "run"), [f"{'abc ' * 30} {letter}\nno" for letter in "adg"]
+
+
+def test_a_run_that_cuts_on_the_left_is_reproduced(long_conversations, tmp_path):
+    folder, _ = long_conversations
+    record = json.loads((folder / "run.json").read_text())
+    assert record["encoder"]["truncate"] == "left"
+    assert record["judgements"]["check"]["cut_alike"] == 0
+    assert "all files match" in reproduced(folder, "--output", tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore:.* texts were cut")
+def test_its_model_cuts_on_the_left_too(long_conversations, tiny_encoder):
+    folder, texts = long_conversations
+    model = RatingModel.load(folder / "model_best.safetensors", tiny_encoder)
+    assert len({*model.rate(texts)}) == 3
+    for change in (lambda text: text[-100:], lambda text: f"zz {text}"):  # all of 62 tokens remains
+        assert np.allclose(model.rate([change(text) for text in texts]), model.rate(texts), atol=1e-5)

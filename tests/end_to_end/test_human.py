@@ -92,7 +92,7 @@ def test_the_files_say_what_people_judged_and_what_is_known_of_it(run, sample, j
     assert folder.name.startswith("sample_hotel_reviews_human_bradley-terry_kl1_")
     assert record["comparisons_path"] == str(sample / COMPARISONS)
     about = record["judgements"]
-    assert (about["name"], about["count"], about["embeddings_sha256"]) == (COMPARISONS, 2400, None)
+    assert (about["name"], about["check"]["comparisons"], about["embeddings_sha256"]) == (COMPARISONS, 2400, None)
 
     found, expected = table_of(output), judgements[judgements["better"].isin(TUNING)]
     assert compared(found) == compared(expected)

@@ -553,7 +553,7 @@ def judged_dataset(others=OTHERS, to_score=True):
     judgements = [row for row in judgements if to_score or min(row[:2]) in range(150, 270)]
     chosen, rejected, pairs, annotators, correct = map(np.array, zip(*judgements, strict=True))
     texts, names = [f"other {number}" for number in range(others)], list("abcd")
-    found = Judgements("", None, "", texts, chosen, rejected, pairs, annotators, names, correct)
+    found = Judgements("", None, "", texts, chosen, rejected, pairs, annotators, names, correct, pairs, pairs)
     return replace(dataset, embeddings=x, texts=dataset.texts + texts, judgements=found)
 
 

@@ -59,6 +59,7 @@ OPTIONS = {  # field: arguments of main.py, and the value that the field then ha
     "drop_invalid": ("--drop-invalid", True),
     "drop_unrated": ("--drop-unrated", True),
     "embeddings": ("--embeddings e", Path("e")),
+    "truncate": ("--truncate left", "left"),
     "output": ("--output out", Path("out")),
     "name": ("--name mine", "mine"),
     "export": ("--export a.jsonl", Path("a.jsonl")),
@@ -68,6 +69,7 @@ WITHOUT_OPTION = {"protocol": "binary", "validation_ratings": "misaligned", "lis
 HUMAN = {"comparisons", "labels", "head", "texts", "drop_invalid", "chosen_column", "rejected_column", "prompt_column"}
 HUMAN |= {"annotator_column", "split"}
 CHANGE_NO_NUMBER = {"use_cuda", "path", "comparisons", "texts", "embeddings", "pc", "output", "name", "export"}
+CHANGE_NO_NUMBER |= {"truncate"}  # by itself: that of the vectors is in the record of the encoder
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noisy_feedback.data.columns import check_texts, has_no_text, read_columns, read_content
+from noisy_feedback.data.columns import check_texts, has_no_text, read_content, read_table, select_columns
 from noisy_feedback.errors import InputError
 
 REVIEWS = [
@@ -40,8 +40,8 @@ def as_csv(reviews, delimiter=",", line_end="\n", columns=("Review", "Rating")):
     return text.getvalue().encode()
 
 
-def as_jsonl(reviews):
-    return "".join(json.dumps({"Review": text, "Rating": stars}) + "\n" for text, stars in reviews).encode()
+def as_jsonl(reviews, columns=("Review", "Rating")):
+    return "".join(json.dumps(dict(zip(columns, row, strict=True))) + "\n" for row in reviews).encode()
 
 
 def as_parquet(reviews):
@@ -64,9 +64,10 @@ CONTENTS = {
 CONTENTS |= {f"{suffix}.gz": gzip.compress(content) for suffix, content in CONTENTS.items()}
 
 
-def read(folder, content, name="hotels.csv", wanted=("Review", "Rating"), **options):
-    (folder / name).write_bytes(content)
-    return read_columns(folder / name, read_content(folder / name), wanted, **options)
+def read(folder, content, name="hotels.csv", wanted=("Review", "Rating"), row="review", **options):
+    file = folder / name
+    file.write_bytes(content)
+    return select_columns(file, read_table(file, read_content(file), row), wanted, row=row, **options)
 
 
 def texts_of(*given, **options):
@@ -97,13 +98,6 @@ def test_a_byte_order_mark_is_no_part_of_a_column_and_json_may_be_an_array_or_on
         assert texts_of(tmp_path, CONTENTS[suffix], {".json": "a.jsonl", ".jsonl": "a.json"}[suffix]) == TEXTS
 
 
-def test_columns_that_may_be_missing_are_read_where_they_are(tmp_path):
-    content = as_csv([(*row, "x") for row in REVIEWS], columns=("Review", "Rating", "More"))
-    found = read(tmp_path, content, wanted=("Review",), optional=("Else", "More"))
-    assert list(found) == ["Review", "More"]
-    assert found.index.tolist() == list(range(len(REVIEWS)))  # the rows of the file, from 0
-
-
 def test_a_missing_column_is_named_with_those_that_there_are_unless_they_look_like_a_row(tmp_path):
     message = refused(tmp_path, as_csv(REVIEWS, columns=("A clean room, and near the station", "4")), row="comparison")
     assert message.endswith("its first line looks like a comparison; add a line of column names above it")
@@ -114,10 +108,9 @@ def test_a_missing_column_is_named_with_those_that_there_are_unless_they_look_li
     assert "no column 'Review'" in refused(tmp_path, b"1\n2\n3\n", "hotels.jsonl")
 
 
-@pytest.mark.parametrize("options", [{}, {"wanted": ("Review",), "optional": ("Rating",)}])
-def test_a_column_that_a_file_has_twice_is_refused(tmp_path, options):
+def test_a_column_that_a_file_has_twice_is_refused(tmp_path):
     content = as_csv([(1, *row) for row in REVIEWS], columns=("Rating", "Review", "Rating"))
-    assert "more than one column 'Rating'" in refused(tmp_path, content, **options)
+    assert "more than one column 'Rating'" in refused(tmp_path, content)
 
 
 @given(st.lists(st.text().filter(str.strip), min_size=1, max_size=10))
@@ -202,13 +195,14 @@ def test_utf16_is_named_with_a_way_to_convert_it(tmp_path, suffix, encoding):
 
 @pytest.mark.parametrize("text", [b"it\x92s", b"\x92", b'"\x92"', b'"two\n\nlines, ""it\x92s"""', b'a 5" bed\x92s'])
 @pytest.mark.parametrize("rows", [20, 20_000])  # parsers read long files in pieces
-def test_a_text_of_windows_is_named_by_its_row_with_a_way_to_convert_it(tmp_path, text, rows):
+def test_a_text_of_windows_is_named_by_its_line_with_a_way_to_convert_it(tmp_path, text, rows):
     before = unquoted([('"two\n\nlines"', 4), ("été", 4), *[("good", 5)] * (rows - 3)], ",")
     message = refused(tmp_path, before + text + b",3\n" + b"more,4\n" * rows)
-    assert f"review {rows} is not UTF-8 text; convert the file, for example with iconv -f cp1252 -t utf-8" in message
+    line = 1 + (before + text.partition(b"\x92")[0]).count(b"\n")
+    assert f"line {line} is not UTF-8 text; convert the file, for example with iconv -f cp1252 -t utf-8" in message
 
 
-def test_a_text_of_windows_is_named_by_its_line_where_it_is_in_json_or_among_the_names_of_columns(tmp_path):
+def test_so_is_one_in_json_or_among_the_names_of_columns(tmp_path):
     lines = b'{"Review": "good", "Rating": 4}\n' * 20 + b'{"Review": "it\x92s", "Rating": 4}\n'
     assert "line 21 is not UTF-8 text" in refused(tmp_path, lines, "hotels.jsonl")
     assert "line 1 is not UTF-8 text" in refused(tmp_path, b"Review,Rat\x92ing\ngood,4\n")

@@ -80,7 +80,7 @@ def test_reviews_are_counted_by_rating_and_by_part_and_dropped_ones_too():
 def test_texts_that_were_cut_are_counted(truncated, cut):
     info = EmbeddingsInfo("bert", "1", "cls", "library", "ab", "cpu")
     lines = console.embeddings(Embeddings(torch.zeros(2, 384), info, truncated, 256), "computed now").splitlines()
-    cut = [f"           {count} cut at the encoder's limit of 256 tokens" for count in cut]
+    cut = [f"           {count} cut at the encoder's limit of 256 tokens, on the right (--truncate)" for count in cut]
     assert lines == ["embeddings 384 dimensions from bert, computed now", *cut]
 
 
@@ -132,31 +132,32 @@ def judged(pairs, annotators=None, texts=()):
     """Judgements of pairs of texts, of which only the number counts."""
     chosen, names = np.array(pairs), sorted({*(annotators or [])})
     annotators = annotators and np.array([names.index(name) for name in annotators])
-    return Judgements("judged.csv", Path(), "", list(texts), chosen, chosen + 1, chosen, annotators, names, None)
+    of_pairs = chosen, annotators, names, None, chosen, chosen
+    return Judgements("judged.csv", Path(), "", list(texts), chosen, chosen + 1, *of_pairs)
 
 
-def parted(parts):
-    """A split with reviews, and these parts of the judgements."""
-    return replace(split_dataset(20), judgements=np.array(parts))
+def shown(found, parts):
+    """The lines about judgements in these parts of a split with reviews."""
+    return console.judgements(found, replace(split_dataset(20), judgements=np.array(parts)))
 
 
 def test_judgements_are_counted_by_pair_annotator_and_part():
     parts = [2] * 1100 + [1] * 2 + [3] * 3 + [-1] * 4
     found = judged(list(range(500)) * 2 + [0] * 109, ["al", "bo", "zoe"] + ["al"] * 1106)
-    assert console.judgements(found, parted(parts)).splitlines()[:2] == [
+    assert shown(found, parts).splitlines()[:2] == [
         "judgements 1,109 of 500 pairs by 3 annotators from judged.csv",
         "           1,100 fine-tuning, 2 validation, 3 test; 4 left out: texts in two parts, or in training",
     ]
 
 
 def test_texts_that_are_in_no_review_are_counted_and_parts_without_comparisons_warned_of():
-    first, _, *more = console.judgements(judged([0, 0], ["al", "al"], ["a text"]), parted([2, 1])).splitlines()
+    first, _, *more = shown(judged([0, 0], ["al", "al"], ["a text"]), [2, 1]).splitlines()
     assert first == "judgements 2 of 1 pair by 1 annotator from judged.csv"
     assert more[:2] == [
         "           1 text of the comparisons not among the reviews, word for word: part of fine-tuning",
         "warning    no comparison in the test part: there is no preference accuracy",
     ]
-    first, _, *more = console.judgements(judged([0, 1]), parted([2, 3])).splitlines()
+    first, _, *more = shown(judged([0, 1]), [2, 3]).splitlines()
     assert first == "judgements 2 of 2 pairs from judged.csv"
     assert more[:1] == ["warning    no comparison in the validation part: ratings choose the best epoch"]
 

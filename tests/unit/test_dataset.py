@@ -22,6 +22,7 @@ from noisy_feedback.data.embeddings import Embeddings, EmbeddingsInfo, embed
 from noisy_feedback.data.encoder import find_encoder
 from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.reviews import read_reviews, split_dataset
+from noisy_feedback.data.summary import summarize
 from noisy_feedback.errors import InputError
 from noisy_feedback.rng import rng_for
 from tests.conftest import pooled, write_separable
@@ -81,8 +82,8 @@ def test_groups_stay_in_one_part_and_are_shuffled_by_the_seed():
 
 
 def judgements_of(folder, *texts):
-    none = np.empty(0, dtype=np.int64)
-    return Judgements("judged.jsonl.gz", folder, "ef", list(texts), none, none, none, None, [], None)
+    one = np.zeros(1, dtype=np.int64)
+    return Judgements("judged.jsonl.gz", folder, "ef", list(texts), one, one + 1, one, None, [], None, one, one)
 
 
 def load_texts(place, judgements, config, **reviews):
@@ -153,9 +154,8 @@ def test_the_embeddings_of_an_earlier_result_are_found_by_their_content(place, w
 
 def test_embeddings_that_may_not_be_computed_and_are_not_there_are_refused(place):
     (place.folder / "embeddings.pt").unlink()
-    with pytest.raises(
-        InputError, match=r"--pc: no stored embeddings of hotels.csv by .* \(pooling model\) and no .*embeddings.pt"
-    ):
+    which = r"hotels.csv by .* \(pooling model, --truncate right\)"
+    with pytest.raises(InputError, match=f"--pc: no stored embeddings of {which} and no .*embeddings.pt"):
         load(place, place.given_only)
     assert not (place.folder / "embeddings").exists()
 
@@ -200,7 +200,8 @@ def test_a_dataset_has_the_vectors_and_texts_of_reviews_and_judgements_and_says_
     assert torch.equal(dataset.embeddings, torch.cat([place.given, others.vectors]))
     assert dataset.texts == [*place.reviews.texts, "one", "another"]
     assert dataset.judgements is judgements
-    assert dataset.provenance == Provenance(reviews, info, "cpu", JudgementsInfo("judged.jsonl.gz", 0, "ef", "cd"))
+    about = JudgementsInfo("judged.jsonl.gz", summarize(judgements), "ef", "cd")
+    assert dataset.provenance == Provenance(reviews, info, "cpu", about)
     assert np.concatenate(list(dataset.split(Config("human")).by_name().values())).tolist() == list(range(40))
 
 

@@ -38,6 +38,8 @@ def judgements_of(*rows, texts=0, annotated=True, known=True):
         chosen=chosen,
         rejected=rejected,
         pairs=np.array([first.index(pair) for pair in key]),
+        groups=np.zeros(len(key), dtype=int),
+        prompts=np.full(len(key), -1),
         annotators=annotators if annotated else None,
         annotator_names=["a", "b", "c"] if annotated else [],
         correct=correct.astype(float) if known else None,

@@ -3,7 +3,6 @@
 import gzip
 import json
 
-import numpy as np
 import pandas as pd
 import pytest
 
@@ -71,7 +70,7 @@ def said(*contents):
 def test_texts_without_a_prompt(read, suffix):
     found = read([{"chosen": "The sky is blue.", "rejected": "The sky is green."}], suffix)
     assert orders(found) == [("The sky is blue.", "The sky is green.")]
-    assert found.prompts is None
+    assert found.prompts.tolist() == [-1]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -132,35 +131,70 @@ def test_the_prompt_of_conversations_is_what_both_share_before_the_last_message(
         {"chosen": said("Hi", "x", "Why?", "So."), "rejected": said("Hi", "x")},
         {"chosen": said("Other", "x"), "rejected": said("Something else", "y")},
     ]
-    assert read(rows).prompts.tolist() == [0, 1, 1, 1, 2]  # the last has none, so a number of its own
+    assert read(rows).prompts.tolist() == [0, 1, 1, 1, -1]  # the last has none
 
 
-def test_rows_without_a_prompt_share_a_number_only_within_their_pair(read):
+def test_a_dialogue_is_one_group_at_whatever_depth(read):
+    system = [{"role": "system", "content": "Be kind."}]
+    rows = [
+        {"chosen": said("Hi", "Hello"), "rejected": said("Hi", "Go")},
+        {"chosen": said("Ho", "Hello"), "rejected": said("Ho", "Go")},
+        {"chosen": said("Hi", "Hello", "Why?", "So."), "rejected": said("Hi", "Hello", "Why?", "No.")},
+        {"chosen": said("Hi", "Go", "Why?", "So."), "rejected": said("Hi", "Go", "Why?", "No.")},
+        {"chosen": system + said("Ho", "x"), "rejected": system + said("Ho", "y")},
+        {"chosen": system + said("Other", "x"), "rejected": system + said("Other", "y")},
+        {"chosen": said("Third", "x"), "rejected": said("Fourth", "x")},
+        {"chosen": said("Fourth", "y", "z", "a"), "rejected": said("Fourth", "y", "z", "b")},
+    ]
+    found = read(rows)
+    assert found.groups.tolist() == [0, 1, 0, 0, 1, 2, 3, 3]
+    assert found.prompts.tolist() == [0, 1, 2, 3, 4, 5, -1, 6]
+    assert found.conversations
+    explicit = [
+        {"prompt": row["chosen"][:-1], "chosen": row["chosen"][-1:], "rejected": row["rejected"][-1:]}
+        for row in rows[:6]
+    ]
+    assert read(explicit).groups.tolist() == found.groups[:6].tolist()
+    assert read(explicit).conversations
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_dialogues_as_hh_rlhf_writes_them_are_conversations(read, suffix):
+    def human(*contents):
+        return "".join(f"\n\n{('Human', 'Assistant')[n % 2]}: {content}" for n, content in enumerate(contents))
+
+    turns = ["Hi", "Hello\n\nyou", "Why? Human: me", "So."], ["Hi", "Hello\n\nyou", "Why? Human: me", "No."]
+    rows = [{"chosen": human(*turns[0]), "rejected": human(*turns[1])}]
+    rows += [{"chosen": human("Hi", "x"), "rejected": human("Hi", "y")}]
+    found, same = read(rows, suffix), read([{"chosen": said(*turns[0]), "rejected": said(*turns[1])}])
+    assert orders(found) == [*orders(same), ("Hi\nx", "Hi\ny")]
+    assert (found.prompts.tolist(), found.groups.tolist(), found.conversations) == ([0, 1], [0, 0], True)
+    begun = [{"prompt": human("Hi", ""), "chosen": " x", "rejected": " y"}]  # both answers follow "Assistant:"
+    assert orders(read(begun, suffix)) == [("Hi\n x", "Hi\n y")]
+    plain = [{"chosen": "Human: all too human", "rejected": "\n\nAssistant: none"}]
+    assert orders(read(plain, ".jsonl")) == [("Human: all too human", "\n\nAssistant: none")]
+    assert not read(plain).conversations
+
+
+def test_rows_without_a_prompt_are_grouped_by_their_texts(read):
     rows = [
         {"prompt": "", "chosen": "a", "rejected": "b"},
         {"prompt": "q", "chosen": "a", "rejected": "c"},
         {"prompt": "", "chosen": "b", "rejected": "a"},
         {"prompt": "", "chosen": "d", "rejected": "e"},
     ]
-    assert read(rows).prompts.tolist() == [0, 1, 0, 2]
+    found = read(rows)
+    assert found.prompts.tolist() == [-1, 0, -1, -1]
+    assert found.groups.tolist() == [0, 1, 0, 2]
 
 
 @pytest.mark.parametrize(
     "names",
     [("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"), ("chosen_rating", "rejected_rating")],
 )
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_scores_are_kept_and_what_is_not_used_is_named(read, suffix, names):
-    scores = [dict(zip(names, pair, strict=True)) for pair in ((8.5, 4), (7, None))]
-    rows = [{"source": "x", "chosen": "a", "rejected": "bc"[n], **scores[n], "p_id": n} for n in range(2)]
-    found = read(rows, suffix)
-    np.testing.assert_array_equal(found.scores, [[8.5, 4], [7, np.nan]])
+def test_what_is_not_used_is_named(read, names):
+    found = read([{"source": "x", "chosen": "a", "rejected": "b", **dict.fromkeys(names, 8.5), "p_id": 3}])
     assert found.unused == ["source", "p_id"]
-
-
-def test_a_score_that_is_no_number_is_refused(refused):
-    rows = [{"chosen": "a", "rejected": "b", "score_chosen": 1, "score_rejected": "good"}]
-    assert refused(rows) == "the score of comparison 1 is 'good'; it must be a number or empty"
 
 
 # --- two texts and a winner
@@ -304,13 +338,12 @@ def test_what_is_no_comparison_is_named_once_with_counts_or_left_out(read, refus
     assert refused(rows) == (
         "9 of 11 comparisons cannot be used: 2 tied (the first is comparison 2), 1 without a winner (the first is "
         "comparison 7), 2 with an empty text (the first is comparison 4), 1 whose conversation does not end with the "
-        "assistant (the first is comparison 8), 1 of a text with itself (the first is comparison 3), 1 of texts that "
-        "differ in case and white space only (the first is comparison 5), 1 without an annotator (the first is "
-        "comparison 6); --drop-invalid leaves them out"
+        "assistant (the first is comparison 8), 2 of texts that are the same but for case and white space (the first "
+        "is comparison 3), 1 without annotator (the first is comparison 6); --drop-invalid leaves them out"
     )
     found = read(rows, drop_invalid=True)
     assert orders(found) == [("y", "x"), ("x", "y")]
-    assert list(found.dropped.values()) == [2, 1, 2, 1, 1, 1, 1]
+    assert list(found.dropped.values()) == [2, 1, 2, 1, 2, 1]
     assert refused(rows[1:10], drop_invalid=True) == "--drop-invalid leaves no comparison"
 
 
@@ -327,7 +360,7 @@ def test_integers_stay_annotators_where_others_are_left_out(read, suffix):
     rows = [{"chosen": "a", "rejected": "b", "annotator": who} for who in (3, None, 12)]
     found = read(rows, suffix, drop_invalid=True)
     assert [found.annotator_names[place] for place in found.annotators] == ["3", "12"]
-    assert found.dropped == {"without an annotator": 1}
+    assert found.dropped == {"without annotator": 1}
 
 
 def test_rows_in_messages_are_those_of_the_file_where_others_were_left_out(refused):

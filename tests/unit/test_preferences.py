@@ -182,12 +182,6 @@ def test_a_pair_that_has_other_texts_is_refused_with_its_row_and_name(refused):
     )
 
 
-@pytest.mark.parametrize("nothing", [None, "", " "])
-def test_a_missing_pair_is_refused_with_its_row(refused, nothing):
-    message = refused(judged([GOOD, GOOD], [BAD, FINE], pair=["p", nothing]))
-    assert message == "comparison 2 has no pair; complete or remove the column 'pair'"
-
-
 # --- annotators
 
 
@@ -196,15 +190,6 @@ def test_annotators_may_be_integers(read, suffix):
     found = read(judged([GOOD] * 3, [BAD] * 3, annotator=[12, 3, 12]), suffix)
     assert [found.annotator_names[place] for place in found.annotators] == ["12", "3", "12"]
     assert len(found.annotator_names) == 2
-
-
-@pytest.mark.parametrize("wrong", [1.5, True, ["a"]], ids=str)
-def test_an_annotator_that_is_no_name_is_refused_with_its_row(refused, wrong):
-    message = refused(judged([GOOD] * 3, [BAD] * 3, annotator=["a", wrong, "b"]))
-    assert message == (
-        f"the annotator of comparison 2 is {str(wrong)!r}; every one needs a name or an integer, or remove the "
-        "column 'annotator'"
-    )
 
 
 # --- the truth

@@ -59,8 +59,7 @@ def test_a_data_set_is_read_with_its_embeddings_and_what_is_odd_about_it_is_said
     prepare(sweep_of(make_config(sorted(EVERY_RATING), k=1, shuffle=True), seed=[1, 2, 3]))
     screen = capsys.readouterr().out
     assert "differ by" not in screen
-    (line,) = [line for line in screen.splitlines() if "fewer than 10 reviews of a rating: " in line]
-    assert line.endswith(" (3 of 3 seeds)")
+    assert "fewer than 100 reviews of a rating" in screen
 
 
 def test_reviews_are_read_as_the_options_say_and_of_a_folder_the_file_is_named(tmp_path, tiny_encoder, capsys):
@@ -270,3 +269,56 @@ def test_a_seed_whose_groups_leave_a_part_empty_is_refused_though_another_seed_c
     config = Config("multiclass", path=file, group_column="Hotel", shuffle=True)
     with pytest.raises(InputError, match=r"--group-column: 4 groups leave the .* part empty; .* \(seed [1-9]"):
         prepare(sweep_of(config, seed=[*range(12)]))
+
+
+# --- texts that the encoder cuts to the same
+
+
+@pytest.fixture
+def conversations(tmp_path, tiny_encoder):
+    """Configurations on 30 dialogues, judged twice, whose answers come after more tokens than the encoder reads in all but ten."""
+
+    def conversations(form=lambda question, answer: question + answer, **more):
+        file, answers = tmp_path / "talk.jsonl", ("yes", "no")
+        questions = [f"{'abc'[n % 3]} " * (80 if n >= 10 else 5) + "klmnopqrst"[n % 10] for n in range(30)]
+        rows = [
+            {side: form(question, answer) for side, answer in zip(("chosen", "rejected"), answers, strict=True)}
+            for question in questions
+        ]
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows * 2))
+        given = {"path": None, "head": "scalar", "loss": "bradley-terry"} | more
+        return Config("human", comparisons=file, model_name=str(tiny_encoder), split="comparisons", **given)
+
+    return conversations
+
+
+def talk(question, answer):
+    return [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def test_of_conversations_the_end_is_read_where_that_keeps_more_apart(conversations, capsys):
+    dataset = prepare([conversations(talk)])
+    assert dataset.provenance.encoder.truncate == "left"
+    assert len(dataset.judgements.chosen) == 60
+    assert "40 texts cut at the encoder's limit of 64 tokens, on the left (--truncate)" in capsys.readouterr().out
+    again = prepare([conversations(talk, pc=True)])
+    assert again.provenance == dataset.provenance
+
+
+@pytest.mark.parametrize("form", [talk, lambda question, answer: f"{question} {answer}"])
+def test_comparisons_whose_texts_become_the_same_are_left_out_and_counted(conversations, capsys, form):
+    side = {"truncate": "right"} if form is talk else {}  # of texts the beginning is read
+    dataset = prepare([conversations(form, **side)])
+    found = dataset.judgements
+    assert dataset.provenance.encoder.truncate == "right"
+    assert sorted({*found.chosen, *found.rejected}) == sorted([*range(10), *range(30, 40)])
+    assert found.pairs.tolist() == [*range(10)] * 2
+    assert dataset.provenance.judgements.check.cut_alike == 40
+    assert "40 comparisons left out: the encoder cuts their texts to the same" in capsys.readouterr().out
+    again = prepare([conversations(form, pc=True, **side)])
+    assert again.provenance == dataset.provenance
+
+
+def test_where_every_comparison_is_cut_to_the_same_the_way_out_is_named(conversations):
+    with pytest.raises(InputError, match=r"the two texts of every comparison to the same; --truncate left keeps"):
+        prepare([conversations(lambda question, answer: f"{'a ' * 90} {question} {answer}")])

@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 from noisy_feedback.config import RECORDED, SWEEP_AXES, Config, Sweep
 from noisy_feedback.data.dataset import JudgementsInfo, Provenance, ReviewsInfo
 from noisy_feedback.data.embeddings import EmbeddingsInfo
+from noisy_feedback.data.summary import Summary
 from noisy_feedback.errors import InputError
 from noisy_feedback.evaluation.metrics import METRICS, Metrics
 from noisy_feedback.evaluation.results import RunResult
@@ -29,9 +30,10 @@ from noisy_feedback.output.records import SweepFolder, save_run
 
 MADE_FROM = Provenance(
     data=ReviewsInfo("hotels.csv.gz", rows=100, scale=[1, 2, 4], sha256="ab12"),
-    encoder=EmbeddingsInfo("embeddings.pt", None, None, None, sha256="cd34", device=None),
+    encoder=EmbeddingsInfo("embeddings.pt", None, None, None, sha256="cd34", device=None, truncate=None),
     device="cpu",
 )
+CHECK = Summary(9, 9, 18, None, 0, 0, None, None, 0.5, 1, {"tied": 2}, ["source"])
 
 
 AUDIT: dict[str, float | None] = {
@@ -156,7 +158,7 @@ OTHER_ORIGINS = {
     "rows": replace(MADE_FROM, data=replace(MADE_FROM.data, rows=99)),
     "embeddings": replace(MADE_FROM, encoder=replace(MADE_FROM.encoder, sha256="cd35")),
     "device": replace(MADE_FROM, device="NVIDIA H100"),
-    "judgements": replace(MADE_FROM, judgements=JudgementsInfo("comparisons.csv", 9, "ef56", None)),
+    "judgements": replace(MADE_FROM, judgements=JudgementsInfo("comparisons.csv", CHECK, "ef56", None)),
 }
 
 
@@ -178,7 +180,7 @@ def record_of(folder, name="run.json"):
 
 
 def test_a_run_is_saved_in_its_folder_with_all_that_it_found(config):
-    judged = replace(MADE_FROM, judgements=JudgementsInfo("comparisons.csv", 9, "ef56", None))
+    judged = replace(MADE_FROM, judgements=JudgementsInfo("comparisons.csv", CHECK, "ef56", None))
     config = replace(config, comparisons=Path("judged.csv"))
     folder = save(result_of(config), provenance=judged)
     assert folder == records.run_folder(config, judged)
@@ -202,13 +204,13 @@ def test_a_run_is_saved_in_its_folder_with_all_that_it_found(config):
         "config": {**{name: getattr(config, name) for name in RECORDED}, "hidden": [64, 32]},
         "data": {"name": "hotels.csv.gz", "rows": 100, "scale": [1, 2, 4], "sha256": "ab12"},
         "encoder": {
-            **dict.fromkeys(("revision", "pooling", "library", "device")),
+            **dict.fromkeys(("revision", "pooling", "library", "device", "truncate")),
             **{"model": "embeddings.pt", "sha256": "cd34"},
         },
         "device": "cpu",
         "judgements": {
             "name": "comparisons.csv",
-            "count": 9,
+            "check": asdict(CHECK),
             "sha256": "ef56",
             "embeddings_sha256": None,
             "texts_sha256": None,

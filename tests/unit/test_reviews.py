@@ -1,6 +1,5 @@
 import hashlib
 import re
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from noisy_feedback.data import reviews as module
+from noisy_feedback.data.preferences import read_judgements
 from noisy_feedback.data.reviews import (
     MIN_REVIEWS,
     SAMPLE_FILE,
@@ -299,11 +299,11 @@ def test_groups_that_leave_a_part_empty_are_refused_with_its_name(part):
         split_groups(np.array([0, 1, 2]), generator(1))
 
 
-def warnings_of(stars, texts=None, shuffled=False, splits=None):
+def warnings_of(stars, texts=None, shuffled=False):
     scale, classes = np.unique(stars, return_inverse=True)
     texts = texts or [f"review {row}" for row in range(len(stars))]
     reviews = Reviews("hotels.csv", Path(), "", texts, classes, scale)
-    return warn_about(reviews, splits or [split_dataset(len(stars))], shuffled)
+    return warn_about(reviews, split_dataset(len(stars)), shuffled)
 
 
 MIXED = [1, 2, 3, 4, 5] * 100  # 500 reviews: 200 training, 50 validation, 200 fine-tuning, 50 test
@@ -337,24 +337,14 @@ def test_texts_in_two_parts_are_counted_with_their_share_of_the_test_part_and_th
     ]
 
 
-def test_ratings_that_are_rare_in_the_file_or_in_a_part_share_a_line():
-    assert warnings_of([6, 7, *MIXED[2:]]) == ["ratings of one review only: 6 and 7; correct those that are errors"]
-    stars = [1, 2, 3, 3, 4, 4, 5, 5, 5, 5] * 50
-    assert warnings_of(stars) == ["fewer than 10 reviews of a rating: 1 and 2 in validation and test"]
-    stars[200:250] = [1, 2, 3, 4, 5] * 10
-    stars[450:] = [2, 3, 4, 5, 5] * 10
-    assert warnings_of(stars) == ["fewer than 10 reviews of a rating: 1 in test"]
+def test_ratings_that_are_rare_are_named():
+    assert warnings_of([6, 7, *MIXED[2:]])[0] == "ratings of one review only: 6 and 7; correct those that are errors"
+    assert warnings_of([1, 2, 3, 3, 4, 4, 5, 5, 5, 5] * 99) == [
+        "fewer than 100 reviews of a rating, a tenth of them in the test part: 1 and 2"
+    ]
+    assert warnings_of(MIXED) == []
     (line,) = warnings_of(list(range(100)) * 4)
-    assert line.startswith("fewer than 10 reviews of a rating: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 90 others in training")
-
-
-def test_ratings_that_are_rare_for_any_seed_share_a_line_that_counts_the_seeds():
-    stars, even = [1, 2] * 100, split_dataset(200)  # ten of each rating in validation and in test
-    one = replace(even, test=np.append(even.test[1:], 1))  # a 2 in the place of a 1
-    both = replace(one, validation=np.append(even.validation[:-1], 0))  # a 1 in the place of a 2
-    assert warnings_of(stars, splits=[even, even]) == []
-    says = "fewer than 10 reviews of a rating: 2 in validation, 1 in test (2 of 3 seeds)"
-    assert warnings_of(stars, splits=[even, one, both]) == [says]
+    assert line.endswith(": 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 90 others")
 
 
 def test_an_uneven_scale_is_warned_about():
@@ -364,3 +354,60 @@ def test_an_uneven_scale_is_warned_about():
     ]
     for scale in ([1, 2, 3, 4], [10, 20, 30, 40], [-1, 1]):
         assert warnings_of(scale * 100) == []
+
+
+# --- comparisons with scores
+
+
+def scored(folder, rows, **options):
+    """A file of comparisons whose texts have scores: (prompt, chosen, rejected, score, score)."""
+    names = ("prompt", "chosen", "rejected", "score_chosen", "score_rejected")
+    content = as_jsonl(rows, columns=names)
+    return read(folder, content, "judged.jsonl", **options)
+
+
+SCORED = [(f"q{n // 2}", f"good {n}", f"bad {n // 2}", 4 + n % 2, n % 3 + 1) for n in range(12)]
+
+
+def test_both_texts_of_a_comparison_are_reviews_whose_ratings_are_the_scores(tmp_path):
+    reviews = scored(tmp_path, SCORED)
+    expected = {
+        (f"{q}\n{text}", score) for q, *sides in SCORED for text, score in zip(sides[:2], sides[2:], strict=True)
+    }
+    found = list(zip(reviews.texts, reviews.scale[reviews.ratings].tolist(), strict=True))
+    assert len(found) == len(expected)  # a text with the same score once
+    assert set(found) == expected
+    assert read_judgements(tmp_path / "judged.jsonl", reviews.texts).texts == []  # the same texts, word for word
+    prompts = [text.split("\n")[0] for text in reviews.texts]
+    assert [f"q{group}" for group in reviews.groups] == prompts
+    without = [(None, *row[1:]) for row in SCORED]
+    assert scored(tmp_path, [(None, "one", f"{n}", 5, n % 3) for n in range(12)]).groups is None  # one text is in all
+    assert scored(tmp_path, without).groups.tolist() == reviews.groups.tolist()  # texts that share a rejected one
+
+
+def test_comparisons_are_rated_only_where_they_have_scores_and_no_column_of_texts_is_named(tmp_path):
+    assert "no column 'Review'; it has 'chosen', 'rejected'" in refused(
+        tmp_path, as_jsonl([("a", "b")] * 12, columns=("chosen", "rejected")), "judged.jsonl"
+    )
+    rows = [(f"q{n}", f"good {n}", "b", n % 3, 1) for n in range(12)]
+    one_side = scored(tmp_path, rows, text_column="chosen", rating_column="score_chosen")
+    assert one_side.texts == [f"good {n}" for n in range(12)]
+
+
+@pytest.mark.parametrize(("score", "way_out"), [(7.5, "double all of them"), ("good", "write integers for words")])
+def test_a_score_that_is_no_integer_is_refused_with_its_row_and_columns(tmp_path, score, way_out):
+    with pytest.raises(
+        InputError, match=rf"review 3 has the rating .*{score}.* \(column 'score_chosen, score_rejected'\)"
+    ) as error:
+        scored(tmp_path, [*SCORED[:2], ("q", "a", "b", 8, score), *SCORED[3:]])
+    assert way_out in str(error.value)
+
+
+def test_scores_and_texts_that_are_missing_can_be_left_out(tmp_path):
+    rows = [*SCORED[:10], ("q", "a", "b", 4, None), ("q", "", "c", 4, 1)]
+    with pytest.raises(InputError, match=r"no text in 1 of .* first in review 12; --drop-empty"):
+        scored(tmp_path, rows)
+    with pytest.raises(InputError, match=r"no rating in 1 of .* first in review 11; --drop-unrated"):
+        scored(tmp_path, rows, drop_empty=True)
+    found = scored(tmp_path, rows, drop_empty=True, drop_unrated=True)
+    assert (found.dropped, found.texts[-1]) == ({"empty": 1, "unrated": 1}, "q\na")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from noisy_feedback.config import Config
+from noisy_feedback.data.groups import components
 from noisy_feedback.data.preferences import Judgements, number_pairs
 from noisy_feedback.data.splits import FINE_TUNING, LEFT_OUT, TEST, TRAINING, VALIDATION, split_alone
 from noisy_feedback.errors import InputError
@@ -15,7 +16,8 @@ LEARNED = [TRAINING, FINE_TUNING]
 
 def judgements_of(chosen, rejected, **more):
     better, worse = np.array(chosen), np.array(rejected)
-    return Judgements("c.csv", Path(), "", [], better, worse, number_pairs(better, worse), None, [], None, **more)
+    given = {"groups": components(better, worse), "prompts": np.full(len(better), -1)} | more
+    return Judgements("c.csv", Path(), "", [], better, worse, number_pairs(better, worse), None, [], None, **given)
 
 
 def alone(split="groups", **options):
@@ -29,10 +31,10 @@ def random_judgements(texts, count, seed=0, **more):
 
 
 @pytest.mark.parametrize("options", [{}, {"shuffle": True, "seed": 3}], ids=["in order", "shuffled"])
-@pytest.mark.parametrize("kind", ["groups", "prompts", "connected texts"])
+@pytest.mark.parametrize("kind", ["groups", "connected texts"])
 def test_a_group_is_in_one_part_and_the_parts_have_their_shares(kind, options):
     numbers = np.random.default_rng(1).integers(50, size=1000)
-    given = {"groups": {"groups": numbers, "prompts": np.arange(1000)}, "prompts": {"prompts": numbers}}.get(kind, {})
+    given = {"groups": numbers} if kind == "groups" else {}
     own = 2 * numbers  # texts of a group: two for each
     judgements = judgements_of(own + (np.arange(1000) % 2), own + 1 - (np.arange(1000) % 2), **given)
     parts = split_alone(alone(**options), judgements)

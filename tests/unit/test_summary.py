@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from noisy_feedback.data.groups import components
 from noisy_feedback.data.preferences import Judgements
-from noisy_feedback.data.summary import components, summarize
+from noisy_feedback.data.summary import summarize
 
 
 def judged(orders, **more):
@@ -16,7 +17,8 @@ def judged(orders, **more):
     names = [tuple(sorted(order)) for order in orders]
     numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
     pairs = np.array([numbers[name] for name in names])
-    values = {"annotators": None, "annotator_names": [], "correct": None} | more
+    values = {"annotators": None, "annotator_names": [], "correct": None, "prompts": np.full(len(pairs), -1)}
+    values |= {"groups": components(chosen, rejected)} | more
     return Judgements("", Path(), "", [], chosen, rejected, pairs, **values)
 
 
@@ -29,9 +31,9 @@ def test_a_summary_counts_what_there_is():
     assert found.repeated_pairs == 2
     assert found.disagreement == 3 / 4  # two of three pairs of judgements, and the only one
     assert found.implied_flip_rate == 0.5  # more cannot be explained by independent errors
-    assert found.largest_component == 4 / 7
+    assert found.largest_group == 4 / 7
     assert found.lines() == [
-        "           7 texts, 3 prompts; shared texts connect 57.1% of the comparisons",
+        "           7 texts, 3 prompts; largest group: 57.1% of the comparisons",
         "           2 pairs were judged more than once: two judgements disagree in 75.0%",
         "           of cases, as if 50.0% were wrong independently",
         "           left out: 3 tied",
@@ -41,8 +43,8 @@ def test_a_summary_counts_what_there_is():
 
 def test_without_repeated_judgements_nothing_is_said_of_noise():
     found = summarize(judged([(0, 1), (2, 1)]))
-    assert (found.disagreement, found.implied_flip_rate, found.annotators, found.prompts) == (None, None, None, None)
-    assert found.lines() == ["           3 texts, no prompts; shared texts connect 100.0% of the comparisons"]
+    assert (found.disagreement, found.implied_flip_rate, found.annotators, found.prompts) == (None, None, None, 0)
+    assert found.lines() == ["           3 texts, no prompts; largest group: 100.0% of the comparisons"]
 
 
 def test_disagreement_is_the_share_of_pairs_of_judgements_that_differ():

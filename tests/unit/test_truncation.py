@@ -1,0 +1,83 @@
+"""Comparisons whose texts become the same when the encoder cuts them are found, and no others."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from noisy_feedback.data import truncation
+from noisy_feedback.data.embeddings import embed, find_embeddings
+from noisy_feedback.data.encoder import find_encoder
+from noisy_feedback.data.truncation import find_alike
+
+LIMIT = 64  # tokens of the tiny encoder, of which two mark the start and the end
+
+
+@pytest.fixture(params=["right", "left"])
+def encoder(request, tiny_encoder):
+    return replace(find_encoder(str(tiny_encoder), "mean"), truncate=request.param)
+
+
+@pytest.fixture(scope="module")
+def pairs():
+    """Texts that share about as many tokens as the encoder reads, then differ within a word or at its end."""
+    rng = np.random.default_rng(0)
+    first, second = [], []
+    for shared in [*range(LIMIT - 6, LIMIT + 3), 10, 200]:
+        for joint in (" ", ""):
+            common = " ".join(rng.choice(list("abcdefgh"), size=shared))
+            first.append(common + joint + "xyz" * rng.integers(1, 30))
+            second.append(common + joint + "uvw ")
+            first.append("xyz" * rng.integers(1, 30) + joint + common)
+            second.append("uvw" + joint + common)
+    return first, second
+
+
+def tokens(folder, text, truncate):
+    """All tokens but the two at the ends, cut by hand."""
+    from transformers import AutoTokenizer
+
+    every = AutoTokenizer.from_pretrained(folder)(text, add_special_tokens=False)["input_ids"]
+    return every[: LIMIT - 2] if truncate == "right" else every[-(LIMIT - 2) :]
+
+
+def test_texts_are_alike_where_their_tokens_cut_by_hand_are_equal(encoder, pairs):
+    expected = [
+        tokens(encoder.folder, one, encoder.truncate) == tokens(encoder.folder, other, encoder.truncate)
+        for one, other in zip(*pairs, strict=True)
+    ]
+    assert 4 < sum(expected) < len(expected) - 4
+    assert find_alike(*pairs, encoder, None).tolist() == expected
+
+
+def test_stored_vectors_find_the_same(encoder, pairs, tmp_path):
+    texts = [*pairs[0], *pairs[1]]
+    vectors = embed(texts, encoder, tmp_path, "cpu").vectors
+    found = find_alike(*pairs, encoder, lambda: vectors.chunk(2))
+    assert found.tolist() == find_alike(*pairs, encoder, None).tolist()
+
+
+def test_the_encoder_is_not_loaded_where_texts_share_little(encoder, monkeypatch):
+    monkeypatch.setattr(truncation, "load_encoder", None)
+    assert find_alike(["a " * 99, "b" * 20], ["c" + "a " * 98 + "d", "b" * 20 + "c"], encoder, None).tolist() == [0, 0]
+
+
+def test_an_encoder_that_cuts_on_the_left_reads_the_end_and_has_a_store_of_its_own(tiny_encoder, tmp_path):
+    from transformers import AutoModel, AutoTokenizer
+
+    texts = ["a b c " * 40 + "end", "short", "x " * 30 + "y z " * 40]
+    right = find_encoder(str(tiny_encoder), "cls")
+    left = replace(right, truncate="left")
+    vectors = embed(texts, left, tmp_path, "cpu").vectors
+    tokenizer, model = AutoTokenizer.from_pretrained(tiny_encoder), AutoModel.from_pretrained(tiny_encoder).eval()
+    for text, vector in zip(texts, vectors, strict=True):
+        ids = [tokenizer.cls_token_id, *tokens(tiny_encoder, text, "left"), tokenizer.sep_token_id]
+        with torch.no_grad():
+            assert torch.allclose(model(torch.tensor([ids])).last_hidden_state[0, 0], vector, atol=1e-5)
+    assert find_embeddings(texts, right, tmp_path, "cpu") is None
+    assert not torch.allclose(embed(texts, right, tmp_path, "cpu").vectors[0], vectors[0])
+    for encoder in (left, right):
+        found = find_embeddings(texts, encoder, tmp_path, "cpu")
+        assert (found.info.truncate, found.truncated) == (encoder.truncate, 2)
+    assert torch.equal(find_embeddings(texts, left, tmp_path, "cpu").vectors, vectors)
