@@ -96,7 +96,7 @@ def setting_names(table: pd.DataFrame, axes: Sequence[str] = SETTING_AXES) -> li
     patterns = [words.get(axis, axis.replace("_", " ") + " {}") for axis in varied]
     return [
         ", ".join(pattern.format(str(value).removesuffix(".0")) for pattern, value in zip(patterns, row, strict=True))
-        for row in table[varied].itertuples(index=False)
+        for row in table[varied].to_numpy(dtype=object)  # a row also where nothing varies
     ]
 
 
