@@ -118,7 +118,9 @@ def add_option(group: Any, name: str, option: Option, default: Any, script: str)
     if is_axis and name == "loss":
         convert_one, metavar = convert_loss, "NAME[:WEIGHT]"
         text += "; NAME:WEIGHT gives a loss its own KL weight"
-    shown = option.unset if default is None else words(default)
+    parts = default if isinstance(default, tuple) else (default,)
+    as_typed = " ".join(f"{part:g}" if isinstance(part, float) else str(part) for part in parts)
+    shown = option.unset if default is None else as_typed
     group.add_argument(
         flag,
         dest=name,
@@ -127,12 +129,6 @@ def add_option(group: Any, name: str, option: Option, default: Any, script: str)
         metavar=metavar,
         help=f"{text} (default: {shown})" if shown else text,
     )
-
-
-def words(default: Any) -> str:
-    """A default as a user would type it."""
-    parts = default if isinstance(default, tuple) else (default,)
-    return " ".join(f"{part:g}" if isinstance(part, float) else str(part) for part in parts)
 
 
 def convert(option: Option, text: str) -> Any:

@@ -40,7 +40,7 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
                 continue
             column = f"{stage}_{metric}"
             for ratio, group in of_setting.groupby("ratio"):
-                seeds = group.index.intersection(noise0.index) if ratio else []
+                seeds = group.index.intersection(noise0.index if ratio else [])
                 tuned = group[:0] if stage == "before" else group
                 rows.append(
                     dict(zip(SETTING_AXES, setting, strict=True))

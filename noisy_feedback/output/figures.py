@@ -75,12 +75,9 @@ def draw_curve_panel(
     """The curves of one setting, a line for each value of `axis`, from epoch `start` on; and training of its seeds."""
     if len(fine_tuning):
         training = training[training["seed"].isin(fine_tuning["seed"])]
-    lines: list[tuple[pd.DataFrame, int, Any]] = [(training, 0, {"color": plots.BLACK, "linestyle": "-"})]
-    lines += [
-        (fine_tuning[fine_tuning[axis] == value], start, style)
-        for value, style in zip(values, plots.ratio_styles(len(values)), strict=True)
-    ]
-    for rows, before, style in lines:
+    parts = [(training, 0), *((fine_tuning[fine_tuning[axis] == value], start) for value in values)]
+    styles = [{"color": plots.BLACK, "linestyle": "-"}, *plots.ratio_styles(len(values))]
+    for (rows, before), style in zip(parts, styles, strict=True):
         by_epoch = rows.groupby("epoch")[score]
         mean, sd = by_epoch.mean(), by_epoch.std().fillna(0)
         epochs = mean.index.to_numpy() + before
@@ -101,14 +98,16 @@ def draw_metrics(runs: pd.DataFrame, summary: pd.DataFrame, classes: int) -> Fig
     axis = varied_axis(runs)
     places = {value: place for place, value in enumerate(sort_axis(runs[axis]))}
     of_tables = (split_settings(table, settings_without(axis)) for table in (summary, runs))
-    settings = list(zip(*of_tables, strict=True))
     lines = [
-        (name, "last", rows, own, plots.line_style(number)) for number, ((name, rows), (_, own)) in enumerate(settings)
+        (name, "last", rows, own, plots.line_style(number))
+        for number, ((name, rows), (_, own)) in enumerate(zip(*of_tables, strict=True))
     ]
+    notes = ["last epoch of fine-tuning"]
     if len(lines) == 1:
-        ((*_, rows, own, style),) = lines
+        ((_, _, rows, own, style),) = lines
         best = style | {"linestyle": ":", "markerfacecolor": "white"}
         lines = [("last epoch", "last", rows, own, style), ("best epoch", "best", rows, own, best)]
+        notes = []
     shown = shown_metrics(summary)
     figure = Figure(figsize=(plots.COLUMN, 1.2 + 1.4 * len(shown)), layout="constrained")
     *panels, below = figure.subplots(len(shown) + 1, 1, sharex=True, height_ratios=[1] * len(shown) + [0.5])
@@ -139,7 +138,6 @@ def draw_metrics(runs: pd.DataFrame, summary: pd.DataFrame, classes: int) -> Fig
     figure.align_ylabels()
     handles, labels = panels[0].get_legend_handles_labels()
     plots.add_legend(figure, handles, labels, columns=1 if max(map(len, labels)) > 20 else 2, fontsize=6)
-    notes = [] if len(settings) == 1 else ["last epoch of fine-tuning"]
     seeds = describe_seeds(runs)
     if seeds != ONE_SEED:
         seeds += "; bars: 95 % intervals of the mean; small dots: seeds"
