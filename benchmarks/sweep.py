@@ -43,7 +43,8 @@ from noisy_feedback.learning import losses
 from noisy_feedback.learning.model import WEIGHT_DECAY
 from noisy_feedback.learning.training import single_threaded
 from noisy_feedback.prepare import prepare
-from noisy_feedback.sweep import available_cores, run_locally, start_server
+from noisy_feedback.processes import available_cores, start_server
+from noisy_feedback.sweep import run_locally
 
 ROOT = Path(__file__).parents[1]
 ROUNDS = 3

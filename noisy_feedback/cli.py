@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+from noisy_feedback import processes
 from noisy_feedback.config import AXES, OPTIONS, PROTOCOLS, SWEEP_AXES, Config, Sweep, grid
 from noisy_feedback.errors import run_with_error_messages
 from noisy_feedback.options import SWITCH, Numbers, Option
@@ -66,7 +67,11 @@ def run_config(protocol: str) -> int:
         given = vars(parser.parse_args())
         dask = given.pop("dask", None)
         runs = to_configs(parser, protocol, "config.py", given)
-        from noisy_feedback.sweep import run_sweep
+        with processes.uninterrupted():
+            # Workers import what this process does, at the same time. A finished sweep that is repeated needs none.
+            if dask is None and processes.available_cores() > 1 and not any(runs[0].output.glob("*/sweep.json")):
+                processes.start_server()
+            from noisy_feedback.sweep import run_sweep
 
         run_sweep(Sweep(runs[0], runs, dask))
 
@@ -113,7 +118,9 @@ def add_option(group: Any, name: str, option: Option, default: Any, script: str)
     if is_axis and name == "loss":
         convert_one, metavar = convert_loss, "NAME[:WEIGHT]"
         text += "; NAME:WEIGHT gives a loss its own KL weight"
-    shown = option.unset if default is None else words(default)
+    parts = default if isinstance(default, tuple) else (default,)
+    as_typed = " ".join(f"{part:g}" if isinstance(part, float) else str(part) for part in parts)
+    shown = option.unset if default is None else as_typed
     group.add_argument(
         flag,
         dest=name,
@@ -122,12 +129,6 @@ def add_option(group: Any, name: str, option: Option, default: Any, script: str)
         metavar=metavar,
         help=f"{text} (default: {shown})" if shown else text,
     )
-
-
-def words(default: Any) -> str:
-    """A default as a user would type it."""
-    parts = default if isinstance(default, tuple) else (default,)
-    return " ".join(f"{part:g}" if isinstance(part, float) else str(part) for part in parts)
 
 
 def convert(option: Option, text: str) -> Any:

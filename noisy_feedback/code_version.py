@@ -26,21 +26,15 @@ def code_digest() -> str:
     digest = hashlib.sha256()
     for name in sorted(names.difference(NOT_COVERED)):
         tree = ast.parse((PACKAGE / name).read_text(encoding="utf-8"))
-        digest.update(f"{name}\n{ast.dump(without_docstrings(tree))}\n".encode())
+        digest.update(f"{name}\n{ast.dump(WithoutDocstrings().visit(tree))}\n".encode())
     return digest.hexdigest()[:12]
 
 
-def without_docstrings(tree: ast.AST) -> ast.AST:
-    """The tree without texts that stand alone, which do nothing."""
-    for node in ast.walk(tree):
-        for name in ("body", "orelse", "finalbody"):
-            if isinstance(statements := getattr(node, name, None), list):
-                setattr(node, name, [line for line in statements if not is_text(line)])
-    return tree
+class WithoutDocstrings(ast.NodeTransformer):
+    """Removes texts that stand alone, which do nothing."""
 
-
-def is_text(statement: ast.AST) -> bool:
-    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        return None if isinstance(node.value, ast.Constant) else node
 
 
 # Computed when this module is imported, so it is that of the code in memory, whatever is edited while it runs.

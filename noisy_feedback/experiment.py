@@ -25,7 +25,7 @@ from noisy_feedback.output import bars, console, records
 from noisy_feedback.prepare import prepare
 from noisy_feedback.rng import rng_for
 
-Progress = Callable[[], None]  # called after every epoch
+Progress = Callable[[], object]  # called after every epoch
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ def run(config: Config, embeddings_sha256: str | None = None) -> Path:
     dataset = prepare([config], embeddings_sha256)
     records.check_run_name(config, dataset.provenance)
     with single_threaded():
-        with bars.epoch_bar("training", config.epochs_t) as progress:
-            trained = train_model(config, dataset, progress)
-        with bars.epoch_bar("fine-tuning", config.epochs_f) as progress:
-            tuned = fine_tune_model(config, dataset, trained, progress, print_line=bars.print_above_bar)
+        with bars.epoch_bar("training", config.epochs_t) as bar:
+            trained = train_model(config, dataset, bar.update)
+        with bars.epoch_bar("fine-tuning", config.epochs_f) as bar:
+            tuned = fine_tune_model(config, dataset, trained, bar.update, print_line=bars.print_above_bar)
         if config.export is not None and not dataset.is_rated:
             tuned = replace(tuned, exported=audit_out_of_sample(config, dataset, trained))
     folder = records.save_run(tuned.result, tuned.models, dataset, tuned.feedback, tuned.audit, tuned.exported)

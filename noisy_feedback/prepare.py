@@ -31,7 +31,8 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> dat
     device = data.choose_device(config)
     file = None if config.path is None else find_reviews(config.path)
     if config.export is not None:
-        check_export(config.export, [each for each in (file, config.comparisons, config.texts) if each is not None])
+        inputs = [each for each in (file, config.comparisons, config.texts) if each is not None]
+        check_export(config.export, inputs, config.embeddings)
         if not config.epochs_f:
             raise InputError("--export: with --epochs-f 0 there are no comparisons to write; leave out one of them")
     if config.path is not None and file is not None and config.path.is_dir():

@@ -7,6 +7,7 @@ import json
 import shutil
 import sys
 import tempfile
+from argparse import Namespace
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from typing import Any
 from noisy_feedback.cli import OneLineParser
 from noisy_feedback.config import SWEEP_AXES, Config, Sweep
 from noisy_feedback.errors import InputError, run_with_error_messages
-from noisy_feedback.files import check_writable, sha256_of
+from noisy_feedback.files import METADATA, check_writable, sha256_of
 
 MODELS = ("model_before.safetensors", "model_best.safetensors", "model_last.safetensors")
 COMPARED = {  # by the record of the folder
@@ -35,8 +36,7 @@ PROJECT = Path(__file__).parents[1]
 class Record:
     """What a results folder says about how it was made."""
 
-    folder: Path
-    file: str  # run.json or sweep.json
+    file: Path  # run.json or sweep.json
     runs: list[Config]
     sha256: dict[str, str | None]  # of INPUTS
     embeddings_sha256: str
@@ -50,53 +50,46 @@ def main() -> int:
         description="Repeat a run or a sweep from its results folder and say what differs (exit status 1).",
     )
     parser.add_argument("folder", type=Path, help="results folder of main.py or config.py")
-    parser.add_argument("--path", type=Path, help="file of reviews, where it is not at its recorded place")
-    parser.add_argument("--comparisons", type=Path, help="file of comparisons, where it is not at its recorded place")
-    parser.add_argument("--texts", type=Path, help="file of texts, where it is not at its recorded place")
+    for option, what in INPUTS.items():
+        parser.add_argument(f"--{option}", type=Path, help=f"file of {what}, where it is not at its recorded place")
     parser.add_argument("--embeddings", type=Path, help="folder of stored embeddings (default: beside the data)")
     parser.add_argument("--output", type=Path, help="folder for the temporary results (default: beside the folder)")
     parser.add_argument("--dask", metavar="ADDRESS", help="repeat a sweep on this Dask cluster")
     parser.add_argument("-h", "--help", action="help", help="show this help and exit")
-    return run_with_error_messages(parser.prog, lambda: reproduce(**vars(parser.parse_args())))
+    return run_with_error_messages(parser.prog, lambda: reproduce(parser.parse_args()))
 
 
-def reproduce(
-    folder: Path,
-    path: Path | None = None,
-    comparisons: Path | None = None,
-    texts: Path | None = None,
-    embeddings: Path | None = None,
-    output: Path | None = None,
-    dask: str | None = None,
-) -> bool:
+def reproduce(given: Namespace) -> bool:
     """Repeat a folder beside it, print what differs, and keep the repetition only where something does.
 
     Returns whether everything is the same. Errors: InputError where the folder holds no result, or the data differ.
     """
-    record = read_record(folder)
-    given = {"path": path, "comparisons": comparisons, "texts": texts}
-    found: dict[str, Any] = {name: find_same(record, name, given[name]) for name in INPUTS if record.sha256[name]}
-    parent = output or record.folder.resolve().parent
+    record = read_record(given.folder)
+    found: dict[str, Any] = {
+        name: find_same(record, name, getattr(given, name)) for name in INPUTS if record.sha256[name]
+    }
+    old = record.file.parent
+    parent = given.output or old.resolve().parent
     check_writable(parent)
     parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix="reproduce-", dir=parent))
     try:
-        runs = [replace(run, **found, embeddings=embeddings, output=temporary) for run in record.runs]
-        repeated = repeat(record, runs, dask)
-        pairs = [(record.folder / name, repeated / name) for name in COMPARED[record.file]]
-        differences = {old.name: difference(old, new) for old, new in pairs if old.is_file() or new.is_file()}
-        now = json.loads((repeated / record.file).read_text(encoding="utf-8"))["versions"]
+        runs = [replace(run, **found, embeddings=given.embeddings, output=temporary) for run in record.runs]
+        new = repeat(record, runs, given.dask)
+        names = [name for name in COMPARED[record.file.name] if (old / name).is_file() or (new / name).is_file()]
+        differences = {name: difference(old / name, new / name) for name in names}
+        now = json.loads((new / record.file.name).read_text(encoding="utf-8"))["versions"]
     except BaseException:
         shutil.rmtree(temporary)
         raise
-    print(f"\nreproduced {record.folder}")
+    print(f"\nreproduced {old}")
     for name, version in now.items():
         if record.versions.get(name) != version:
             print(f"version    {name}: {record.versions.get(name)} before, {version} now")
     for name, how in differences.items():
         print(f"{name:25} {how or 'the same'}")
     if any(differences.values()):
-        print(f"differs    the new results are in {repeated}")
+        print(f"differs    the new results are in {new}")
         return False
     shutil.rmtree(temporary)
     print("all files match; temporary results deleted")
@@ -114,14 +107,15 @@ def read_record(folder: Path) -> Record:
         judged = content["judgements"] or dict.fromkeys(("sha256", "texts_sha256"))
         reviews = content["path"] and content["data"]["sha256"]  # None: comparisons alone
         sha256 = {"path": reviews, "comparisons": judged["sha256"], "texts": judged["texts_sha256"]}
-        return Record(folder, name, runs_of(content), sha256, content["encoder"]["sha256"], dict(content["versions"]))
+        embeddings, versions = content["encoder"]["sha256"], dict(content["versions"])
+        return Record(folder / name, runs_of(content), sha256, embeddings, versions)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{folder / name}: damaged, or of another version of this project ({error!r})") from None
 
 
 def runs_of(content: dict[str, Any]) -> list[Config]:
     """The runs of a record. Errors: KeyError, TypeError, ValueError for a record that no script has written."""
-    places = {"path": content["path"], "comparisons": content["comparisons_path"], "texts": content["texts_path"]}
+    places = {option: content["path" if option == "path" else f"{option}_path"] for option in INPUTS}
     shared = {
         **content["config"],
         **{option: None if place is None else Path(place) for option, place in places.items()},
@@ -149,8 +143,8 @@ def find_same(record: Record, option: str, given: Path | None) -> Path:
             if sha256_of(file) == record.sha256[option]:
                 return file
     raise InputError(
-        f"{record.folder}: its {INPUTS[option]} are not at {tried[0]}, or have changed (their SHA-256 differs); name "
-        f"the file with --{option}"
+        f"{record.file.parent}: its {INPUTS[option]} are not at {tried[0]}, or have changed (their SHA-256 differs); "
+        f"name the file with --{option}"
     )
 
 
@@ -159,7 +153,7 @@ def repeat(record: Record, runs: Sequence[Config], dask: str | None) -> Path:
     from noisy_feedback.experiment import run
     from noisy_feedback.sweep import run_sweep
 
-    if record.file == "run.json":
+    if record.file.name == "run.json":
         return run(runs[0], record.embeddings_sha256)
     return run_sweep(Sweep(runs[0], runs, dask), record.embeddings_sha256)
 
@@ -208,16 +202,17 @@ def compared_parts(record: dict[str, Any]) -> dict[str, Any]:
 
 def compare_models(old: Path, new: Path) -> str:
     """By how much their weights differ; or that the scale or the encoder does."""
-    from safetensors.torch import load_file
+    from safetensors import safe_open
 
-    from noisy_feedback.rating_model import RatingModel
-
-    before, after = load_file(old), load_file(new)
-    if largest := max(float((before[name] - after[name]).abs().max()) for name in {**before, **after}):
+    weights, about = [], []
+    for file in (old, new):
+        with safe_open(file, framework="np") as stored:
+            weights.append({name: stored.get_tensor(name) for name in stored.keys()})  # noqa: SIM118, no dict
+            about.append(compared_parts(json.loads(stored.metadata()[METADATA])))
+    before, after = weights
+    if largest := max(abs(before[name] - after[name]).max() for name in {**before, **after}):
         return f"its weights differ by at most {largest:.3g}"
-    models = [RatingModel.load(file) for file in (old, new)]
-    same = models[0].scale.tolist() == models[1].scale.tolist() and models[0].info.sha256 == models[1].info.sha256
-    return "" if same else "its scale or its encoder differs"
+    return "" if about[0] == about[1] else "its scale or its encoder differs"
 
 
 if __name__ == "__main__":

@@ -1,8 +1,6 @@
 """A sweep: every seed with every loss, KL weight, kind of noise and ratio. Each finished run is kept at once."""
 
 import multiprocessing
-import multiprocessing.forkserver
-import multiprocessing.resource_tracker
 import os
 import tempfile
 import threading
@@ -14,21 +12,20 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from signal import SIG_BLOCK, SIG_SETMASK, SIGINT, pthread_sigmask, raise_signal, signal
 
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
-from noisy_feedback import cluster
+from noisy_feedback import cluster, processes
 from noisy_feedback.config import Config, Sweep
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.errors import InputError
 from noisy_feedback.evaluation.results import RunResult
 from noisy_feedback.experiment import Trained, fine_tune_model, train_model
 from noisy_feedback.learning.training import single_threaded
-from noisy_feedback.output import console
+from noisy_feedback.output import console, tables
 from noisy_feedback.output.records import SweepFolder
 from noisy_feedback.prepare import prepare
 
@@ -39,8 +36,6 @@ def run_sweep(sweep: Sweep, embeddings_sha256: str | None = None) -> Path:
         client = None
         if sweep.dask is not None:
             client = stack.enter_context(cluster.connect(sweep.dask))  # a wrong address is found before embedding
-        elif available_cores() > 1:
-            start_server()  # it imports its libraries while this process reads the data
         dataset = prepare(sweep.runs, embeddings_sha256)
         folder = SweepFolder(sweep, dataset.provenance)
         lock(folder.path, stack)
@@ -54,8 +49,6 @@ def run_sweep(sweep: Sweep, embeddings_sha256: str | None = None) -> Path:
                 folder.save(result)
                 bar.update(len(result.fine_tuning) + len(result.training) * (result.config.seed in seeds))
                 seeds.discard(result.config.seed)
-        from noisy_feedback.output import tables  # imports matplotlib, which worker processes do without
-
         kept = folder.load_all()
         summary, figures = tables.write(folder, kept)
     print(f"\n{console.summary_tables(summary, kept)}")
@@ -82,7 +75,7 @@ def run_locally(runs: Sequence[Config], dataset: Dataset) -> Iterator[RunResult]
     trained, then its runs are fine-tuned; fine-tunings go first, so that finished runs come early.
     """
     by_seed = [list(group) for _, group in groupby(runs, lambda run: run.seed)]
-    workers = min(available_cores(), len(runs))
+    workers = min(processes.available_cores(), len(runs))
     if dataset.embeddings.is_cuda or workers < 2:
         with single_threaded():
             for group in by_seed:
@@ -95,7 +88,7 @@ def run_locally(runs: Sequence[Config], dataset: Dataset) -> Iterator[RunResult]
         pending: dict[Future, list[Config] | None] = {}  # the runs that wait for a training; None for a fine-tuning
         while trainings or tunings or pending:
             while len(pending) < workers and (trainings or tunings):
-                with uninterrupted():  # it may start a worker
+                with processes.uninterrupted():  # it may start a worker
                     if tunings:
                         pending[pool.submit(fine_tune_in_worker, *tunings.popleft())] = None
                     else:
@@ -110,28 +103,7 @@ def run_locally(runs: Sequence[Config], dataset: Dataset) -> Iterator[RunResult]
                     tunings.extend((run, future.result()) for run in waiting)
 
 
-# --- worker processes. They are forked from a server that has imported this module and computes nothing, which is
-# safe whatever threads the main program has (a fork of the main program itself is not), on Linux and macOS.
-CONTEXT = multiprocessing.get_context("forkserver")
 worker_dataset: Dataset  # of this worker process
-
-
-def start_server() -> None:
-    """Start the server. It and its workers never receive Ctrl-C, which the main process reports.
-
-    Errors: InputError where the folder for temporary files has too long a name for a socket.
-    """
-    CONTEXT.set_forkserver_preload(["noisy_feedback.sweep"])
-    multiprocessing.resource_tracker.ensure_running()  # which would unblock the signal
-    before = pthread_sigmask(SIG_BLOCK, {SIGINT})  # the server inherits this
-    try:
-        multiprocessing.forkserver.ensure_running()
-    except OSError as error:
-        raise InputError(
-            f"worker processes cannot be started ({error}); set the environment variable TMPDIR to a short path, /tmp"
-        ) from None
-    finally:
-        pthread_sigmask(SIG_SETMASK, before)
 
 
 @contextmanager
@@ -140,11 +112,12 @@ def worker_processes(dataset: Dataset, workers: int) -> Iterator[ProcessPoolExec
 
     However the block ends, they end with it. Errors: InputError where one of them was killed.
     """
+    processes.start_server()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "embeddings.npy"
         np.save(file, dataset.embeddings.numpy())
         light = replace(dataset, embeddings=torch.empty(0))
-        pool = ProcessPoolExecutor(workers, CONTEXT, initializer=start_worker, initargs=(light, file))
+        pool = ProcessPoolExecutor(workers, processes.CONTEXT, initializer=start_worker, initargs=(light, file))
         try:
             yield pool
         except BrokenProcessPool:
@@ -155,19 +128,6 @@ def worker_processes(dataset: Dataset, workers: int) -> Iterator[ProcessPoolExec
             for child in multiprocessing.active_children():
                 child.terminate()  # idle, or working for nobody: results are written by this process alone
             pool.shutdown(cancel_futures=True)
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Put off Ctrl-C until the block ends: the start of a worker that it interrupts would be known to nobody."""
-    received = []
-    before = signal(SIGINT, lambda number, _: received.append(number))
-    try:
-        yield
-    finally:
-        signal(SIGINT, before)
-        if received:
-            raise_signal(SIGINT)
 
 
 def start_worker(dataset: Dataset, embeddings: Path) -> None:
@@ -193,8 +153,3 @@ def train_in_worker(config: Config) -> Trained:
 
 def fine_tune_in_worker(config: Config, trained: Trained) -> RunResult:
     return fine_tune_model(config, worker_dataset, trained).result
-
-
-def available_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -8,6 +8,7 @@ there, since both runs of a pair share the data.
 """
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -31,30 +32,23 @@ def summarise(runs: pd.DataFrame) -> pd.DataFrame:
     differs.
     """
     rows = []
-    for setting, of_setting in runs.groupby(list(SETTING_AXES), sort=False):
-        by_ratio = {ratio: group.set_index("seed") for ratio, group in of_setting.groupby("ratio")}
-        nothing = of_setting.iloc[:0].set_index("seed")
-        noise0 = {ratio: by_ratio.get(0, nothing) if ratio else nothing for ratio in by_ratio}
-        common = {ratio: group.index.intersection(noise0[ratio].index) for ratio, group in by_ratio.items()}
-        pairs = {ratio: (by_ratio[ratio].loc[seeds], noise0[ratio].loc[seeds]) for ratio, seeds in common.items()}
-        for stage in STAGES:
-            if of_setting[[f"{stage}_{metric}" for metric in METRICS]].isna().all(axis=None):  # nothing was fine-tuned
+    for setting, of_setting in runs.set_index("seed").groupby(list(SETTING_AXES), sort=False):
+        noise0 = of_setting[of_setting["ratio"] == 0]
+        for stage, metric in product(STAGES, METRICS):
+            needed = "preference_accuracy" if metric == "preference_accuracy" else "accuracy"
+            if of_setting[f"{stage}_{needed}"].isna().all():  # no human comparisons, no ratings, or no fine-tuning
                 continue
-            for metric in METRICS:
-                column = f"{stage}_{metric}"
-                needed = "preference_accuracy" if metric == "preference_accuracy" else "accuracy"
-                if of_setting[f"{stage}_{needed}"].isna().all():  # no human comparisons, or no ratings
-                    continue
-                for ratio, group in by_ratio.items():
-                    tuned = nothing if stage == "before" else group
-                    rows.append(
-                        dict(zip(SETTING_AXES, setting, strict=True))
-                        | {"ratio": ratio, "comparisons": group["comparisons"].mean()}
-                        | {"stage": stage, "metric": metric}
-                        | mean_and_interval(group[column].to_numpy())
-                        | paired_t_test("vs_noise0", *(side[column].to_numpy() for side in pairs[ratio]))
-                        | paired_t_test("vs_before", tuned[column].to_numpy(), tuned[f"before_{metric}"].to_numpy())
-                    )
+            column = f"{stage}_{metric}"
+            for ratio, group in of_setting.groupby("ratio"):
+                seeds = group.index.intersection(noise0.index if ratio else [])
+                tuned = group[:0] if stage == "before" else group
+                rows.append(
+                    dict(zip(SETTING_AXES, setting, strict=True))
+                    | {"ratio": ratio, "comparisons": group["comparisons"].mean(), "stage": stage, "metric": metric}
+                    | mean_and_interval(group[column].to_numpy())
+                    | paired_t_test("vs_noise0", *(side.loc[seeds, column].to_numpy() for side in (group, noise0)))
+                    | paired_t_test("vs_before", tuned[column].to_numpy(), tuned[f"before_{metric}"].to_numpy())
+                )
     return pd.DataFrame(rows)
 
 
@@ -96,17 +90,16 @@ def setting_names(table: pd.DataFrame, axes: Sequence[str] = SETTING_AXES) -> li
     patterns = [words.get(axis, axis.replace("_", " ") + " {}") for axis in varied]
     return [
         ", ".join(pattern.format(str(value).removesuffix(".0")) for pattern, value in zip(patterns, row, strict=True))
-        for row in table[varied].itertuples(index=False)
+        for row in table[varied].to_numpy(dtype=object)  # a row also where nothing varies
     ]
 
 
 def shown_metrics(summary: pd.DataFrame) -> list[str]:
     """The metrics that tables and figures show: with human comparisons the preference accuracy first."""
-    if set(summary["metric"]) == {"preference_accuracy"}:  # human comparisons alone
-        return ["preference_accuracy"]
-    if "preference_accuracy" in set(summary["metric"]):
-        return ["preference_accuracy", "quadratic_weighted_kappa"]
-    return ["macro_f1", "quadratic_weighted_kappa", "pairwise_accuracy"]
+    found = set(summary["metric"])
+    if "preference_accuracy" not in found:
+        return ["macro_f1", "quadratic_weighted_kappa", "pairwise_accuracy"]
+    return [metric for metric in ("preference_accuracy", "quadratic_weighted_kappa") if metric in found]
 
 
 def no_information(table: pd.DataFrame, classes: int) -> dict[str, float]:
@@ -114,8 +107,6 @@ def no_information(table: pd.DataFrame, classes: int) -> dict[str, float]:
 
     Only kinds that have such a ratio, between the lowest and the highest of the table.
     """
-    if not classes:  # human comparisons alone
-        return {}
-    ratios = {"uniform": (classes - 1) / classes, "redrawn": 1.0}
-    within = {noise: ratio for noise, ratio in ratios.items() if noise in set(table["noise"])}
-    return {noise: ratio for noise, ratio in within.items() if table["ratio"].min() <= ratio <= table["ratio"].max()}
+    ratios = {"uniform": (classes - 1) / classes, "redrawn": 1.0} if classes else {}  # none: human comparisons alone
+    least, most, noises = table["ratio"].min(), table["ratio"].max(), set(table["noise"])
+    return {noise: ratio for noise, ratio in ratios.items() if noise in noises and least <= ratio <= most}

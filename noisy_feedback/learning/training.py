@@ -68,7 +68,7 @@ def fit(
     embeddings: Tensor,
     task: TrainingTask,
     config: TrainConfig,
-    progress: Callable[[], None] = lambda: None,
+    progress: Callable[[], object] = lambda: None,
 ) -> FitResult:
     """Learn by Adam on shuffled batches and keep the first epoch with the highest validation score.
 

@@ -1,10 +1,11 @@
 """Progress bars of the long steps."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from tqdm import tqdm
+
+print_above_bar = tqdm.write  # without disturbing a bar
 
 
 def embedding_bar(chunks: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
@@ -15,13 +16,6 @@ def embedding_bar(chunks: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
             bar.update(len(chunk))
 
 
-@contextmanager
-def epoch_bar(phase: str, epochs: int) -> Iterator[Callable[[], None]]:
-    """A bar over the epochs of a phase; yields what to call after each epoch."""
-    with tqdm(total=epochs, desc=phase, unit=" epochs", leave=False) as bar:
-        yield lambda: bar.update() and None
-
-
-def print_above_bar(text: str) -> None:
-    """Print text without disturbing a bar."""
-    tqdm.write(text)
+def epoch_bar(phase: str, epochs: int) -> tqdm:
+    """A bar over the epochs of a phase; its `update` is to be called after each."""
+    return tqdm(total=epochs, desc=phase, unit=" epochs", leave=False)

@@ -101,10 +101,10 @@ def export_comparisons(
             temporary.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
-def check_export(file: Path, inputs: Sequence[Path]) -> None:
-    """Refuse a file that cannot be written, or that the run reads: the `inputs`, and the embeddings beside them.
+def check_export(file: Path, inputs: Sequence[Path], embeddings: Path | None = None) -> None:
+    """Refuse a file that cannot be written, or that the run reads: the `inputs`, and stored embeddings.
 
-    Errors: InputError.
+    These are in the folder `embeddings`, or beside the inputs. Errors: InputError.
     """
     if file.suffix not in EXPORT_FORMATS:
         raise InputError(f"--export {file}: ends with neither {' nor '.join(EXPORT_FORMATS)}; choose one of them")
@@ -113,7 +113,7 @@ def check_export(file: Path, inputs: Sequence[Path]) -> None:
     for read in (path for given in inputs for path in (given, given.with_name("embeddings.pt"))):
         if file.exists() and read.exists() and file.samefile(read):
             raise InputError(f"--export {file}: would replace {read}, which this run reads; choose another file")
-    for store in (given.parent / "embeddings" for given in inputs):
-        if store.resolve() in file.resolve().parents:
+    for store in [embeddings] if embeddings else [given.parent / "embeddings" for given in inputs]:
+        if file.resolve().is_relative_to(store.resolve()):
             raise InputError(f"--export {file}: {store} is for stored embeddings; choose another folder")
     check_writable(file.parent, "--export")

@@ -15,7 +15,7 @@ from noisy_feedback.data.reviews import SAMPLE_FILE, Reviews, Splits
 from noisy_feedback.data.splits import LEFT_OUT, PARTS
 from noisy_feedback.data.summary import summarize
 from noisy_feedback.evaluation.metrics import METRICS, Metrics
-from noisy_feedback.evaluation.results import RunResult, audit_record
+from noisy_feedback.evaluation.results import STAGES, RunResult, audit_record
 from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.feedback.protocols import GAP
@@ -145,7 +145,9 @@ def run_tables(result: RunResult, scale: np.ndarray) -> str:
     if result.best and result.last:
         best += f", {result.best_epochs['fine_tuning']} of {len(result.fine_tuning)} in fine-tuning"
         columns |= {"best epoch": result.best, "last epoch": result.last}
-    tables = [f"{best}\n\ntest part\n{metrics_table(columns)}{preference_note(result)}", *constant_start([result])]
+    tables = [f"{best}\n\ntest part\n{metrics_table(columns)}{preference_note(result)}"]
+    if warned := constant_start([result]):
+        tables.append(warned)
     matrices = {name: metrics.confusion_matrix for name, metrics in columns.items() if name != "most frequent"}
     matrices = {name: matrix for name, matrix in matrices.items() if matrix}  # without ratings there is none
     tables += [f"confusion matrix, {name}\n{confusion_table(matrix, scale)}" for name, matrix in matrices.items()]
@@ -201,26 +203,25 @@ def summary_tables(summary: pd.DataFrame, results: Sequence[RunResult]) -> str:
             lines += setting_lines(name, rows[rows["setting"] == name])
     if results[0].config.protocol == "human":
         lines += flip_rate_lines(results)
-    warnings = [*constant_start(results), *few_comparisons(results), *unequal_comparisons(summary, results)]
-    return "\n".join([*lines, *(line for text in warnings for line in ("", text)), ""])
+    for text in (constant_start(results), few_comparisons(results), unequal_comparisons(summary, results)):
+        lines += ["", text] if text else []
+    return "\n".join([*lines, ""])
 
 
 def setting_lines(name: str, rows: pd.DataFrame) -> list[str]:
     """The lines of one setting of loss, KL weight and kind of noise."""
-    before = f"before fine-tuning {interval(rows[rows['stage'] == 'before'].iloc[0])}"
-    together = f"  {name}; {before}"
-    title = [together] if len(together) <= WIDTH else [f"  {name}", f"  {before}"]
-    lines = [
-        *title,
-        f"  {'noise':>5}{'lists':>7}{'best':>7}  {'last epoch':20}  {'vs before':>14}  {'vs noise 0':>14}",
-    ]
-    last, best = (rows[rows["stage"] == stage].sort_values("ratio") for stage in ("last", "best"))
+    before, best, last = (rows[rows["stage"] == stage] for stage in STAGES)
+    start = f"before fine-tuning {interval(before.iloc[0])}"
+    together = f"  {name}; {start}"
+    lines = [together] if len(together) <= WIDTH else [f"  {name}", f"  {start}"]
+    if len(last):
+        lines.append(f"  {'noise':>5}{'lists':>7}{'best':>7}  {'last epoch':20}  {'vs before':>14}  {'vs noise 0':>14}")
     for (_, row), best_mean in zip(last.iterrows(), best["mean"], strict=True):
         lines.append(
             f"  {row['ratio']:>5g}{row['comparisons']:>7.0f}{number(best_mean):>7}  {interval(row):20}  "
             f"{difference(row, 'vs_before'):>14}  {difference(row, 'vs_noise0'):>14}".rstrip()
         )
-    return lines if len(last) else title
+    return lines
 
 
 def flip_rate_lines(results: Sequence[RunResult]) -> list[str]:
@@ -237,43 +238,35 @@ def flip_rate_lines(results: Sequence[RunResult]) -> list[str]:
     return lines
 
 
-def constant_start(results: Sequence[RunResult]) -> list[str]:
+def constant_start(results: Sequence[RunResult]) -> str:
     """A warning where the model before fine-tuning has learned no more than the most frequent rating."""
     seeds = {result.config.seed for result in results}
     constant = {result.config.seed for result in results if result.before.accuracy <= result.majority.accuracy}
-    if not constant:
-        return []
     where = f" in {len(constant)} of {count(len(seeds), 'seed')}" if len(seeds) > 1 else ""
-    return [
-        warning(
-            "the model before fine-tuning is no more accurate than always predicting the most frequent rating"
-            f"{where} (--select macro_f1 chooses the best epoch by another score)"
-        )
-    ]
+    text = (
+        "the model before fine-tuning is no more accurate than always predicting the most frequent rating"
+        f"{where} (--select macro_f1 chooses the best epoch by another score)"
+    )
+    return warning(text) if constant else ""
 
 
-def few_comparisons(results: Sequence[RunResult]) -> list[str]:
+def few_comparisons(results: Sequence[RunResult]) -> str:
     """A warning where a run had too few comparisons to learn from."""
-    counts = [result.comparisons["count"] for result in results if result.fine_tuning]
-    if not counts or min(counts) >= FEW_COMPARISONS:
-        return []
-    least = count(min(counts), "comparison")
-    return [warning(f"a run has only {least}, too few to learn from: its result is chance")]
+    least = min((result.comparisons["count"] for result in results if result.fine_tuning), default=FEW_COMPARISONS)
+    text = f"a run has only {count(least, 'comparison')}, too few to learn from: its result is chance"
+    return warning(text) if least < FEW_COMPARISONS else ""
 
 
-def unequal_comparisons(summary: pd.DataFrame, results: Sequence[RunResult]) -> list[str]:
+def unequal_comparisons(summary: pd.DataFrame, results: Sequence[RunResult]) -> str:
     """A warning where noise ratios have different numbers of comparisons, and the option that makes them equal."""
-    by_setting = [group["comparisons"] for _, group in summary.groupby(list(SETTING_AXES))]
-    counts = max(by_setting, key=lambda counts: counts.max() - counts.min())
-    if not counts.max() or 1 - counts.min() / counts.max() <= UNEQUAL_COMPARISONS:
-        return []
-    least = min(result.comparisons["count"] for result in results)  # of a seed; the tables show means over seeds
-    return [
-        warning(
-            f"noise ratios differ in the number of comparisons, {math.floor(counts.min()):,} to "
-            f"{math.ceil(counts.max()):,}: noise and amount of feedback are mixed; --lists {least} makes them equal"
-        )
-    ]
+    by_setting = summary.groupby(list(SETTING_AXES))["comparisons"].agg(["min", "max"])
+    least, most = max(by_setting.itertuples(index=False), key=lambda counts: counts[1] - counts[0])
+    smallest = min(result.comparisons["count"] for result in results)  # of a seed; the tables show means over seeds
+    text = (
+        f"noise ratios differ in the number of comparisons, {math.floor(least):,} to {math.ceil(most):,}: noise and "
+        f"amount of feedback are mixed; --lists {smallest} makes them equal"
+    )
+    return warning(text) if most - least > UNEQUAL_COMPARISONS * most else ""
 
 
 def warning(text: str) -> str:

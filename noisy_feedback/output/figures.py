@@ -35,7 +35,7 @@ def draw_curves(curves: pd.DataFrame, classes: int) -> Figure:
     """
     training, fine_tuning = (curves[curves["phase"] == phase] for phase in ("training", "fine-tuning"))
     axis = varied_axis(fine_tuning)
-    settings = split_settings(fine_tuning, axis) or [("", fine_tuning)]
+    settings = split_settings(fine_tuning, settings_without(axis)) or [("", fine_tuning)]
     score = "validation_preference_accuracy"
     score = score if curves[score].notna().any() else "validation_accuracy"
     values = sort_axis(fine_tuning[axis])
@@ -75,12 +75,9 @@ def draw_curve_panel(
     """The curves of one setting, a line for each value of `axis`, from epoch `start` on; and training of its seeds."""
     if len(fine_tuning):
         training = training[training["seed"].isin(fine_tuning["seed"])]
-    lines: list[tuple[pd.DataFrame, int, Any]] = [(training, 0, {"color": plots.BLACK, "linestyle": "-"})]
-    lines += [
-        (fine_tuning[fine_tuning[axis] == value], start, style)
-        for value, style in zip(values, plots.ratio_styles(len(values)), strict=True)
-    ]
-    for rows, before, style in lines:
+    parts = [(training, 0), *((fine_tuning[fine_tuning[axis] == value], start) for value in values)]
+    styles = [{"color": plots.BLACK, "linestyle": "-"}, *plots.ratio_styles(len(values))]
+    for (rows, before), style in zip(parts, styles, strict=True):
         by_epoch = rows.groupby("epoch")[score]
         mean, sd = by_epoch.mean(), by_epoch.std().fillna(0)
         epochs = mean.index.to_numpy() + before
@@ -100,14 +97,17 @@ def draw_metrics(runs: pd.DataFrame, summary: pd.DataFrame, classes: int) -> Fig
     """
     axis = varied_axis(runs)
     places = {value: place for place, value in enumerate(sort_axis(runs[axis]))}
-    settings = list(zip(split_settings(summary, axis), split_settings(runs, axis), strict=True))
+    of_tables = (split_settings(table, settings_without(axis)) for table in (summary, runs))
     lines = [
-        (name, "last", rows, own, plots.line_style(number)) for number, ((name, rows), (_, own)) in enumerate(settings)
+        (name, "last", rows, own, plots.line_style(number))
+        for number, ((name, rows), (_, own)) in enumerate(zip(*of_tables, strict=True))
     ]
+    notes = ["last epoch of fine-tuning"]
     if len(lines) == 1:
-        ((*_, rows, own, style),) = lines
+        ((_, _, rows, own, style),) = lines
         best = style | {"linestyle": ":", "markerfacecolor": "white"}
         lines = [("last epoch", "last", rows, own, style), ("best epoch", "best", rows, own, best)]
+        notes = []
     shown = shown_metrics(summary)
     figure = Figure(figsize=(plots.COLUMN, 1.2 + 1.4 * len(shown)), layout="constrained")
     *panels, below = figure.subplots(len(shown) + 1, 1, sharex=True, height_ratios=[1] * len(shown) + [0.5])
@@ -138,7 +138,6 @@ def draw_metrics(runs: pd.DataFrame, summary: pd.DataFrame, classes: int) -> Fig
     figure.align_ylabels()
     handles, labels = panels[0].get_legend_handles_labels()
     plots.add_legend(figure, handles, labels, columns=1 if max(map(len, labels)) > 20 else 2, fontsize=6)
-    notes = [] if len(settings) == 1 else ["last epoch of fine-tuning"]
     seeds = describe_seeds(runs)
     if seeds != ONE_SEED:
         seeds += "; bars: 95 % intervals of the mean; small dots: seeds"
@@ -158,32 +157,33 @@ def draw_change(summary: pd.DataFrame, classes: int) -> Figure:
     """Heat maps of the mean change of test metrics from before fine-tuning to its last epoch.
 
     One row per setting, one column per noise ratio (or labels, where there is one ratio); one scale of colours per
-    metric, centred on 0. A change that is not significant (paired t-test, p >= 0.05) is white.
+    metric, centred on 0. Significant changes (paired t-test, p < 0.05) are bold on their colour, others grey on white;
+    a question mark says that there is no test.
     """
     shown = shown_metrics(summary)
     last = summary[summary["stage"] == "last"]
     axis = varied_axis(last)
-    values, settings = sort_axis(last[axis]), split_settings(last, axis)
+    values, settings = sort_axis(last[axis]), split_settings(last, settings_without(axis))
     width = 1.4 + 0.057 * max(len(name) for name, _ in settings) + max(0.42 * len(values), 2.1)  # inches
     figure = Figure(figsize=(width, 1 + (0.4 + 0.2 * len(settings)) * len(shown)), layout="constrained")
     for axes, metric in zip(figure.subplots(len(shown), 1, sharex=True), shown, strict=True):
         cells = [rows[rows["metric"] == metric].set_index(axis).reindex(values) for _, rows in settings]
-        change = np.array([row["vs_before"] for row in cells])
-        significant = ~(np.array([row["vs_before_p"] for row in cells]) >= SIGNIFICANT)  # also without a test: one seed
+        change, p = (np.array([row[name] for row in cells]) for name in ("vs_before", "vs_before_p"))
         limit = max(np.nanmax(np.abs(change), initial=0), 1e-9)
-        drawn = np.where(significant, change, 0)
-        figure.colorbar(axes.imshow(drawn, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto"), ax=axes)
-        for (row, column), value in np.ndenumerate(change):
-            dark = abs(drawn[row, column]) > 0.65 * limit
-            color = "white" if dark else plots.BLACK if significant[row, column] else plots.GREY
-            text = f"{value:+.3f}" if np.isfinite(value) else "-"
-            axes.text(column, row, text, ha="center", va="center", fontsize=6, color=color)
+        significant = np.where(p < SIGNIFICANT, change, np.nan)
+        figure.colorbar(axes.imshow(significant, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto"), ax=axes)
+        for place, value in np.ndenumerate(change):
+            style: Any = {"color": plots.GREY}
+            if p[place] < SIGNIFICANT:
+                style = {"color": "white" if abs(value) > 0.65 * limit else plots.BLACK, "fontweight": "bold"}
+            text = "-" if np.isnan(value) else f"{value:+.3f}" + "?" * bool(np.isnan(p[place]))
+            axes.text(*place[::-1], text, ha="center", va="center", fontsize=6, **style)
         axes.set_yticks(range(len(settings)), [name for name, _ in settings], fontsize=7)
         axes.set_title(f"test {METRICS[metric]}", fontsize=8)
     set_places(axes, {value: place for place, value in enumerate(values)})
     axes.set(xlabel=AXIS_NAMES[axis])
     notes = [f"change from before fine-tuning to the last epoch, {describe_seeds(last)}"]
-    notes.append("white: not significant (paired t-test, p \u2265 0.05)")
+    notes.append("bold: significant (paired t-test, p < 0.05); ?: no test (one seed, or equal changes)")
     plots.add_notes(figure, [*notes, *information_notes(last, classes)])
     return figure
 
@@ -197,15 +197,14 @@ def draw_audit(runs: pd.DataFrame, classes: int) -> Figure:
     """
     runs = runs.drop_duplicates(["seed", "labels", "noise", "ratio"])
     axis = varied_axis(runs)
-    by = [column for column in ("labels", "noise") if column != axis]
-    kinds = [(", ".join(map(str, kind)), rows) for kind, rows in runs.groupby(by, sort=False)]
+    kinds = split_settings(runs, ("labels", "noise"))
     places = {value: place for place, value in enumerate(sort_axis(runs[axis]))}
     highest = np.nanmax(runs[["true_flip_rate", "estimated_flip_rate"]].to_numpy())
     figure = Figure(figsize=(plots.COLUMN, 4.2), layout="constrained")
     rates, scores = figure.subplots(2, 1)
     rates.plot([0, highest], [0, highest], **REFERENCE, linestyle=":")
     for number, (_, rows) in enumerate(kinds):
-        style, shift = plots.line_style(number), plots.dodge(number, len(kinds))
+        style, shift = plots.line_style(number), plots.dodge(number, len(kinds)) if axis == "ratio" else 0
         rates.plot(rows["true_flip_rate"], rows["estimated_flip_rate"], **style | DOTS)
         means = rows.groupby(rows[axis].map(places))["auroc"].mean()
         scores.plot(rows[axis].map(places) + shift, rows["auroc"], **style | DOTS)
@@ -246,11 +245,15 @@ def set_places(axes: Axes, places: Mapping[Any, int]) -> None:
     axes.set(xlim=(-0.5, len(places) - 0.5))
 
 
-def split_settings(table: pd.DataFrame, leave_out: str) -> list[tuple[str, pd.DataFrame]]:
-    """Every setting of loss, KL weight, labels and kind of noise in the table: its name and its rows, in order."""
-    axes = [axis for axis in SETTING_AXES if axis != leave_out]
+def settings_without(axis: str) -> list[str]:
+    """The axes that a setting is made of, but for the one that a figure shows as its axis."""
+    return [name for name in SETTING_AXES if name != axis]
+
+
+def split_settings(table: pd.DataFrame, axes: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
+    """Every combination of values of `axes` in the table: its name and its rows, in order."""
     named = table.assign(name=setting_names(table, axes))
-    return [(group["name"].iloc[0], group) for _, group in named.groupby(axes, sort=False)]
+    return [(group["name"].iloc[0], group) for _, group in named.groupby(list(axes), sort=False)]
 
 
 def describe_seeds(table: pd.DataFrame) -> str:

@@ -72,14 +72,12 @@ def save_run(
     found = {name: getattr(result, name) for name in ("noise", "comparisons", "audit", "best_epochs", "kl_weight_used")}
     for stage, metrics in {"majority": result.majority, **result.stages()}.items():
         found[stage] = metrics and without_nan(asdict(metrics))
-    write_record(folder / "run.json", config, config_record(config), provenance, found)
+    write_text(folder / "run.json", record_text(config, config_record(config), provenance, found))
     return folder
 
 
-def write_record(
-    file: Path, config: Config, options: Mapping[str, Any], provenance: Provenance, found: Mapping[str, Any]
-) -> None:
-    """Write run.json or sweep.json: the same command on the same machine gives the same, to the last bit."""
+def record_text(config: Config, options: Mapping[str, Any], provenance: Provenance, found: Mapping[str, Any]) -> str:
+    """The content of run.json or sweep.json: the same command on the same machine gives the same, to the last bit."""
     record = {
         "identity": identity(options, provenance),
         "path": None if config.path is None else str(config.path),  # where the data were, as they were given
@@ -90,8 +88,12 @@ def write_record(
         **found,
         "versions": versions(),
     }
+    return json.dumps(record, indent=2, allow_nan=False) + "\n"
+
+
+def write_text(file: Path, text: str) -> None:
     with atomic_write(file) as temporary:
-        temporary.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
 
 
 class SweepFolder:
@@ -115,10 +117,8 @@ class SweepFolder:
     def save(self, result: RunResult) -> None:
         """Keep one finished run."""
         content = {name: value for name, value in asdict(result).items() if name != "config"}
-        with atomic_write(self.file_of(result.config)) as file:
-            file.write_text(
-                json.dumps({"identity": self.identity, "axes": axes_of(result.config), **content}), encoding="utf-8"
-            )
+        content = {"identity": self.identity, "axes": axes_of(result.config), **content}
+        write_text(self.file_of(result.config), json.dumps(content))
 
     def has(self, run: Config) -> bool:
         return self.read(self.file_of(run)) is not None
@@ -144,10 +144,18 @@ class SweepFolder:
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
-    def write_record(self, results: Sequence[RunResult]) -> None:
-        """sweep.json: what the tables were made from and which runs they hold."""
+    def record(self, results: Sequence[RunResult]) -> str:
+        """The content of sweep.json: what the tables were made from and which runs they hold."""
         runs = [axes_of(result.config) for result in results]
-        write_record(self.path / "sweep.json", self.config, self.shared, self.provenance, {"runs": runs})
+        return record_text(self.config, self.shared, self.provenance, {"runs": runs})
+
+    def is_recorded(self, results: Sequence[RunResult]) -> bool:
+        """Whether tables and figures of exactly these runs have been written."""
+        file = self.path / "sweep.json"
+        return file.is_file() and file.read_bytes() == self.record(results).encode()
+
+    def write_record(self, results: Sequence[RunResult]) -> None:
+        write_text(self.path / "sweep.json", self.record(results))
 
 
 def curve_rows(axes: Mapping[str, Any], phase: str, epochs: Sequence[EpochStats]) -> list[dict[str, Any]]:

@@ -12,7 +12,6 @@ from noisy_feedback.evaluation.metrics import METRICS
 from noisy_feedback.evaluation.results import RunResult
 from noisy_feedback.evaluation.statistics import setting_names, summarise
 from noisy_feedback.files import atomic_write
-from noisy_feedback.output import figures, plots
 from noisy_feedback.output.records import CURVE_COLUMNS, SweepFolder, axes_of, curve_rows, write_table
 
 AUDIT_COLUMNS = {  # columns of the tables: keys of a run's audit record
@@ -26,28 +25,36 @@ AUDIT_COLUMNS = {  # columns of the tables: keys of a run's audit record
 def write(folder: SweepFolder, results: Sequence[RunResult]) -> tuple[pd.DataFrame, list[Path]]:
     """Write runs.csv, curves.csv, summary.csv and the figures, then sweep.json; the summary and the figures' files.
 
-    Of each figure there is a .png and a .pdf; the heat map of changes compares settings, where there are several.
+    Of each figure there is a .png and a .pdf; the heat map of changes compares settings, where there are several. A
+    figure that is there stays where sweep.json says that it is of the same runs: drawing takes a second.
     """
     classes = len(folder.provenance.data.scale)
     runs = pd.DataFrame([run_row(result) for result in results]).astype(dict.fromkeys(AUDIT_COLUMNS, float))
     curves, summary = curves_table(results), summarise(runs)
     for name, table in (("curves.csv", curves), ("runs.csv", runs), ("summary.csv", summary)):
         write_table(folder.path / name, table)
-    drawn = {}
+    shown: dict[str, tuple[pd.DataFrame, ...]] = {}  # by figure: the tables that it is drawn from
     if len(curves):
-        drawn["curves"] = figures.draw_curves(curves, classes)
+        shown["curves"] = (curves,)
     if runs[["last_accuracy", "last_preference_accuracy"]].notna().any(axis=None):
-        drawn["metrics"] = figures.draw_metrics(runs, summary, classes)
+        shown["metrics"] = (runs, summary)
         if len(set(setting_names(runs))) > 1:
-            drawn["change"] = figures.draw_change(summary, classes)
+            shown["change"] = (summary,)
     if runs["true_flip_rate"].notna().any():
-        drawn["audit"] = figures.draw_audit(runs, classes)
-    for name, figure in drawn.items():
-        for suffix in (".png", ".pdf"):
-            with atomic_write(folder.path / f"{name}{suffix}") as file:
-                plots.save_figure(figure, file)
+        shown["audit"] = (runs,)
+    same = folder.is_recorded(results)
+    for name, drawn in shown.items():
+        files = [folder.path / f"{name}{suffix}" for suffix in (".png", ".pdf")]
+        if same and all(file.exists() for file in files):
+            continue
+        from noisy_feedback.output import figures, plots  # imports matplotlib: only when there is something to draw
+
+        figure = getattr(figures, f"draw_{name}")(*drawn, classes)
+        for file in files:
+            with atomic_write(file) as temporary:
+                plots.save_figure(figure, temporary)
     folder.write_record(results)
-    return summary, [folder.path / f"{name}.png" for name in drawn]
+    return summary, [folder.path / f"{name}.png" for name in shown]
 
 
 def run_row(result: RunResult) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from noisy_feedback import experiment, sweep
+from noisy_feedback import experiment
 from noisy_feedback.config import LOSSES, NOISES, Config
 from noisy_feedback.data.dataset import choose_device, make_dataset
 from noisy_feedback.data.embeddings import Embeddings, EmbeddingsInfo, embed
@@ -97,7 +97,7 @@ OUT_OF_MEMORY = torch.OutOfMemoryError(
 )
 def test_a_gpu_that_is_full_or_fails_is_one_line_with_the_way_out(refused, monkeypatch, script, place, error, says):
     monkeypatch.setattr(f"noisy_feedback.{place}", failing(error))
-    monkeypatch.setattr(sweep, "available_cores", lambda: 1)  # in this process, as on a GPU
+    monkeypatch.setattr("noisy_feedback.processes.available_cores", lambda: 1)  # in this process, as on a GPU
     line = refused(f"multiclass/{script}")
     assert line.startswith(f"{script}: error: {says}")
     assert "leave out --use-cuda" in line

@@ -9,7 +9,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
-from noisy_feedback import reproduce, sweep
+from noisy_feedback import reproduce
 from tests.conftest import only_folder, options, reproduced, run_script, write_overlapping
 
 MAIN, CONFIG = "multiclass/main.py", "multiclass/config.py"
@@ -35,7 +35,7 @@ FILES["run without fine-tuning"] = ["run.json", "curves.csv", "model_before.safe
 def _quick_sweeps():
     """One process each, and figures that take no time to draw."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep, "available_cores", lambda: 1)
+        patch.setattr("noisy_feedback.processes.available_cores", lambda: 1)
         patch.setattr("noisy_feedback.output.plots.save_figure", lambda _, file: file.write_bytes(b"figure"))
         yield
 

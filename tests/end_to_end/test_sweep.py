@@ -29,7 +29,7 @@ def cores(monkeypatch):
     """Sets the number of cores, so of worker processes; one unless a test says otherwise."""
 
     def cores(number):
-        monkeypatch.setattr(sweep, "available_cores", lambda: number)
+        monkeypatch.setattr("noisy_feedback.processes.available_cores", lambda: number)
 
     cores(1)
     return cores
@@ -67,7 +67,7 @@ def complete(overlapping_reviews, tmp_path_factory):
     """A small sweep that nothing disturbed, and what it printed. For tests that only read."""
     output = tmp_path_factory.mktemp("complete")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep, "available_cores", lambda: 1)
+        patch.setattr("noisy_feedback.processes.available_cores", lambda: 1)
         screen = run_script(CONFIG, options(overlapping_reviews, output, *SIX_RUNS))
     return output, screen
 
@@ -289,6 +289,17 @@ def test_the_same_command_with_the_same_data_elsewhere_computes_nothing(complete
     assert kept_files(copy) == kept
     differing = {name for name, content in contents(copy).items() if content != contents(complete[0])[name]}
     assert differing == {"sweep.json"}  # which says where the data is
+
+
+def test_figures_are_drawn_again_only_where_one_is_gone_or_runs_were_added(overlapping_reviews, complete, copy):
+    (only_folder(copy) / "metrics.pdf").unlink()
+    run_script(CONFIG, options(overlapping_reviews, copy, *SIX_RUNS))
+    found, before = contents(copy, FIGURES), contents(complete[0], FIGURES)
+    drawn = {name for name in FIGURES if found[name] == b"figure"}
+    assert drawn == {"metrics.png", "metrics.pdf"}
+    assert all(found[name] == before[name] for name in set(FIGURES) - drawn)
+    run_script(CONFIG, options(overlapping_reviews, copy, "--k", 2, "--seeds", 4, "--ratio", 0))
+    assert set(contents(copy, FIGURES).values()) == {b"figure"}
 
 
 # --- comparisons that noise makes fewer

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from noisy_feedback.sweep import available_cores
+from noisy_feedback.processes import available_cores
 from tests.conftest import only_folder, options, output_of, start_script
 
 pytestmark = [

@@ -197,6 +197,12 @@ def test_a_file_among_stored_embeddings_is_refused_also_through_a_link(tmp_path,
         check_export(inputs[1].parent / place, inputs)
 
 
+def test_a_file_in_a_named_folder_of_stored_embeddings_or_in_its_place_is_refused(tmp_path, inputs):
+    for store in (tmp_path, tmp_path / "new.jsonl"):
+        with pytest.raises(InputError, match=f"^--export .*: {store} is for stored embeddings; choose another folder$"):
+            check_export(tmp_path / "new.jsonl", inputs, store)
+
+
 def test_a_file_beside_the_data_may_be_written_and_is_not_yet_and_an_earlier_export_replaced(inputs):
     check_export(inputs[0].with_name("new.parquet"), inputs)
     assert not inputs[0].with_name("new.parquet").exists()

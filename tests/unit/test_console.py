@@ -401,9 +401,9 @@ def test_numbers_of_comparisons_that_differ_much_are_reported_with_the_option_th
 def test_bars_close_and_count_what_they_are_given(capsys):
     chunks = [np.arange(3), np.arange(2)]
     assert list(bars.embedding_bar(chunks)) == chunks
-    with bars.epoch_bar("training", 2) as progress:
-        assert progress() is None
-        progress()
+    with bars.epoch_bar("training", 2) as bar:
+        bar.update()
+        assert bar.n == 1
     error = capsys.readouterr().err
     assert "embedding" in error
     assert "training" in error

@@ -287,7 +287,7 @@ def test_the_ratio_without_information_is_marked_where_the_axis_reaches_it(class
 # --- change
 
 
-def test_the_change_is_that_of_the_last_epoch_from_before_fine_tuning_and_white_where_not_significant():
+def test_the_change_is_that_of_the_last_epoch_from_before_fine_tuning_and_bold_where_significant():
     runs = runs_of(lacking(axes_of_runs(losses=("hinge", "study"))))
     for metric in SHOWN:  # one change that is significant
         chosen = (runs["loss"] == "study") & (runs["ratio"] == 0.4)
@@ -304,14 +304,23 @@ def test_the_change_is_that_of_the_last_epoch_from_before_fine_tuning_and_white_
         assert sorted(names) == ["hinge", "study"]
         cells = change.pivot_table("change", "loss", "ratio").loc[names]  # NaN where there is no run
         p = change.pivot_table("change", "loss", "ratio", aggfunc=lambda x: stats.ttest_1samp(x, 0).pvalue).loc[names]
-        np.testing.assert_allclose(np.ma.filled(image.get_array(), np.nan), cells.where(~(p >= 0.05), 0))
+        np.testing.assert_allclose(np.ma.filled(image.get_array(), np.nan), cells.where(p < 0.05))
         numbers = [f"{value:+.3f}" if np.isfinite(value) else "-" for value in cells.to_numpy().ravel()]
         assert [text.get_text() for text in axes.texts] == numbers
-        grey = [text.get_color() == plots.GREY for text in axes.texts]
-        assert grey == (p >= 0.05).to_numpy().ravel().tolist()
+        significant = (p < 0.05).to_numpy().ravel().tolist()
+        assert [text.get_fontweight() == "bold" for text in axes.texts] == significant
+        assert [text.get_color() != plots.GREY for text in axes.texts] == significant
+        assert any(significant)
         assert [text.get_position()[::-1] for text in axes.texts] == list(product(range(2), range(len(RATIOS))))
         largest = np.nanmax(np.abs(cells))
         assert image.get_clim() == pytest.approx((-largest, largest))
+
+
+def test_a_change_of_one_seed_has_a_question_mark_and_is_not_significant():
+    figure = figures.draw_change(summarise(runs_of(axes_of_runs(1, losses=("hinge", "study")))), CLASSES)
+    for axes in figure.axes[: len(SHOWN)]:
+        assert [text.get_text()[-1] + str(text.get_fontweight()) for text in axes.texts] == ["?normal"] * 8
+        assert axes.images[0].get_array().mask.all()
 
 
 # --- the audit
@@ -333,9 +342,9 @@ def test_a_dot_of_the_audit_is_the_feedback_of_a_seed_and_a_line_the_mean_over_s
     rates, scores = figure.axes
     runs = runs[runs["loss"] == "study"]  # the loss comes after the audit
     colors = colors_of_legend(figure)
-    assert set(colors) == {"all, uniform", "all, adjacent"}
+    assert set(colors) == {"uniform noise", "adjacent noise"}
     for name, color in colors.items():
-        own = runs[runs["noise"] == name.partition(", ")[2]]
+        own = runs[runs["noise"] == name.removesuffix(" noise")]
         (dots,) = drawn_lines(rates, color)
         np.testing.assert_allclose(dots, own[["true_flip_rate", "estimated_flip_rate"]])
         dots, means = drawn_lines(scores, color)
@@ -371,6 +380,7 @@ def test_where_there_is_one_ratio_every_figure_shows_the_labels_in_its_place():
     for figure, panel in ((metrics, metrics.axes[-1]), (change, change.axes[2]), (audit, audit.axes[1])):
         assert [label.get_text() for label in panel.get_xticklabels()] == names
         assert figure.axes[-1].get_xlabel() in ("labels", "")
+    assert list(colors_of_legend(audit)) == ["labels gold", "labels all"]
     runs = runs_of(axes)
     own = runs[runs["loss"] == "hinge"]
     x, means, _ = bars_of(metrics.axes[0])["hinge"]
