@@ -3,7 +3,8 @@
     python benchmarks/embedding.py                        # on the GPU if there is one
     python benchmarks/embedding.py --reviews 300 --rounds 1   # a CPU takes long
 
-The encoder is of BERT's size (bert-base: 12 layers, 768 dimensions) with random weights: the time is the same.
+The encoder is of BERT's size (bert-base: 12 layers, 768 dimensions) with random weights: the time is the same. Then the
+bundled sample with the default encoder, against the multiply-adds of its matrix products.
 """
 
 import argparse
@@ -11,13 +12,18 @@ import tempfile
 import time
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
+from sweep import ROOT, timed
 from transformers import BertConfig, BertModel, BertTokenizerFast  # type: ignore[attr-defined]
 
+from noisy_feedback.config import DEFAULT_ENCODER
 from noisy_feedback.data.embeddings import embed
-from noisy_feedback.data.encoder import find_encoder, load_encoder
+from noisy_feedback.data.encoder import count_tokens, find_encoder, load_encoder
+from noisy_feedback.data.reviews import SAMPLE_FILE
 
 VOCABULARY = 2000
 WORDS = 104  # of a review, on average, as in TripAdvisor's
@@ -51,6 +57,28 @@ def main() -> None:
         f"SentenceTransformer.encode         {median(plain):8.1f} s  {options.reviews / median(plain):8.1f} reviews/s"
     )
     print(f"ratio                              {median(plain) / median(ours):8.2f}")
+    sample(options.reviews)
+
+
+def sample(reviews: int) -> None:
+    """CPU time of embedding the bundled sample with the default encoder, over that of its multiply-adds by torch.mm."""
+    encoder = find_encoder(DEFAULT_ENCODER, "model")
+    model = load_encoder(encoder, "cpu")
+    texts = pd.read_csv(ROOT / "data" / SAMPLE_FILE)["Review"].tolist()[:reviews]
+    tokens = count_tokens(model, texts)[0].clip(max=model.max_seq_length or 512)
+    config: Any = model[0].auto_model.config  # type: ignore[union-attr]
+    width, inner = config.hidden_size, config.intermediate_size
+    products = tokens * (4 * width**2 + 2 * width * inner) + 2 * width * tokens.astype(float) ** 2  # and attention
+    size = 2048
+    a, b = torch.randn(size, size), torch.randn(size, size)
+    alone = min(timed(lambda: torch.mm(a, b), time.process_time)() for _ in range(10)) / size**3
+    with tempfile.TemporaryDirectory() as store:
+        used = timed(lambda: embed(texts, encoder, Path(store), "cpu"), time.process_time)()
+    bare = config.num_hidden_layers * products.sum() * alone
+    print(f"\n{len(texts):,} reviews of the bundled sample, {encoder.name}, CPU time")
+    print(f"embed, with loading and storing    {used:8.1f} s")
+    print(f"its multiply-adds alone            {bare:8.1f} s")
+    print(f"ratio                              {used / bare:8.2f}")
 
 
 def made_up(n: int) -> list[str]:
