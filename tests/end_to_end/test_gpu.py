@@ -10,7 +10,7 @@ import torch
 
 from noisy_feedback import experiment, sweep
 from noisy_feedback.config import LOSSES, NOISES, Config
-from noisy_feedback.data.dataset import choose_device, make_dataset
+from noisy_feedback.data.dataset import make_dataset
 from noisy_feedback.data.embeddings import Embeddings, EmbeddingsInfo, embed
 from noisy_feedback.data.encoder import find_encoder
 from noisy_feedback.data.reviews import Reviews
@@ -132,12 +132,6 @@ def test_a_card_that_torch_cannot_use_is_named_before_the_work(refused, monkeypa
     assert re.search(says, line)
     assert line.endswith("leave out --use-cuda")
     assert not (tmp_path / "results").exists()
-
-
-def test_without_a_gpu_the_cpu_computes_and_the_screen_says_so(monkeypatch, capsys):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert choose_device(config(use_cuda=True)) == "cpu"
-    assert capsys.readouterr().out == "no GPU found: running on the CPU\n"
 
 
 # --- a real GPU

@@ -149,18 +149,6 @@ def test_whoever_may_read_one_file_of_a_run_may_read_all(runs):
 # --- folders
 
 
-def test_a_name_is_that_of_the_folder_and_is_refused_for_another_result(separable_reviews, tmp_path, capsys):
-    command = ["--path", separable_reviews, "--output", tmp_path, *COMMON, "--name", "mine"]
-    run_script("multiclass/main.py", command)
-    before = {file.name: file.read_bytes() for file in (tmp_path / "mine").iterdir()}
-    run_script("multiclass/main.py", [*command, "--ratio", 0.5], status=2)
-    says = "holds a result with ratio 0.0, this command has 0.5; choose another name"
-    assert capsys.readouterr().err.splitlines()[-1].endswith(says)
-    assert {file.name: file.read_bytes() for file in (tmp_path / "mine").iterdir()} == before
-    run_script("multiclass/main.py", command)
-    assert {file.name: file.read_bytes() for file in (tmp_path / "mine").iterdir()} == before
-
-
 @pytest.mark.parametrize("script", ["main.py", "config.py"])
 @pytest.mark.parametrize("place", ["results", "results/mine"])
 def test_an_output_that_is_a_link_to_nowhere_is_refused_before_the_work(
@@ -193,13 +181,3 @@ def test_what_training_does_not_need_is_not_imported_before_it_and_only_progress
 
 
 # --- a closed pipe
-
-
-def test_a_reader_that_leaves_early_ends_the_program_quietly(separable_reviews, tmp_path):
-    """As with `main.py | head -1`."""
-    command = [*COMMON, "--path", separable_reviews, "--output", tmp_path]
-    process = start_script("multiclass/main.py", *command)
-    process.stdout.close()
-    error = process.stderr.read()
-    assert process.wait() == 0
-    assert not re.search("Traceback|Error|Exception", error), error
