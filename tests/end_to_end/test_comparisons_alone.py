@@ -11,6 +11,7 @@ from noisy_feedback import RatingModel
 from tests.conftest import only_folder, reproduced, run_script
 
 PAIRS, DIMENSIONS = 400, 6
+pytestmark = pytest.mark.usefixtures("quick_sweeps")
 
 
 @pytest.fixture(scope="module")

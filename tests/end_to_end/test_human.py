@@ -12,7 +12,6 @@ from make_sample import PLANTED_RELIABILITIES
 from safetensors.torch import load_file
 from torch.nn.functional import linear
 
-from noisy_feedback import sweep
 from noisy_feedback.config import LABELS, SWEEP_AXES
 from noisy_feedback.data.reviews import SAMPLE_FILE
 from noisy_feedback.files import sha256_of
@@ -25,13 +24,7 @@ FEW = ("--pc", "--epochs-t", 6, "--epochs-f", 4)
 TUNING = range(1500, 2700)  # rows of the sample
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _in_this_process_without_figures():
-    """Starting workers, and drawing, take longer than a small sweep; the slow tests do both."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep, "available_cores", lambda: 1)
-        patch.setattr("noisy_feedback.output.plots.save_figure", lambda _, file: file.write_bytes(b"figure"))
-        yield
+pytestmark = pytest.mark.usefixtures("quick_sweeps")
 
 
 @pytest.fixture(scope="module")

@@ -1,32 +1,21 @@
 """The layouts that people have give the judgements that are written beside them by hand."""
 
-import gzip
 import json
+from itertools import product
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from noisy_feedback.data.preferences import read_judgements
 from noisy_feedback.errors import InputError
+from tests.conftest import content_of, message_of
 
 SUFFIXES = [".csv", ".tsv", ".json", ".jsonl", ".parquet"]
 FORMS = {"objects": lambda messages: messages, "JSON": json.dumps, "Python": str}
 
 
-def content_of(rows, suffix):
-    if suffix in (".json", ".jsonl"):
-        lines = [json.dumps(row) for row in rows]
-        return (f"[{', '.join(lines)}]" if suffix == ".json" else "\n".join(lines)).encode()
-    table = pd.DataFrame(rows)
-    if suffix == ".parquet":
-        return table.to_parquet()
-    return table.to_csv(index=False, sep="," if suffix == ".csv" else "\t").encode()
-
-
 def write(file, rows):
-    content = content_of(rows, file.name.removesuffix(".gz")[file.name.index(".") :])
-    file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
+    file.write_bytes(content_of(rows, file.name[file.name.index(".") :]))
     return file
 
 
@@ -40,14 +29,8 @@ def read(tmp_path):
 
 @pytest.fixture
 def refused(read, tmp_path):
-    """The message of the error, in one line, without the file's name."""
-
     def refused(rows, suffix=".jsonl", **options):
-        with pytest.raises(InputError) as error:
-            read(rows, suffix, **options)
-        message = str(error.value)
-        assert "\n" not in message
-        return message.removeprefix(f"{tmp_path / f'judged{suffix}'}: ")
+        return message_of(tmp_path, f"judged{suffix}", read, rows, suffix, **options)
 
     return refused
 
@@ -118,10 +101,9 @@ ONCE = {  # a prompt with which both sides begin, or not
 }
 
 
-@pytest.mark.parametrize("case", ONCE)
-def test_a_prompt_is_in_a_text_once(read, case):
-    prompt, chosen, rejected, texts = ONCE[case]
-    assert orders(read([{"prompt": prompt, "chosen": chosen, "rejected": rejected}])) == [texts]
+def test_a_prompt_is_in_a_text_once(read):
+    for case, (prompt, chosen, rejected, texts) in ONCE.items():
+        assert orders(read([{"prompt": prompt, "chosen": chosen, "rejected": rejected}])) == [texts], case
 
 
 def test_the_prompt_of_conversations_is_what_both_share_before_the_last_message(read):
@@ -145,17 +127,18 @@ def test_rows_without_a_prompt_share_a_number_only_within_their_pair(read):
     assert read(rows).prompts.tolist() == [0, 1, 0, 2]
 
 
-@pytest.mark.parametrize(
-    "names",
-    [("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"), ("chosen_rating", "rejected_rating")],
-)
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
-def test_scores_are_kept_and_what_is_not_used_is_named(read, suffix, names):
-    scores = [dict(zip(names, pair, strict=True)) for pair in ((8.5, 4), (7, None))]
-    rows = [{"source": "x", "chosen": "a", "rejected": "bc"[n], **scores[n], "p_id": n} for n in range(2)]
-    found = read(rows, suffix)
-    np.testing.assert_array_equal(found.scores, [[8.5, 4], [7, np.nan]])
-    assert found.unused == ["source", "p_id"]
+def test_scores_are_kept_and_what_is_not_used_is_named(read, suffix):
+    for names in (
+        ("score_chosen", "score_rejected"),
+        ("chosen_score", "rejected_score"),
+        ("rating_chosen", "rating_rejected"),
+    ):
+        scores = [dict(zip(names, pair, strict=True)) for pair in ((8.5, 4), (7, None))]
+        rows = [{"source": "x", "chosen": "a", "rejected": "bc"[n], **scores[n], "p_id": n} for n in range(2)]
+        found = read(rows, suffix)
+        np.testing.assert_array_equal(found.scores, [[8.5, 4], [7, np.nan]])
+        assert found.unused == ["source", "p_id"]
 
 
 def test_a_score_that_is_no_number_is_refused(refused):
@@ -166,21 +149,18 @@ def test_a_score_that_is_no_number_is_refused(refused):
 # --- two texts and a winner
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("texts", [("text_a", "text_b"), ("response_a", "response_b"), ("response1", "response2")])
-@pytest.mark.parametrize("winner", ["winner", "preference"])
-def test_a_winner_chooses_one_of_two_texts(read, suffix, texts, winner):
-    rows = [{texts[0]: "x", texts[1]: "y", winner: wins} for wins in ("a", "b")]
-    assert orders(read(rows, suffix)) == [("x", "y"), ("y", "x")]
-
-
 WRITTEN = [("a", "b"), (" A", "B "), (1, 2), ("1", "2"), (1.0, 2.0), ("Model_a", "model_b"), ("text_a", "response2")]
 
 
-@pytest.mark.parametrize(("first", "second"), WRITTEN)
-def test_a_winner_may_be_written_in_several_ways(read, first, second):
-    rows = [{"text_a": "x", "text_b": "y", "winner": wins} for wins in (first, second)]
-    assert orders(read(rows)) == [("x", "y"), ("y", "x")]
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_winner_however_it_is_written_chooses_one_of_two_texts(read, suffix):
+    for texts in (("text_a", "text_b"), ("response_a", "response_b"), ("response1", "response2")):
+        for winner in ("winner", "preference"):
+            rows = [{texts[0]: "x", texts[1]: "y", winner: wins} for wins in ("a", "b")]
+            assert orders(read(rows, suffix)) == [("x", "y"), ("y", "x")]
+    for both in WRITTEN:
+        rows = [{"text_a": "x", "text_b": "y", "winner": wins} for wins in both]
+        assert orders(read(rows, suffix)) == [("x", "y"), ("y", "x")], both
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
@@ -314,12 +294,11 @@ def test_what_is_no_comparison_is_named_once_with_counts_or_left_out(read, refus
     assert refused(rows[1:10], drop_invalid=True) == "--drop-invalid leaves no comparison"
 
 
-@pytest.mark.parametrize("nothing", [None, "", " \n", []], ids=str)
-@pytest.mark.parametrize("side", ["chosen", "rejected"])
-def test_an_empty_text_is_no_comparison_also_behind_a_prompt(refused, side, nothing):
-    rows = [{"prompt": "q", "chosen": "a", "rejected": "b"} for _ in range(2)]
-    rows[1][side] = nothing
-    assert "1 with an empty text (the first is comparison 2)" in refused(rows)
+def test_an_empty_text_is_no_comparison_also_behind_a_prompt(refused):
+    for side, nothing in product(("chosen", "rejected"), (None, "", " \n", [])):
+        rows = [{"prompt": "q", "chosen": "a", "rejected": "b"} for _ in range(2)]
+        rows[1][side] = nothing
+        assert "1 with an empty text (the first is comparison 2)" in refused(rows)
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
@@ -363,10 +342,9 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("case", BAD)
-def test_what_cannot_be_read_is_one_line_with_the_way_out(refused, case):
-    rows, says = BAD[case]
-    assert refused(rows).startswith(says)
+def test_what_cannot_be_read_is_one_line_with_the_way_out(refused):
+    for rows, says in BAD.values():
+        assert refused(rows).startswith(says)
 
 
 def test_texts_that_look_like_lists_are_texts(read):
