@@ -126,7 +126,7 @@ def content_of(rows, suffix):
 
 
 def message_of(folder, name, read, *given, **options):
-    """The message, in one line that begins with the file, with which `read` refuses the file `name`; without its name."""
+    """The message, one line without the file's name at its beginning, with which `read` refuses the file `name`."""
     with pytest.raises(InputError) as error:
         read(*given, **options)
     message = str(error.value)

@@ -1,6 +1,5 @@
 """A GPU: what is put on it, its errors in one line, and, where there is one, the same numbers within rounding."""
 
-import json
 import re
 from dataclasses import replace
 
@@ -170,27 +169,6 @@ def test_a_gpu_learns_the_same_within_rounding(name):
 
 
 @needs_gpu
-@pytest.mark.parametrize("script", ["multiclass/main.py", "binary/main.py"])
-def test_a_run_ends_with_nearly_the_same_scores(overlapping_reviews, tmp_path, script):
-    for device, more in {"cpu": [], "cuda": ["--use-cuda"]}.items():
-        run_script(script, options(overlapping_reviews, tmp_path / device, "--ratio", 0.2, *more))
-    here, there = (json.loads(next((tmp_path / device).glob("*/run.json")).read_text()) for device in ("cpu", "cuda"))
-    assert there["device"] == torch.cuda.get_device_name()
-    assert there["noise"] == here["noise"]
-    assert there["comparisons"] == here["comparisons"]
-    for stage in ("before", "last"):
-        assert there[stage]["mean_absolute_error"] == pytest.approx(here[stage]["mean_absolute_error"], abs=0.05)
-
-
-@needs_gpu
-def test_a_sweep_on_a_gpu_is_kept_and_found_again(overlapping_reviews, tmp_path):
-    more = ["--k", 2, "--seeds", 1, 2, 3, "--ratio", 0, 0.5, "--use-cuda"]
-    given = options(overlapping_reviews, tmp_path, *more)
-    run_script("multiclass/config.py", given)
-    assert "6 runs, of which 6 are kept already" in run_script("multiclass/config.py", given)
-
-
-@needs_gpu
 def test_embeddings_of_a_gpu_are_nearly_the_same(tiny_encoder, tmp_path):
     texts = ["a lovely stay", "never again", *(f"review {letter}" for letter in "abcdefgh")]
     found = {}
@@ -198,12 +176,3 @@ def test_embeddings_of_a_gpu_are_nearly_the_same(tiny_encoder, tmp_path):
         (tmp_path / device).mkdir()
         found[device] = embed(texts, find_encoder(str(tiny_encoder), "mean"), tmp_path / device, device)
     assert torch.allclose(found["cuda"].vectors, found["cpu"].vectors, atol=1e-4)
-
-
-@needs_gpu
-def test_more_than_the_gpu_holds_is_one_line(refused, monkeypatch):
-    def too_much(*_, **__):
-        torch.empty(2**50, device="cuda")
-
-    monkeypatch.setattr(experiment, "fit", too_much)
-    assert "error: out of GPU memory: " in refused()

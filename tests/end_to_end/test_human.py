@@ -302,52 +302,6 @@ def test_the_rows_of_a_group_stay_in_one_part(tmp_path):
 # --- texts that are not among the reviews
 
 
-@pytest.fixture
-def with_other_texts(tmp_path, tiny_encoder):
-    """The options of a run on 200 reviews, with comparisons in a folder of their own; some are of other texts."""
-    rng = np.random.default_rng(0)
-    texts = ["".join(rng.choice(list("abcd efgh"), size=12)) + "z" * (number + 1) for number in range(20)] * 10
-    texts = [f"{text} {'ab'[number % 2]} {'y' * (number // 2)}" for number, text in enumerate(texts)]
-    for folder in ("data", "judged"):
-        (tmp_path / folder).mkdir()
-    reviews = pd.DataFrame({"Review": texts, "Rating": rng.integers(1, 6, size=200)})
-    reviews.to_csv(tmp_path / "data" / "reviews.csv", index=False)
-    pairs = [rng.choice(range(100, 180), size=2, replace=False) for _ in range(30)]
-    pairs = [(texts[a], texts[b]) for a, b in pairs] + [(texts[110 + n], f"another text {n}") for n in range(5)]
-    pairs += [("another text 0", "another text 1"), (texts[0], "another text 2")]
-    judged = pd.DataFrame(pairs, columns=["chosen", "rejected"])
-    judged.to_csv(tmp_path / "judged" / "comparisons.csv", index=False)
-    files = ["--path", tmp_path / "data" / "reviews.csv", "--comparisons", tmp_path / "judged" / "comparisons.csv"]
-    return [*files, "--model_name", tiny_encoder, "--epochs-t", 2, "--epochs-f", 2, "--output", tmp_path / "results"]
-
-
-def test_other_texts_are_embedded_and_stored_beside_the_comparisons(with_other_texts, tmp_path, capsys):
-    assert_refused(capsys, tmp_path / "results", MAIN, [*with_other_texts, "--pc"], "--pc: ")  # nothing is stored yet
-    run_script(MAIN, with_other_texts)
-    (stored,) = (tmp_path / "judged" / "embeddings").glob("*/*.safetensors")
-    written, record = stored.read_bytes(), record_of(tmp_path / "results")
-    assert record["judgements"]["embeddings_sha256"] is not None
-    feedback = table_of(tmp_path / "results")
-    others = feedback[(feedback["better"] >= 200) | (feedback["worse"] >= 200)]
-    assert compared(others) == [(110 + n, 200 + n) for n in range(5)] + [(200, 201)]  # the last has a training review
-
-    run_script(MAIN, [*with_other_texts, "--pc", "--output", tmp_path / "again"])
-    assert record_of(tmp_path / "again") == record
-    assert stored.read_bytes() == written
-    moved = shutil.move(tmp_path / "data" / "embeddings", tmp_path / "moved")
-    shutil.copytree(tmp_path / "judged" / "embeddings", moved, dirs_exist_ok=True)
-    screen = reproduced(only_folder(tmp_path / "results"), "--output", tmp_path / "out", "--embeddings", moved)
-    assert "the recorded ones" in screen
-    assert "all files match" in screen
-    shutil.move(moved, tmp_path / "data" / "embeddings")
-
-    stored.unlink()
-    capsys.readouterr()
-    line = assert_refused(capsys, tmp_path / "third", MAIN, [*with_other_texts, "--pc", "--output", tmp_path / "third"])
-    assert "--pc: 5 texts of comparisons.csv are not among the reviews, and have no stored embeddings" in line
-    assert "run once without --pc" in line
-
-
 # --- what is refused
 
 

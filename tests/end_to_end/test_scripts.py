@@ -67,18 +67,6 @@ def test_the_screen_shows_the_run_in_its_order_with_its_numbers(runs, name):
     assert screen.splitlines()[-1] == f"results    {runs[name].folder}"
 
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_the_screen_gives_every_metric_of_every_stage_and_of_the_most_frequent_rating_in_80_columns(runs, name):
-    found = runs[name].json
-    stages = [found[stage] for stage in ("majority", *STAGES) if found[stage]]
-    for field in sorted(set(METRICS) - {"preference_accuracy"}):  # of human comparisons
-        (line,) = [line for line in runs[name].screen.splitlines() if line.startswith(f"{METRICS[field]} ")]
-        assert line.removeprefix(METRICS[field]).split() == [f"{stage[field]:.3f}" for stage in stages]
-    assert "\npreference accuracy" not in runs[name].screen
-    below = runs[name].screen.partition("\nnoise ")[2] or runs[name].screen.partition("\nbest epoch")[2]
-    assert max(len(line) for line in below.splitlines() if not line.startswith("results ")) <= 80
-
-
 # --- run.json
 
 
@@ -98,16 +86,6 @@ def test_run_json_holds_what_the_run_was_and_what_it_found(runs, name, separable
         assert set(metrics) == {*METRICS, "confusion_matrix", "preference_interval"}
         assert np.sum(metrics["confusion_matrix"]) == 40  # the whole test part
         assert metrics["accuracy"] == np.trace(metrics["confusion_matrix"]) / 40
-
-
-@pytest.mark.parametrize("name", FINE_TUNED)
-def test_the_share_asked_for_is_made_noisy_and_a_comparison_takes_k_and_one_reviews(runs, name):
-    noise, comparisons = runs[name].json["noise"], runs[name].json["comparisons"]
-    ratio, reviews = {"multiclass, k=3": (0.2, 4), "binary": (0.31, 2)}[name]
-    assert noise == {"ratio": ratio, "changed": round(ratio * 160), "total": 160}
-    assert comparisons["count"] > 0
-    assert comparisons["reviews_used"] == comparisons["count"] * reviews
-    assert comparisons["k"] + 1 == reviews
 
 
 def test_without_fine_tuning_only_the_trained_model_is_tested(runs):

@@ -151,23 +151,3 @@ def obey_permissions():
     for place in (0, 1):
         sets[place] &= ~(1 << 1)
     assert libc.capset(header, sets) == 0
-
-
-def set_clock_back():
-    """The clock jumps an hour back at every other look."""
-    import tqdm.std
-
-    real, looks = time.time, 0
-
-    def jumping():
-        nonlocal looks
-        looks += 1
-        return real() - 3600 * (looks % 2)
-
-    time.time = tqdm.std.time = jumping
-
-
-def wait_for(file):
-    """Start together with others: when this file is there."""
-    while not file.exists():
-        time.sleep(0.001)

@@ -184,22 +184,6 @@ def finish(process):
     return out, error
 
 
-def test_a_cluster_that_loses_all_workers_waits_for_the_next(overlapping_reviews, dask, tmp_path):
-    taken = tmp_path / "taken"
-    blocked = dask.worker("--no-nanny", *preload(tmp_path, block, taken=str(taken)))
-    arguments = options(overlapping_reviews, tmp_path / "out", *SWEEP, "--dask", dask.address)
-    process = start_script("multiclass/config.py", *arguments, session=True)
-    dask.stack.callback(end, process)
-    while not taken.exists():
-        time.sleep(0.01)
-    end(blocked)
-    assert any("waiting for a worker of the cluster" in line for line in process.stderr)
-    dask.worker("--no-nanny")
-    _, error = finish(process)
-    assert process.returncode == 0, error
-    assert len(kept_runs(tmp_path / "out")) == 8
-
-
 # --- what is refused
 
 
@@ -248,24 +232,6 @@ def test_a_worker_of_another_device_is_refused(monkeypatch, found, name):
     dataset = Dataset(torch.empty(0), None, None, [], Provenance(None, None, "NVIDIA H100"))
     with pytest.raises(InputError, match=rf"^--dask: a worker has {name}, this program has NVIDIA H100; "):
         cluster.run_seed([Config("multiclass")], dataset, torch.ones(1, 1).numpy(), versions())
-
-
-def die():
-    """A worker that a task kills."""
-    import os
-
-    import noisy_feedback.cluster
-
-    noisy_feedback.cluster.train_model = lambda *_: os._exit(1)
-
-
-def test_a_seed_that_kills_every_worker_is_given_up_in_one_line(overlapping_reviews, tmp_path, capsys):
-    with patience(), ExitStack() as stack:
-        dask = Cluster(stack, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0")
-        dask.worker("--nanny", *preload(tmp_path, die))
-        more = ("--seeds", 1, "--dask", dask.address)
-        sweep(overlapping_reviews, tmp_path / "out", *more, status=2)
-    assert "--dask: the cluster lost the same seeds 5 times" in error_line(capsys)
 
 
 def test_a_loss_that_is_edited_while_workers_stay_up_is_never_filed_under_the_new_code(

@@ -277,30 +277,3 @@ def test_a_folder_that_cannot_be_written_is_one_line_or_costs_nothing(place, und
 
 
 # --- two at once, and the clock
-
-
-def test_several_at_once_on_one_store_some_killed_all_end_with_the_same_bytes(place, undisturbed, thorough):
-    _, seconds = undisturbed[MAIN]
-    rng = random.Random(thorough)
-    killed = 0
-    for _ in range(thorough):
-        together = partial(children.wait_for, place / "start")
-        at_a_write = partial(children.kill_at_write, CHUNK, rng.choice(["half", "before", "after"]))
-        first, second, *others = (start(place, MAIN, together, *more) for more in ([at_a_write], [], [], []))
-        (place / "start").touch()
-        second.process.join(seconds * rng.random())
-        second.process.kill()
-        statuses = [child.result()[0] for child in (first, second, *others)]
-        killed += statuses.count(-signal.SIGKILL)
-        assert statuses[0] in (0, -signal.SIGKILL)  # 0: the others had written that chunk
-        assert statuses[2:] == [0, 0]
-        ends_as_undisturbed(place, MAIN, undisturbed)
-        empty(place)
-        (place / "start").unlink()
-    print(f"\n{4 * thorough} processes on one store, {killed} of them killed, 0 runs lost, 0 files corrupt")
-
-
-@pytest.mark.parametrize("script", SCRIPTS)
-def test_a_clock_that_is_set_back_changes_nothing(place, undisturbed, script):
-    assert result(place, script, children.set_clock_back) == (0, [])
-    assert files_of(place) == undisturbed[script][0]

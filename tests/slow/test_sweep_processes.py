@@ -187,14 +187,3 @@ def test_when_the_main_program_is_killed_its_workers_end_too(start, undisturbed,
     assert kept_runs(tmp_path / "results").items() <= undisturbed.items()
     output_of(start("results", *SWEEP))
     assert contents(tmp_path / "results") == undisturbed
-
-
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGKILL])
-def test_workers_that_compute_end_with_the_main_program(start, sent):
-    process = start("results", *FOREVER)
-    wait_until(lambda: process.poll() is not None or busy_workers(process))
-    process.send_signal(sent)  # to it alone
-    if sent == signal.SIGINT:
-        assert ended(process, 130) == ["config.py: interrupted; files already written are complete"]
-    else:
-        ended(process, -signal.SIGKILL)

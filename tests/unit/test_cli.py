@@ -106,24 +106,23 @@ def refusal(monkeypatch, capsys):
 # --- options and their fields
 
 
-@pytest.mark.parametrize("field", OPTIONS)
-def test_an_option_sets_its_field_and_no_other(parse, field):
-    arguments, value = OPTIONS[field]
-    protocol = "human" if field in HUMAN else "multiclass"
-    default = Config(protocol, **PROTOCOLS[protocol]["main.py"])
-    found = parse("main.py", *arguments.split(), protocol=protocol)
-    alone = {"path": None, "head": "scalar"} if field == "comparisons" else {}
-    assert found == replace(default, **{field: value}, **alone) != default
+def test_an_option_sets_its_field_and_no_other(parse):
+    for field, (arguments, value) in OPTIONS.items():
+        protocol = "human" if field in HUMAN else "multiclass"
+        default = Config(protocol, **PROTOCOLS[protocol]["main.py"])
+        found = parse("main.py", *arguments.split(), protocol=protocol)
+        alone = {"path": None, "head": "scalar"} if field == "comparisons" else {}
+        assert found == replace(default, **{field: value}, **alone) != default, field
 
 
-@pytest.mark.parametrize("field", [*OPTIONS, *WITHOUT_OPTION])
-def test_a_field_changes_the_identity_of_a_result_unless_it_changes_no_number(field):
+def test_a_field_changes_the_identity_of_a_result_unless_it_changes_no_number():
     config = Config("multiclass", loss="bradley-terry")
     encoder = EmbeddingsInfo(model="m", revision=None, pooling="model", library=None, sha256="0" * 64, device="cpu")
     provenance = Provenance(ReviewsInfo("reviews.csv", 10, [1, 2, 3, 4, 5], "0" * 64), encoder, "cpu")
-    changed = replace(config, **{field: OPTIONS[field][1] if field in OPTIONS else WITHOUT_OPTION[field]})
-    before, after = (identity(config_record(each), provenance) for each in (config, changed))
-    assert (before == after) == (field in CHANGE_NO_NUMBER)
+    before = identity(config_record(config), provenance)
+    for field, value in {**{name: value for name, (_, value) in OPTIONS.items()}, **WITHOUT_OPTION}.items():
+        after = identity(config_record(replace(config, **{field: value})), provenance)
+        assert (before == after) == (field in CHANGE_NO_NUMBER), field
 
 
 def test_every_field_is_tried_here():
@@ -242,15 +241,12 @@ REFUSED = {  # by both scripts of multiclass
 }
 
 
-@pytest.mark.parametrize("given", REFUSED)
-def test_a_mistake_is_one_line_with_the_way_out(refusal, given):
-    for script in SCRIPTS:
+def test_a_mistake_is_one_line_with_the_way_out(refusal):
+    for given, script in product(REFUSED, SCRIPTS):
         assert REFUSED[given] in refusal(script, given)
 
 
-@pytest.mark.parametrize(
-    ("script", "protocol", "given", "says"),
-    [
+OTHERS_REFUSED = [
         ("main.py", "multiclass", "--seed 4294967296", "4294967296 is not an integer from 0 to 4294967295"),
         ("config.py", "multiclass", f"--seeds 1 {10**30}", "is not an integer from 0 to 4294967295"),
         ("main.py", "multiclass", "--seeds 1", "unknown argument --seeds; did you mean --seed?"),
@@ -267,10 +263,12 @@ def test_a_mistake_is_one_line_with_the_way_out(refusal, given):
         ("config.py", "multiclass", "--loss study hing:1", "; did you mean hinge?"),
         ("config.py", "multiclass", "--loss hinge:1 --kl-weight 2", "--kl-weight: every --loss has its own KL weight"),
         ("config.py", "multiclass", "--head scalar --loss robust:1 robust", "give a --kl-weight above 0"),
-    ],
-)  # fmt: skip
-def test_what_one_script_or_protocol_lacks_is_refused(refusal, script, protocol, given, says):
-    assert says in refusal(script, given, protocol)
+]  # fmt: skip
+
+
+def test_what_one_script_or_protocol_lacks_is_refused(refusal):
+    for script, protocol, given, says in OTHERS_REFUSED:
+        assert says in refusal(script, given, protocol)
 
 
 # --- --help, and what is imported

@@ -144,12 +144,6 @@ def test_lists_and_pairs_stand_in_random_order():
         assert stats.chisquare(list(first.values())).pvalue > 1e-3
 
 
-def test_the_same_generator_state_gives_the_same_lists():
-    ratings = random_ratings([50] * 5, np.random.default_rng(0))
-    first, second = (build_lists(ratings, 3, 5, np.random.default_rng(7)) for _ in range(2))
-    assert (first == second).all()
-
-
 @pytest.mark.parametrize("k", [0, 5])
 def test_k_outside_the_scale_is_refused_by_name(k):
     with pytest.raises(InputError, match=f"^--k {k}: a list needs {k + 1} different .* are 5; k must be 1 to 4$"):

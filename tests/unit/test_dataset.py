@@ -64,19 +64,6 @@ def test_parts_follow_the_file_or_the_seeds_permutation_and_hold_every_row_once(
         assert [len(part) for part in parts] == [20, 5, 20, 5]
 
 
-def test_groups_stay_in_one_part_and_are_shuffled_by_the_seed():
-    groups = np.arange(200) // 4
-    in_order, one, again, other = (
-        split_of(Config("multiclass", shuffle=shuffle, seed=seed), 200, groups)
-        for shuffle, seed in ((False, 1), (True, 1), (True, 1), (True, 2))
-    )
-    assert (in_order.train == np.arange(80)).all()
-    assert (one.train == again.train).all()
-    assert len({tuple(splits.train) for splits in (in_order, one, other)}) == 3
-    for splits in (one, other):
-        assert sum(len(set(groups[rows])) for rows in splits.by_name().values()) == 50
-
-
 # --- texts that are in no review
 
 
@@ -151,15 +138,6 @@ def test_the_embeddings_of_an_earlier_result_are_found_by_their_content(place, w
     assert load(place, config, "0" * 64)[1].startswith("stored beside the data")  # where the recorded ones are gone
 
 
-def test_embeddings_that_may_not_be_computed_and_are_not_there_are_refused(place):
-    (place.folder / "embeddings.pt").unlink()
-    with pytest.raises(
-        InputError, match=r"--pc: no stored embeddings of hotels.csv by .* \(pooling model\) and no .*embeddings.pt"
-    ):
-        load(place, place.given_only)
-    assert not (place.folder / "embeddings").exists()
-
-
 # --- devices
 
 
@@ -191,12 +169,3 @@ def test_a_dataset_has_the_vectors_and_texts_of_reviews_and_judgements_and_says_
     assert dataset.judgements is judgements
     assert dataset.provenance == Provenance(reviews, info, "cpu", JudgementsInfo("judged.jsonl.gz", 0, "ef", "cd"))
     assert np.concatenate(list(dataset.split(Config("human")).by_name().values())).tolist() == list(range(40))
-
-
-def test_a_datasets_split_is_of_its_reviews_alone(place, tmp_path):
-    info = EmbeddingsInfo("bert", "1", "cls", "library", "ab", "cpu")
-    reviews = replace(place.reviews, groups=np.arange(40) // 2)
-    judgements = judgements_of(tmp_path, "one")
-    dataset = make_dataset(reviews, Embeddings(place.given, info, 0, None), "cpu", judgements)
-    found = dataset.split(Config("human", shuffle=True, seed=1))
-    assert (found.train == split_of(Config("human", shuffle=True, seed=1), 40, reviews.groups).train).all()

@@ -129,11 +129,8 @@ def test_rows_without_a_prompt_share_a_number_only_within_their_pair(read):
 
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 def test_scores_are_kept_and_what_is_not_used_is_named(read, suffix):
-    for names in (
-        ("score_chosen", "score_rejected"),
-        ("chosen_score", "rejected_score"),
-        ("rating_chosen", "rating_rejected"),
-    ):
+    for form in ("score_{}", "{}_score", "rating_{}"):
+        names = form.format("chosen"), form.format("rejected")
         scores = [dict(zip(names, pair, strict=True)) for pair in ((8.5, 4), (7, None))]
         rows = [{"source": "x", "chosen": "a", "rejected": "bc"[n], **scores[n], "p_id": n} for n in range(2)]
         found = read(rows, suffix)

@@ -47,11 +47,6 @@ def test_pairwise_accuracy_counts_every_pair_with_different_ratings_and_half_of_
         assert found == pytest.approx(known.roc_auc_score(ratings, scores))
 
 
-def test_errors_are_in_stars_where_the_scale_has_gaps():
-    found = metrics.evaluate(np.eye(3)[[2, 2]], np.array([1, 2]), np.array([1, 2, 10]))
-    assert found.mean_absolute_error == 4  # 10 for 2, and 10 for 10
-
-
 def test_a_metric_that_is_not_defined_is_nan():
     found = metrics.evaluate(np.eye(5)[[2, 2]], np.array([2, 2]), SCALE)
     assert np.isnan([found.pairwise_accuracy, found.quadratic_weighted_kappa, found.preference_accuracy]).all()

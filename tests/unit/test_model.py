@@ -7,8 +7,6 @@ import torch
 
 from noisy_feedback.learning.model import (
     Learner,
-    RatingMLP,
-    forward,
     from_state_dict,
     init_model,
     predict,
@@ -61,20 +59,6 @@ def test_it_predicts_and_learns_as_a_plain_pytorch_mlp_with_adam(widths):
         assert torch.allclose(model.parameters, torch.nn.utils.parameters_to_vector(module.parameters()), atol=1e-5)
     assert torch.equal(given, x)
     assert torch.equal(grad_logits, random(11, widths[-1]))
-
-
-def test_the_gradient_agrees_with_finite_differences():
-    model, x, grad_logits = new((3, 64, 32, 5)), random(4, 3).double(), random(4, 5).double()
-    learner, step = Learner(RatingMLP(model.parameters.double(), model.widths), 0.01), 1e-6
-    learner.forward(x)
-    learner.backward(grad_logits)
-    for place in range(0, len(model.parameters), 97):
-        up, down = learner.model.copy(), learner.model.copy()
-        up.parameters[place] += step
-        down.parameters[place] -= step
-        values = [(forward(moved, x)[-1] * grad_logits).sum().item() for moved in (up, down)]
-        expected = learner.gradient.parameters[place].item()
-        assert (values[0] - values[1]) / (2 * step) == pytest.approx(expected, abs=1e-6)
 
 
 def test_initial_values_fill_pytorchs_range_and_depend_on_the_generator_alone():
