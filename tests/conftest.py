@@ -19,7 +19,9 @@ import torch
 from hypothesis import settings
 
 from noisy_feedback import reproduce
+from noisy_feedback.config import SWEEP_AXES
 from noisy_feedback.errors import InputError
+from noisy_feedback.output.records import without_nan
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is imported: so before any test is
 
@@ -192,6 +194,19 @@ def only_folder(output):
     """The one results folder in `output`."""
     (folder,) = (path for path in Path(output).iterdir() if path.is_dir() and not path.name.startswith("."))
     return folder
+
+
+def assert_same_cell(sweep, single):
+    """The run that a sweep's folder keeps of the arguments of a single run has its numbers, bit for bit."""
+    expected = json.loads((single / "run.json").read_text())
+    axes = {axis: expected["config"][axis] for axis in SWEEP_AXES}
+    kept = [json.loads(file.read_text()) for file in sweep.glob("runs/*.json")]
+    (cell,) = (content for content in kept if content["axes"] == axes)
+    for part in ("noise", "comparisons", "audit", "best_epochs", "majority", "before", "best", "last"):
+        assert without_nan(cell[part]) == expected[part], part
+    curves = pd.read_csv(single / "curves.csv")
+    in_cell = pd.DataFrame([*cell["training"], *cell["fine_tuning"]])
+    assert np.array_equal(in_cell.to_numpy(), curves[list(in_cell.columns)].to_numpy(), equal_nan=True)
 
 
 def pytest_addoption(parser):

@@ -140,20 +140,6 @@ def test_code_in_embeddings_does_not_run(refused, data, tmp_path):
 # --- what is said on the screen
 
 
-def test_rows_that_are_dropped_are_counted_and_a_sorted_file_is_warned_about(data, tmp_path):
-    ratings = [1, 2, 3, 4, 5] * 160
-    file = data / "hotels.csv"
-    file.write_bytes(rated(sorted(ratings)) + b",3\n ,3\nunrated,\nreview 0,5\nreview 1,5\nreview 0,5\n")
-    torch.save(torch.randn(800, 4), data / "embeddings.pt")
-    options = ["--path", file, "--output", tmp_path / "out", "--pc", "--epochs-t", 1, "--epochs-f", 0]
-    options += ["--drop-empty", "--drop-unrated", "--drop-duplicates"]
-    screen = run_script("multiclass/main.py", options)
-    assert "(1: 160, 2: 160, 3: 160, 4: 160, 5: 160)\ndropped    2 empty, 1 unrated, 3 duplicates\n" in screen
-    assert "word for word" not in screen
-    assert "--shuffle puts it in random order" in screen
-    assert "sorted" not in run_script("multiclass/main.py", [*options, "--shuffle"])
-
-
 # --- Ctrl-C
 
 

@@ -68,32 +68,19 @@ def failing(error):
     return fails
 
 
-OUT_OF_MEMORY = torch.OutOfMemoryError(
-    "CUDA out of memory. Tried to allocate 20.00 GiB.\nGPU 0 has a total capacity of"
-)
+OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nGPU 0 has a total of")
+ILLEGAL_ACCESS = torch.AcceleratorError("CUDA error: an illegal memory access\nCompile with")
 
 
-@pytest.mark.parametrize(
-    ("script", "place", "error", "says"),
-    [
-        (
-            "main.py",
-            "experiment.fit",
-            OUT_OF_MEMORY,
-            "out of GPU memory: stop other programs on the GPU, lower --batch-f",
-        ),
-        ("config.py", "experiment.fit", OUT_OF_MEMORY, "out of GPU memory: "),
-        ("main.py", "data.dataset.make_dataset", OUT_OF_MEMORY, "out of GPU memory: "),
-        (
-            *(
-                "main.py",
-                "experiment.fit",
-                torch.AcceleratorError("CUDA error: an illegal memory access\nCompile with"),
-            ),
-            "the GPU failed (CUDA error: an illegal memory access)",
-        ),
-    ],
-)
+GPU_ERRORS = [
+    ("main.py", "experiment.fit", OUT_OF_MEMORY, "out of GPU memory: stop other programs on the GPU, lower --batch-f"),
+    ("config.py", "experiment.fit", OUT_OF_MEMORY, "out of GPU memory: "),
+    ("main.py", "data.dataset.make_dataset", OUT_OF_MEMORY, "out of GPU memory: "),
+    ("main.py", "experiment.fit", ILLEGAL_ACCESS, "the GPU failed (CUDA error: an illegal memory access)"),
+]
+
+
+@pytest.mark.parametrize(("script", "place", "error", "says"), GPU_ERRORS)
 def test_a_gpu_that_is_full_or_fails_is_one_line_with_the_way_out(refused, monkeypatch, script, place, error, says):
     monkeypatch.setattr(f"noisy_feedback.{place}", failing(error))
     monkeypatch.setattr(sweep, "available_cores", lambda: 1)  # in this process, as on a GPU
@@ -112,24 +99,18 @@ NO_KERNEL = RuntimeError("CUDA error: no kernel image is available for execution
 NO_DRIVER = RuntimeError("Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU\nand more")
 
 
-@pytest.mark.parametrize(
-    ("error", "name", "says"),
-    [
-        (NO_KERNEL, lambda: "Old Card", "--use-cuda: Old Card cannot compute with torch .*CUDA error: no kernel image"),
-        (
-            NO_DRIVER,
-            failing(NO_DRIVER),
-            "--use-cuda: the GPU cannot compute with torch .*Found no NVIDIA driver on your",
-        ),
-    ],
-)
-def test_a_card_that_torch_cannot_use_is_named_before_the_work(refused, monkeypatch, tmp_path, error, name, says):
+def test_a_card_that_torch_cannot_use_is_named_before_the_work(refused, monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", name)
-    monkeypatch.setattr(torch, "zeros", failing(error))
-    line = refused()
-    assert re.search(says, line)
-    assert line.endswith("leave out --use-cuda")
+    for error, name, says in (
+        (NO_KERNEL, lambda: "Old Card", "Old Card cannot compute with torch .*CUDA error: no kernel image"),
+        (NO_DRIVER, failing(NO_DRIVER), "the GPU cannot compute with torch .*Found no NVIDIA driver on your"),
+    ):
+        monkeypatch.setattr(torch.cuda, "get_device_name", name)
+        with monkeypatch.context() as patch:
+            patch.setattr(torch, "zeros", failing(error))
+            line = refused()
+        assert re.search(f"--use-cuda: {says}", line)
+        assert line.endswith("leave out --use-cuda")
     assert not (tmp_path / "results").exists()
 
 

@@ -15,8 +15,7 @@ from torch.nn.functional import linear
 from noisy_feedback.config import LABELS, SWEEP_AXES
 from noisy_feedback.data.reviews import SAMPLE_FILE
 from noisy_feedback.files import sha256_of
-from noisy_feedback.output.records import without_nan
-from tests.conftest import ROOT, only_folder, output_of, reproduced, run_script, start_script
+from tests.conftest import ROOT, assert_same_cell, only_folder, output_of, reproduced, run_script, start_script
 
 MAIN, CONFIG = "human/main.py", "human/config.py"
 COMPARISONS = "sample_comparisons.csv"
@@ -205,14 +204,7 @@ def test_labels_choose_what_is_learned_from_and_not_what_predictions_are_scored_
 
 def test_a_cell_equals_the_single_run_with_the_same_arguments_bit_for_bit(small, swept, tmp_path):
     run_script(MAIN, on_sample(small, tmp_path, "--labels", "flipped", "--seed", 4))
-    expected = record_of(tmp_path)
-    cells = [json.loads(file.read_text()) for file in only_folder(swept[0]).glob("runs/*.json")]
-    axes = {axis: expected["config"][axis] for axis in SWEEP_AXES}
-    (cell,) = (content for content in cells if content["axes"] == axes)
-    for part in ("noise", "comparisons", "audit", "best_epochs", "majority", "before", "best", "last"):
-        assert without_nan(cell[part]) == expected[part], part
-    curves, in_cell = table_of(tmp_path, "curves.csv"), pd.DataFrame([*cell["training"], *cell["fine_tuning"]])
-    assert np.array_equal(in_cell.to_numpy(), curves[list(in_cell.columns)].to_numpy(), equal_nan=True)
+    assert_same_cell(only_folder(swept[0]), only_folder(tmp_path))
 
 
 # --- the same again
@@ -299,42 +291,7 @@ def test_the_rows_of_a_group_stay_in_one_part(tmp_path):
     assert 120 < rows < 200
 
 
-# --- texts that are not among the reviews
-
-
-# --- what is refused
-
-
-def assert_refused(capsys, output, script, command, says=""):
-    """It ends with one line that names the option or file, and has written nothing; returns the line."""
-    run_script(script, command, status=2)
-    error = capsys.readouterr().err
-    line = error.splitlines()[-1]
-    assert line.startswith(f"{script.partition('/')[2]}: error: ")
-    assert says in line
-    assert "Traceback" not in error
-    assert "%|" not in error  # no bar was shown
-    assert not output.exists()
-    return line
-
-
-def test_comparisons_that_cannot_be_learned_from_are_refused(small, tmp_path, capsys):
-    file = tmp_path / "comparisons.csv"
-    pd.read_csv(small / COMPARISONS).drop(columns="correct").to_csv(file, index=False)
-    command = [*on_sample(small, tmp_path / "results", "--labels", "gold"), "--comparisons", file]
-    assert_refused(capsys, tmp_path / "results", MAIN, command, "(column 'correct')")
-    assert [path.name for path in tmp_path.iterdir()] == [file.name]
-
-
-# --- slow: a cluster, the scripts in processes of their own
-
-
-@pytest.mark.slow
-def test_a_local_cluster_gives_the_same_tables(small, swept, tmp_path):
-    command = on_sample(small, tmp_path, *SWEEP, "--dask", "local")
-    output_of(start_script(CONFIG, *command, session=True))
-    for name in ("sweep.json", "runs.csv", "curves.csv", "summary.csv"):
-        assert (only_folder(tmp_path) / name).read_bytes() == (only_folder(swept[0]) / name).read_bytes(), name
+# --- slow: the scripts in processes of their own
 
 
 @pytest.mark.slow

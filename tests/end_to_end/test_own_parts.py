@@ -196,31 +196,3 @@ def test_a_loss_for_lists_of_three_is_tried_on_lists_of_three(separable_reviews,
     loss = Loss(lambda logits, ratings: margins(logits)[:, 0] - margins(logits)[:, 1])
     monkeypatch.setitem(LOSS_FUNCTIONS, "hinge", loss)
     run_script("multiclass/main.py", options(separable_reviews, tmp_path, "--loss", "hinge", "--k", 2))
-
-
-def test_noise_that_changes_its_input_is_counted_all_the_same(separable_reviews, tmp_path, monkeypatch):
-    def in_place(reviews, ratio, rng):
-        reviews.ratings[:] = reviews.ratings[::-1].copy()
-        return reviews.ratings
-
-    monkeypatch.setitem(RATING_NOISE, "redrawn-off-scale", RatingNoise(in_place))
-    given = ("--noise", "redrawn-off-scale", "--ratio", 0.5)
-    run_script("multiclass/main.py", options(separable_reviews, tmp_path, *given))
-    assert json.loads((only_folder(tmp_path) / "run.json").read_text())["noise"]["changed"] > 100
-
-
-def test_a_flip_rate_that_no_transition_matrix_gives_has_to_be_given(separable_reviews, tmp_path, capsys):
-    more = ("--noise", "redrawn-off-scale", "--ratio", 0.5, "--loss", "label-smoothing")
-    given = options(separable_reviews, tmp_path, *more)
-    run_script("multiclass/main.py", given, status=2)
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert "--noise redrawn-off-scale has no transition matrix in noise.py; --loss label-smoothing needs one" in line
-    run_script("multiclass/main.py", [*given, "--flip-rate", 0.2])
-
-
-def test_results_of_other_code_are_another_folder(separable_reviews, tmp_path, monkeypatch):
-    given = options(separable_reviews, tmp_path)
-    for version in ("0" * 12, "1" * 12, "0" * 12):  # as if a loss had been edited, and edited back
-        monkeypatch.setattr("noisy_feedback.output.records.CODE_VERSION", version)
-        run_script("multiclass/main.py", given)
-    assert len(list(tmp_path.iterdir())) == 2

@@ -298,15 +298,3 @@ def test_a_sweeps_record_with_damaged_runs_is_refused(capsys, results, tmp_path)
     for runs in ([], [{"seed": 1}], {"seed": 1}, 7):
         change(copy, "sweep.json", runs=runs)
         assert "sweep.json: damaged, or of another version of this project" in refusal(capsys, copy)
-
-
-def test_an_output_that_cannot_be_written_is_refused(capsys, copy, tmp_path):
-    (tmp_path / "file").touch()
-    assert "is not a folder" in refusal(capsys, copy, "--output", tmp_path / "file" / "out")
-
-
-def test_options_that_would_change_the_result_are_unknown(results, capsys):
-    for option in ("--ratio", "--k", "--shuffle"):
-        with pytest.raises(SystemExit, match="2"):
-            reproduced(results["run"], option)
-        assert f"unknown argument {option}" in capsys.readouterr().err

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -14,8 +13,7 @@ from matplotlib.image import imread
 from noisy_feedback import sweep
 from noisy_feedback.config import SWEEP_AXES
 from noisy_feedback.output import records
-from noisy_feedback.output.records import without_nan
-from tests.conftest import only_folder, options, run_script, write_overlapping, write_separable
+from tests.conftest import assert_same_cell, only_folder, options, run_script, write_overlapping, write_separable
 
 CONFIG, MAIN = "multiclass/config.py", "multiclass/main.py"
 TABLES = ("sweep.json", "runs.csv", "curves.csv", "summary.csv")
@@ -182,19 +180,7 @@ def test_a_cell_equals_the_single_run_with_the_same_arguments_bit_for_bit(overla
     single = [*shared, *as_options(axes), "--seed", 7]
     run_script(f"{protocol}/main.py", options(overlapping_reviews, tmp_path / "single", *single))
 
-    alone = only_folder(tmp_path / "single")
-    expected = json.loads((alone / "run.json").read_text())
-    values = {axis: expected["config"][axis] for axis in SWEEP_AXES}
-    (cell,) = (
-        content
-        for file in only_folder(tmp_path / "sweep").glob("runs/*.json")
-        if (content := json.loads(file.read_text()))["axes"] == values
-    )
-    for part in ("noise", "comparisons", "audit", "best_epochs", "majority", "before", "best", "last"):
-        assert without_nan(cell[part]) == expected[part], part
-    curves = pd.read_csv(alone / "curves.csv")
-    in_cell = pd.DataFrame([*cell["training"], *cell["fine_tuning"]])
-    assert np.array_equal(in_cell.to_numpy(), curves[list(in_cell.columns)].to_numpy(), equal_nan=True)
+    assert_same_cell(only_folder(tmp_path / "sweep"), only_folder(tmp_path / "single"))
 
 
 # --- the same command gives the same bits

@@ -198,27 +198,6 @@ def test_a_wrong_address_is_one_line_before_anything_is_embedded(overlapping_rev
     assert [file.name for file in data.iterdir()] == [overlapping_reviews.name]
 
 
-def without_the_package():
-    """A worker on which this project is not installed."""
-    import sys
-
-    class Finder:
-        def find_spec(self, name, path=None, target=None):
-            if name.partition(".")[0] == "noisy_feedback":
-                raise ModuleNotFoundError("No module named 'noisy_feedback'")
-
-    sys.meta_path.insert(0, Finder())
-
-
-def test_a_worker_without_this_project_is_refused(overlapping_reviews, dask, tmp_path, capsys):
-    dask.worker("--no-nanny", *preload(tmp_path, without_the_package))
-    sweep(overlapping_reviews, tmp_path / "out", "--dask", dask.address, status=2)
-    line = error_line(capsys)
-    assert line.startswith("config.py: error: --dask: a worker cannot load this program (")
-    assert "No module named 'noisy_feedback'" in line
-    assert "restart the workers" in line
-
-
 @pytest.mark.parametrize("name", ["code", "numpy"])
 def test_a_worker_of_another_version_that_comes_late_is_refused_too(name):
     with pytest.raises(InputError, match=rf"a worker has {name} [\w.]+, this program has 0; restart the workers"):

@@ -7,7 +7,6 @@ import csv
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -171,17 +170,6 @@ def test_killed_at_every_kind_of_write_the_next_start_ends_as_if_nothing_had_hap
     print(f"\n{script}: {len(WRITES[script])} kills at writes ({moment}), 0 runs lost, 0 files corrupt")
 
 
-@pytest.mark.parametrize("moment", ["half", "before", "after"])
-def test_no_run_json_is_beside_files_of_another_start(place, undisturbed, moment):
-    """A kill between the files of a run that replaces an earlier one."""
-    assert result(place, MAIN) == (0, [])
-    for pattern in ("curves.csv", "model_before.*", "model_best.*", "model_last.*", "feedback.csv", "run.json"):
-        status, _ = result(place, MAIN, partial(children.kill_at_write, pattern, moment))
-        assert status == -signal.SIGKILL
-        assert bool(list(place.glob("results/*/run.json"))) == ((pattern, moment) == ("run.json", "after"))
-        ends_as_undisturbed(place, MAIN, undisturbed)
-
-
 # --- full disks
 
 
@@ -206,41 +194,6 @@ def test_a_file_that_cannot_grow_is_one_line_and_the_next_start_goes_on(place, u
         ends_as_undisturbed(place, script, undisturbed)
         empty(place)
     print(f"\n{script}: {len(chosen)} files that could not grow, 0 runs lost, 0 files corrupt")
-
-
-@pytest.fixture
-def small_disk(place):
-    """A disk of two megabytes for everything that is written; its folder."""
-    folder = place / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m,mode=777", "none", folder], capture_output=True)
-    if mounted.returncode:
-        pytest.skip(f"a small disk needs the right to mount one: {mounted.stderr.decode().strip()}")
-    (folder / "data").mkdir()
-    shutil.copy(place / "data" / "hotels.csv", folder / "data")
-    yield folder
-    subprocess.run(["umount", folder], check=True)
-
-
-def test_a_full_disk_is_one_line_and_the_next_start_goes_on(small_disk, undisturbed, thorough):
-    expected, _ = undisturbed[MAIN]
-    needed = sum(map(len, expected.values())) * 2
-    rng = random.Random(thorough)
-    ballast = small_disk / "ballast"
-    full = 0
-    for _ in range(5 * thorough):
-        free = rng.randrange(0, needed)
-        ballast.write_bytes(bytes(max(0, shutil.disk_usage(small_disk).free - free)))
-        status, lines = result(small_disk, MAIN)
-        if status:
-            full += 1
-            assert "No space left on device" in one_line(status, lines)
-        assert_complete(small_disk, expected)
-        ballast.unlink()
-        ends_as_undisturbed(small_disk, MAIN, undisturbed)
-        empty(small_disk)
-    print(f"\n{full} full disks, 0 runs lost, 0 files corrupt")
-    assert full > 0
 
 
 # --- unwritable folders

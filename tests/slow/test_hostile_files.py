@@ -7,7 +7,6 @@ import gzip
 import hashlib
 import io
 import json
-import pickle
 import random
 import shutil
 import signal
@@ -17,15 +16,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file, save
 
 from noisy_feedback.data.columns import FORMATS
 from noisy_feedback.data.embeddings import embed, find_embeddings, find_embeddings_by_sha256, read_embeddings_pt
 from noisy_feedback.data.encoder import find_encoder, load_encoder
 from noisy_feedback.data.reviews import read_reviews
 from noisy_feedback.errors import InputError
-from noisy_feedback.files import METADATA
-from noisy_feedback.rating_model import RatingModel
 from tests.end_to_end.test_bad_input import Attack
 
 pytestmark = pytest.mark.slow
@@ -200,32 +196,6 @@ def test_whatever_is_done_to_stored_embeddings_they_are_the_right_ones_or_none(t
     assert used < 100 * thorough  # nothing was done where two equal places were exchanged
 
 
-HEADERS = {
-    "longer than the file": (2**40).to_bytes(8, "little") + b"{}",
-    "of all memory": (2**64 - 1).to_bytes(8, "little"),
-    "no JSON": (4).to_bytes(8, "little") + b"{{{{",
-    "deep": (100_000).to_bytes(8, "little") + b"[" * 100_000,
-    "beyond the end": (90).to_bytes(8, "little")
-    + b'{"vectors":{"dtype":"F32","shape":[1099511627776,4],"data_offsets":[0,17592186044416]}}'.ljust(90),
-    "a shape that overflows": (95).to_bytes(8, "little")
-    + b'{"digests":{"dtype":"U8","shape":[4294967296,4294967296,4],"data_offsets":[0,0]}}'.ljust(95),
-    "negative": (70).to_bytes(8, "little")
-    + b'{"digests":{"dtype":"U8","shape":[-1,4],"data_offsets":[0,0]}}'.ljust(70),
-}
-
-
-def test_hostile_headers_and_metadata_are_no_embedding_and_no_model(tmp_path, stored):
-    file, tensors = stored[1], load_file(stored[1])
-    hostile = list(HEADERS.values())
-    for metadata in ("[" * 100_000, "{}", "[]", "3", '"text"', "\x00", '{"model": []}', '{"model": "a"}', "NaN"):
-        hostile.append(save(tensors, {METADATA: metadata}))
-    for content in hostile:
-        file.write_bytes(content)
-        assert not assert_right_or_none(stored, tmp_path)
-        with pytest.raises(InputError, match="not a model of this project"):
-            RatingModel.load(file)
-
-
 # --- embeddings.pt
 
 
@@ -287,11 +257,6 @@ def pickled_weights(folder, ran):
     torch.save({"embeddings": Attack(ran)}, folder / "pytorch_model.bin")
 
 
-def pickled_beside(folder, ran):
-    (folder / "pytorch_model.bin").write_bytes(pickle.dumps(Attack(ran)))
-    (folder / "training_args.bin").write_bytes(pickle.dumps(Attack(ran)))
-
-
 def dense_with_code(folder, ran):
     modules(folder, OURS + "Transformer", OURS + "Pooling", OURS + "Dense")
     edit(folder / "1_part", "config.json", embedding_dimension=16, pooling_mode="mean")
@@ -318,7 +283,6 @@ WANTS_CODE = {
         edit(folder, "sentence_bert_config.json", model_args={"trust_remote_code": True}, trust_remote_code=True),
     ),
     "pickled weights": pickled_weights,
-    "pickles beside the weights": pickled_beside,
     "an activation of its own": dense_with_code,
 }
 

@@ -140,18 +140,6 @@ def test_ctrl_c_is_one_line_and_no_process_survives(start, tmp_path, temporary, 
     assert not list(temporary.iterdir())
 
 
-def test_after_ctrl_c_the_same_command_finishes_the_sweep(start, undisturbed, tmp_path):
-    process = start("results", *SWEEP)
-    wait_until(lambda: kept_runs(tmp_path / "results") or process.poll() is not None)
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGINT)
-    process.communicate()
-    kept = kept_runs(tmp_path / "results")
-    screen, _ = output_of(start("results", *SWEEP))
-    assert f"12 runs, of which {len(kept)} are kept already" in screen
-    assert contents(tmp_path / "results") == undisturbed
-
-
 # --- lost processes
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from noisy_feedback import cli
-from noisy_feedback.config import LABELS, LOSSES, NOISES, PROTOCOLS, RATIOS, SEEDS, Config
+from noisy_feedback.config import LABELS, LOSSES, NOISES, PROTOCOLS, Config
 from noisy_feedback.data.dataset import Provenance, ReviewsInfo
 from noisy_feedback.data.embeddings import EmbeddingsInfo
 from noisy_feedback.output.records import config_record, identity
@@ -129,17 +129,6 @@ def test_every_field_is_tried_here():
     assert {*OPTIONS, *WITHOUT_OPTION} == {field.name for field in fields(Config)}
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_without_options_a_script_takes_the_protocols_defaults(parse, protocol):
-    assert parse("main.py", protocol=protocol) == Config(protocol, **PROTOCOLS[protocol]["main.py"])
-    ratios = [0.0] if protocol == "human" else RATIOS
-    sweep = parse("config.py", protocol=protocol)
-    default = Config(protocol, **PROTOCOLS[protocol]["config.py"])
-    assert set(sweep.runs) == {replace(default, seed=seed, ratio=ratio) for seed in SEEDS for ratio in ratios}
-    assert len(sweep.runs) == len(SEEDS) * len(ratios)
-    assert sweep.dask is None
-
-
 def test_human_comparisons_are_noisy_as_they_are_and_their_flip_rate_is_estimated(parse):
     for run in (parse("main.py", protocol="human"), parse("config.py", protocol="human").config):
         assert (run.loss, run.noise, run.ratio, run.flip_rate) == ("bradley-terry", "reversed", 0.0, "estimated")
@@ -166,14 +155,6 @@ def test_a_sweep_holds_every_combination_once_whatever_the_order_of_the_argument
     names = ("seed", "loss", "kl_weight", "noise", "ratio")
     runs = [replace(default, **dict(zip(names, values, strict=True))) for values in expected]
     assert sweeps[0].runs == sweeps[1].runs == runs
-
-
-def test_a_sweep_holds_every_kind_of_labels_in_their_order(parse):
-    given = "--labels majority all gold --seeds 1 --ratio 0.2 0"
-    sweep = parse("config.py", *given.split(), "--dask", "tcp://host:8786", protocol="human")
-    found = [(run.labels, run.ratio) for run in sweep.runs]
-    assert found == list(product(("all", "majority", "gold"), (0.0, 0.2)))
-    assert sweep.dask == "tcp://host:8786"
 
 
 def test_a_loss_of_a_sweep_can_have_a_kl_weight_of_its_own(parse):

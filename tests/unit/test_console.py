@@ -13,7 +13,7 @@ from scipy import stats
 from noisy_feedback.config import LOSSES, NOISES, Config
 from noisy_feedback.data.embeddings import Embeddings, EmbeddingsInfo
 from noisy_feedback.data.preferences import Judgements
-from noisy_feedback.data.reviews import SAMPLE_FILE, Reviews, Splits, split_dataset
+from noisy_feedback.data.reviews import Reviews, Splits, split_dataset
 from noisy_feedback.evaluation.metrics import METRICS
 from noisy_feedback.evaluation.statistics import summarise
 from noisy_feedback.feedback.audit import Audit
@@ -49,12 +49,6 @@ def widest(text):
 
 
 # --- lines
-
-
-def test_of_a_folder_the_file_that_is_read_is_named_and_the_sample_is_not_taken_for_real_reviews():
-    assert console.file_choice(Path("data"), Path("data/hotels.csv")) == "data       data/hotels.csv"
-    line = console.file_choice(Path("data"), Path("data") / SAMPLE_FILE)
-    assert line.startswith("data has no TripAdvisor file: running on the bundled sample of made-up reviews")
 
 
 def test_reviews_are_counted_by_rating_and_by_part_and_dropped_ones_too():

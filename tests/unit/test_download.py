@@ -191,11 +191,3 @@ def test_arguments_are_not_written_without_their_comparisons(server, folder, mon
     monkeypatch.setattr(pd.DataFrame, "to_parquet", fail_with(OSError(28, "No space left on device")))
     assert "argument_comparisons.parquet: No space left on device" in error_line(capsys, "arguments")
     assert list(folder.iterdir()) == []
-
-
-def test_help_names_every_data_set(capsys):
-    with pytest.raises(SystemExit) as exit:
-        download.main(["--help"])
-    assert exit.value.code == 0
-    text = capsys.readouterr().out
-    assert "tripadvisor" in text and "sst5" in text and "arguments" in text

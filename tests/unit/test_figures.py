@@ -187,15 +187,6 @@ def test_a_sweep_of_one_phase_is_drawn_from_epoch_1_on():
         assert points[:, 0].tolist() == [1, 2, 3]
 
 
-def test_curves_of_human_comparisons_show_the_preference_accuracy():
-    curves = curves_of(axes_of_runs())
-    without = figures.draw_curves(curves, CLASSES)
-    drawn = figures.draw_curves(curves.assign(validation_preference_accuracy=0.25), CLASSES)
-    assert without.axes[0].get_ylabel().replace("\n", " ") == "validation accuracy"
-    assert drawn.axes[0].get_ylabel().replace("\n", " ") == "validation preference accuracy"
-    assert {y for line in drawn_lines(drawn.axes[0], plots.BLACK) for y in line[:, 1]} == {0.25}
-
-
 # --- metrics
 
 
@@ -386,6 +377,9 @@ def test_with_human_comparisons_the_figures_show_the_preference_accuracy(monkeyp
     monkeypatch.setattr(statistics, "METRICS", dict.fromkeys(("preference_accuracy", "quadratic_weighted_kappa")))
     axes = axes_of_runs(losses=("hinge", "study"))
     _, metrics, change, _ = all_figures(axes)
+    curves = figures.draw_curves(curves_of(axes).assign(validation_preference_accuracy=0.25), CLASSES)
+    assert curves.axes[0].get_ylabel().replace("\n", " ") == "validation preference accuracy"
+    assert {y for line in drawn_lines(curves.axes[0], plots.BLACK) for y in line[:, 1]} == {0.25}
     assert metrics.axes[0].get_ylabel().replace("\n", " ") == "test preference accuracy"
     own = runs_of(axes).query("loss == 'study'")
     check_means(bars_of(metrics.axes[0])["study"], own[["ratio"]].assign(value=own["last_preference_accuracy"]))

@@ -50,13 +50,6 @@ def said(*contents):
 # --- TRL, UltraFeedback
 
 
-@pytest.mark.parametrize("suffix", [*SUFFIXES, ".json.gz"])
-def test_texts_without_a_prompt(read, suffix):
-    found = read([{"chosen": "The sky is blue.", "rejected": "The sky is green."}], suffix)
-    assert orders(found) == [("The sky is blue.", "The sky is green.")]
-    assert found.prompts is None
-
-
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("form", FORMS)
 def test_conversations_with_and_without_a_prompt_are_the_same_texts_and_prompts(read, suffix, form):
@@ -96,7 +89,6 @@ ONCE = {  # a prompt with which both sides begin, or not
         ("Be kind.\nWhy?\nSo.", "Be kind.\nWhy?\nNo."),
     ),
     "texts": ("The sky is", "The sky is blue.", "The sky is green.", ("The sky is blue.", "The sky is green.")),
-    "only one text begins with it": ("Why?", "Why? So.", "No.", ("Why?\nWhy? So.", "Why?\nNo.")),
     "none does": ("The sky is", " blue.", " green.", ("The sky is\n blue.", "The sky is\n green.")),
 }
 
@@ -321,7 +313,6 @@ BAD = {
         [{"text_a": "x", "text_b": "y", "winner_model_a": 1, "winner_model_b": 1, "winner_tie": 0}],
         "comparison 1 has not one winner ('winner_model_a', 'winner_model_b', 'winner_tie')",
     ),
-    "no winner": ([{"text_a": "x", "text_b": "y"}], "no column 'winner'; it has 'text_a', 'text_b' ("),
     "other names": (
         [{"good": "x", "bad": "y"}],
         "no column 'chosen'; it has 'good', 'bad' (a preference data set has the columns chosen and rejected; "
@@ -331,10 +322,6 @@ BAD = {
         [{"chosen": '[{"role": "user", "content": "x"', "rejected": "y"}],
         "the conversation of comparison 1 cannot be read (column 'chosen'); write it as a JSON list of role and "
         "content",
-    ),
-    "a role without content": (
-        [{"chosen": "x", "rejected": "[{'role': 'user'}]"}],
-        "the conversation of comparison 1 cannot be read (column 'rejected')",
     ),
 }
 

@@ -1,6 +1,6 @@
 import csv
 import io
-from collections import Counter, defaultdict
+from collections import Counter
 
 import make_sample
 import pytest
@@ -46,16 +46,6 @@ def test_annotators_are_as_reliable_as_planted(comparisons):
         low, high = binom.interval(0.999, len(correct), reliability)
         assert low <= sum(correct) <= high, annotator
     assert {judgement[2] for judgement in comparisons} == set(make_sample.PLANTED_RELIABILITIES)
-
-
-def test_every_pair_has_three_judgements_by_different_annotators_of_the_same_two_reviews(comparisons):
-    annotators, texts = defaultdict(list), defaultdict(set)
-    for chosen, rejected, annotator, pair, _ in comparisons:
-        annotators[pair].append(annotator)
-        texts[pair].add(frozenset((chosen, rejected)))
-    assert all(len(names) == len(set(names)) == 3 for names in annotators.values())
-    assert all(len(of_pair) == 1 for of_pair in texts.values())
-    assert len(set.union(*texts.values())) == len(texts)  # no pair is drawn twice
 
 
 def test_both_reviews_of_a_pair_are_in_one_block_and_none_is_a_training_review(reviews, comparisons):

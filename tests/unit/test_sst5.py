@@ -1,4 +1,3 @@
-import hashlib
 import io
 import struct
 import zipfile
@@ -116,10 +115,3 @@ def test_a_member_that_expands_without_end_is_refused_whatever_size_it_claims(mo
         sst5.read_treebank(content)
     with pytest.raises(InputError):
         sst5.read_treebank(content.replace(struct.pack("<I", len(TEST * 100)), struct.pack("<I", 10)))
-
-
-def test_the_expected_ratings_are_accepted_and_those_of_other_sentences_refused(monkeypatch):
-    with pytest.raises(InputError, match="5 sentences are not those of the 11,855"):
-        sst5.check_ratings(sst5.read_treebank(zip_of()))
-    monkeypatch.setattr(sst5, "RATINGS_SHA256", hashlib.sha256(b"41352").hexdigest())
-    sst5.check_ratings(sst5.read_treebank(zip_of()))

@@ -13,7 +13,7 @@ from noisy_feedback.errors import InputError
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.learning import training
 from noisy_feedback.learning.examples import Examples
-from noisy_feedback.learning.model import Learner, RatingMLP, init_model, predict
+from noisy_feedback.learning.model import Learner, RatingMLP, init_model
 from noisy_feedback.learning.objective import TRAINING_OBJECTIVES, Objective, fine_tuning_objective
 from noisy_feedback.learning.training import TrainConfig, TrainingTask, fit, select_rows, single_threaded
 
@@ -70,18 +70,6 @@ def learned(task, model=None, embeddings=EMBEDDINGS, **config):
 # --- what is measured
 
 
-@pytest.mark.parametrize("loss", [loss for loss in LOSSES if loss != "study"])
-def test_where_nobody_claims_a_rating_there_is_no_training_accuracy_and_learning_is_the_same(loss):
-    """Every loss but the study's learns from the order alone."""
-    rated = preference_task(loss, kl_weight=0.5)
-    unrated = replace(
-        rated, examples=replace(rated.examples, ratings=np.full((130, 3), -1)), rng=np.random.default_rng(2)
-    )
-    found, expected = learned(unrated), learned(rated)
-    assert all(math.isnan(epoch.training_accuracy) for epoch in found.epochs)
-    assert torch.equal(found.last.parameters, expected.last.parameters)
-
-
 # --- the best epoch
 
 
@@ -101,29 +89,6 @@ def test_of_equal_scores_the_first_is_the_best_and_one_that_is_not_defined_is_th
     given = iter(scores)
     monkeypatch.setattr(training.metrics, "quadratic_weighted_kappa", lambda *_: next(given))
     assert learned(training_task(), epochs=4, select="kappa").best_epoch == best
-
-
-ORDERED = np.array([(better, worse) for better in range(300, 340) for worse in range(340, 380)])
-UPSIDE_DOWN = ORDERED[RATINGS[ORDERED[:, 0]] < RATINGS[ORDERED[:, 1]]]  # the lower rating is preferred
-
-
-def test_comparisons_choose_the_epoch_that_orders_right_and_not_the_one_that_predicts_ratings_right():
-    """The better the ratings are predicted, the worse the order of those who prefer the lower rating."""
-
-    def task():
-        return training_task(comparisons=UPSIDE_DOWN)
-
-    by_order, by_rating = (learned(task(), epochs=6, select=name) for name in ("preference_accuracy", "accuracy"))
-    shares = []
-    for number in range(1, 7):
-        reward = predict(learned(task(), epochs=number).last, EMBEDDINGS).numpy() @ np.arange(CLASSES)
-        shares.append(np.mean([(reward[a] > reward[b]) + (reward[a] == reward[b]) / 2 for a, b in UPSIDE_DOWN]))
-    for fitted in (by_order, by_rating):
-        assert [epoch.validation_preference_accuracy for epoch in fitted.epochs] == pytest.approx(shares, abs=1e-9)
-    assert by_order.best_epoch == 1 + int(np.argmax(shares)) < by_rating.best_epoch
-    without = learned(training_task(), epochs=6)
-    assert all(math.isnan(epoch.validation_preference_accuracy) for epoch in without.epochs)
-    assert torch.equal(without.best.parameters, by_rating.best.parameters)
 
 
 # --- what is unchanged, and what is the same
