@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import ROOT, run_script, start_script, write_separable
+from tests.conftest import run_script, start_script, write_separable
 
 MIXED = [1, 2, 3, 4, 5] * 8
 PATIENCE = 600  # seconds; only a program that hangs takes as long
@@ -57,17 +57,6 @@ def test_a_wrong_argument_ends_the_program_with_status_2(tmp_path):
     out, error = process.communicate()
     assert (process.returncode, out, error.count("\n")) == (2, "", 1)
     assert error.startswith("main.py: error: argument --ratio: ")
-
-
-def test_a_script_that_is_started_from_another_folder_says_where_its_path_leads(tmp_path, monkeypatch, capsys):
-    from noisy_feedback.cli import run_main
-
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    monkeypatch.setattr("sys.argv", ["main.py"])
-    assert run_main("multiclass") == 2
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith(f"paths start in the current folder, did you mean {ROOT / 'data'}?")
 
 
 # --- files

@@ -136,18 +136,6 @@ def test_runs_and_sweeps_take_losses_noise_and_protocols_of_ones_own(own_project
     assert runs["last_accuracy"].notna().all()
 
 
-def test_a_loss_with_a_flip_rate_is_given_it(separable_reviews, tmp_path, monkeypatch):
-    given = set()
-
-    def loss(logits, ratings, flip_rate):
-        given.add(flip_rate)
-        return squared_margin(logits, ratings)
-
-    monkeypatch.setitem(LOSS_FUNCTIONS, "hinge", Loss(loss, "flip_rate"))
-    run_script("multiclass/main.py", options(separable_reviews, tmp_path, "--loss", "hinge", "--flip-rate", 0.125))
-    assert given == {0.125}
-
-
 # --- wrong ones, in the place of one that is there
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import matplotlib.image
 import numpy as np
-import pandas as pd
 import pytest
 
 from noisy_feedback.evaluation.metrics import METRICS
@@ -99,28 +98,12 @@ def test_without_fine_tuning_only_the_trained_model_is_tested(runs):
 # --- the other files
 
 
-@pytest.mark.parametrize("name", FINE_TUNED)
-def test_curves_have_one_row_per_epoch_and_the_first_with_the_highest_validation_accuracy_is_the_best(runs, name):
-    curves = pd.read_csv(runs[name].folder / "curves.csv")
-    for phase, epochs in (("training", EPOCHS_T), ("fine-tuning", EPOCHS_F)):
-        own = curves[curves["phase"] == phase]
-        assert own["epoch"].tolist() == list(range(1, epochs + 1))
-        assert (
-            runs[name].json["best_epochs"][phase.replace("-", "_")]
-            == 1 + own["validation_accuracy"].to_numpy().argmax()
-        )
-    assert curves["phase"].tolist() == ["training"] * EPOCHS_T + ["fine-tuning"] * EPOCHS_F
-    training = curves["phase"] == "training"
-    assert curves["preference_accuracy"][training].isna().all()
-    assert curves["preference_accuracy"][~training].between(0.3, 1).all()
-    assert matplotlib.image.imread(runs[name].folder / "curves.png")[..., :3].std() > 0.01  # not blank
-
-
 def test_whoever_may_read_one_file_of_a_run_may_read_all(runs):
     modes = {file.name: file.stat().st_mode for file in runs["binary"].folder.iterdir()}
     models = {f"model_{stage}.safetensors" for stage in STAGES}
     assert set(modes) == {"run.json", "curves.csv", "feedback.csv", "curves.png", *models}
     assert len(set(modes.values())) == 1, modes
+    assert matplotlib.image.imread(runs["binary"].folder / "curves.png")[..., :3].std() > 0.01  # not blank
 
 
 # --- folders

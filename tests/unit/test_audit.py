@@ -271,26 +271,6 @@ def test_reliabilities_are_found_from_repeated_judgements_alone():
     assert found.estimated_flip_rate == pytest.approx(wrong.mean(), abs=0.02)
 
 
-def test_knowing_the_annotators_finds_more_wrong_judgements():
-    p_better, better, pair, annotators, wrong = planted(0, 500, 3, [0.98, 0.8, 0.4])
-    precision = [
-        audit_scores(audit_comparisons(p_better, better, pair, names).p_wrong, wrong.astype(float))[1]
-        for names in (annotators, None)
-    ]
-    assert precision[0] > precision[1] + 0.05
-
-
-def test_annotators_who_differ_are_shrunk_less():
-    def distance_between(shares):  # of two groups of annotators with these shares of 20 judgements right
-        right = np.concatenate([np.tile(np.arange(20) < 20 * share, 30) for share in shares])
-        annotators = np.repeat(np.arange(60), 20)
-        found = audit_comparisons(right.astype(float), np.arange(1200), None, annotators).annotators
-        return (found.reliability[-1] - found.reliability[0]) / (shares[1] - shares[0])
-
-    assert distance_between([0.8, 0.9]) < 0.5
-    assert distance_between([0.3, 0.9]) > 0.8
-
-
 def test_annotators_who_differ_by_chance_are_shrunk_to_a_mean_that_counts_as_a_thousand_judgements():
     right = np.concatenate([np.arange(500) < 400, np.arange(500) < 410])
     found = audit_comparisons(right.astype(float), np.arange(1000), None, np.repeat([0, 1], 500)).annotators
@@ -359,26 +339,10 @@ def test_annotators_who_look_alike_are_not_taken_for_copies_of_one():
 @pytest.mark.parametrize("per_pair", [1, 40])
 def test_priors_of_0_and_1_give_finite_numbers(p, per_pair):
     pair = np.repeat(np.arange(10), per_pair)
-    annotators = np.arange(len(pair)) % 3
-    found = audit_comparisons(np.full(len(pair), p), pair * 2, pair, annotators)
-    of_annotators: Annotators = found.annotators
-    numbers = [
-        found.p_wrong,
-        found.estimated_flip_rate,
-        of_annotators.reliability,
-        of_annotators.low,
-        of_annotators.high,
-    ]
-    assert all(np.isfinite(x).all() for x in numbers)
-
-
-def test_em_has_converged(monkeypatch):
-    p_better, better, pair, annotators, _ = planted(0, 1000, 2, np.linspace(0.3, 1, 50), sure=False)
-    found = audit_comparisons(p_better, better, pair, annotators)
-    monkeypatch.setattr(audit, "TOLERANCE", 0)
-    monkeypatch.setattr(audit, "MAX_ITERATIONS", 3000)
-    longer = audit_comparisons(p_better, better, pair, annotators)
-    np.testing.assert_allclose(found.annotators.reliability, longer.annotators.reliability, atol=1e-3)
+    found = audit_comparisons(np.full(len(pair), p), pair * 2, pair, np.arange(len(pair)) % 3)
+    annotators: Annotators = found.annotators
+    for numbers in (found.p_wrong, found.estimated_flip_rate, annotators.reliability, annotators.low, annotators.high):
+        assert np.isfinite(numbers).all()
 
 
 def test_an_annotator_with_a_single_judgement_has_no_interval():

@@ -20,20 +20,13 @@ AXES = {
 WRONG = [  # one of each kind of check; the values of options are tried in test_cli.py
     ("protocol", "trinary"),
     ("shuffle", "yes"),
-    ("pooling", None),
     ("labels", "golden"),
     ("k", 1.0),
-    ("k", True),
-    ("lists", 0),
-    ("lists_per_review", None),
-    ("hidden", (64, 0)),
     ("seed", -1),
     ("ratio", float("nan")),
-    ("ratio", "0.5"),
     ("ratio", "estimated"),
     ("lr_t", 0),
     ("kl_weight", -0.1),
-    ("flip_rate", 1.1),
 ]
 
 

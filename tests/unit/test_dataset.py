@@ -125,19 +125,6 @@ def test_given_embeddings_are_used_when_asked_for_unless_some_are_stored(place):
     assert how == "stored beside the data (not embeddings.pt: remove embeddings/ to use it)"
 
 
-@pytest.mark.parametrize("which", ["stored", "given"])
-@pytest.mark.parametrize("only", [True, False])
-def test_the_embeddings_of_an_earlier_result_are_found_by_their_content(place, which, only):
-    expected = store(place) if which == "stored" else load(place, place.given_only)[0]
-    store(place)
-    config = place.given_only if only else place.config
-    embeddings, how = load(place, config, expected.info.sha256)
-    assert how == "the recorded ones"
-    assert embeddings.info == expected.info
-    assert torch.equal(embeddings.vectors, expected.vectors)
-    assert load(place, config, "0" * 64)[1].startswith("stored beside the data")  # where the recorded ones are gone
-
-
 # --- devices
 
 

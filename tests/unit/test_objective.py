@@ -149,23 +149,16 @@ def test_the_robust_loss_is_refused_where_comparisons_hold_no_information(option
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_only_losses_with_a_flip_rate_need_an_estimate_that_is_known(loss):
-    if loss in NEED_FLIP_RATE:
-        with pytest.raises(InputError, match=f"^--flip-rate estimated: .* which --loss {loss} needs.*a number for"):
-            objective(loss=loss, flip_rate="estimated")
-        objective(loss=loss, flip_rate=0.2)
-    else:
-        objective(loss=loss, flip_rate="estimated")
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_only_losses_with_a_flip_rate_need_a_transition_matrix(loss):
-    if loss in NEED_FLIP_RATE:
-        says = f"^--noise redrawn-off-scale has no .*--loss {loss} .*or --flip-rate$"
-        with pytest.raises(InputError, match=says):
-            objective(loss=loss, noise="redrawn-off-scale", ratio=0.2)
-    else:
-        objective(loss=loss, noise="redrawn-off-scale", ratio=1.0)
+def test_only_losses_with_a_flip_rate_need_an_estimate_that_is_known_or_a_transition_matrix(loss):
+    estimated, without = {"flip_rate": "estimated"}, {"noise": "redrawn-off-scale", "ratio": 0.2}
+    if loss not in NEED_FLIP_RATE:
+        objective(loss=loss, **estimated)
+        objective(loss=loss, **without)
+        return
+    with pytest.raises(InputError, match=f"^--flip-rate estimated: .* which --loss {loss} needs.*a number for"):
+        objective(loss=loss, **estimated)
+    with pytest.raises(InputError, match=f"^--noise redrawn-off-scale has no .*--loss {loss} .*or --flip-rate$"):
+        objective(loss=loss, **without)
 
 
 # --- losses of one's own

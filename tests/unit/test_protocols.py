@@ -61,14 +61,6 @@ def test_binary_builds_pairs_by_stars_and_not_by_classes():
 # --- how many lists
 
 
-@pytest.mark.parametrize("rounds", [1, 3])
-def test_a_limit_keeps_some_of_the_comparisons_and_one_above_all_changes_nothing(rounds):
-    everything, some, limited = (compared(k=2, lists=lists, lists_per_review=rounds)[0] for lists in (None, 7, 10_000))
-    assert len(some.lists) == 7
-    assert {*map(tuple, some.lists.tolist())} < {*map(tuple, everything.lists.tolist())}
-    assert (limited.lists == everything.lists).all()
-
-
 @pytest.mark.parametrize("rounds", [1, 2])
 def test_a_limit_keeps_every_comparison_with_the_same_probability(rounds):
     ratings = np.arange(20) % 2  # ten pairs a round
