@@ -88,6 +88,7 @@ WRONG_EMBEDDINGS = {
     "beyond float32": (VECTORS.double() * 1e300, "holds NaN or infinite values"),
     "integers": (VECTORS.long(), "holds no tensor of shape"),
     "one vector": (VECTORS[0], "holds no tensor of shape"),
+    "one number": (torch.zeros(1, 1).expand(40, 10**11), "stores one number for several places"),  # a kilobyte
     "sparse": (VECTORS.to_sparse(), "holds no tensor of shape"),
     "numpy array": (VECTORS.numpy(), "not a plain tensor"),
     "empty": (b"", "not a plain tensor"),

@@ -140,16 +140,6 @@ def test_the_screen_says_what_people_judged_what_is_learned_from_and_what_the_au
     assert max(len(line) for line in below.splitlines() if not line.startswith("results ")) <= 80
 
 
-def test_the_pairs_of_the_test_part_score_the_models_and_those_of_validation_choose_the_epoch(run):
-    record, curves = record_of(run[0]), table_of(run[0], "curves.csv")
-    stages = [record[stage]["preference_accuracy"] for stage in ("majority", "before", "best", "last")]
-    assert stages[0] == 0.5
-    assert all(0.8 < value < 1 for value in stages[1:])
-    assert [value * 100 for value in stages] == pytest.approx([round(value * 100) for value in stages])  # of 100 pairs
-    curve = curves[curves["phase"] == "fine-tuning"]["validation_preference_accuracy"].to_numpy()
-    assert record["best_epochs"]["fine_tuning"] == 1 + curve.argmax()
-
-
 def test_the_audit_needs_no_truth_and_comes_near_it(run, sample):
     audit, feedback = record_of(run[0])["audit"], table_of(run[0])
     wrong = ~judgements_of(sample)["correct"]

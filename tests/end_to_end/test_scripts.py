@@ -6,10 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib.image
-import numpy as np
 import pytest
 
-from noisy_feedback.evaluation.metrics import METRICS
 from tests.conftest import only_folder, output_of, run_script, start_script
 
 EPOCHS_T, EPOCHS_F = 15, 6
@@ -67,24 +65,6 @@ def test_the_screen_shows_the_run_in_its_order_with_its_numbers(runs, name):
 
 
 # --- run.json
-
-
-@pytest.mark.parametrize("name", COMMANDS)
-def test_run_json_holds_what_the_run_was_and_what_it_found(runs, name, separable_reviews):
-    found = runs[name].json
-    assert list(found) == [
-        "identity", "path", "comparisons_path", "texts_path", "config", "data", "encoder", "device",
-        "judgements", "noise", "comparisons", "audit", "best_epochs", "majority", *STAGES, "versions",
-    ]  # fmt: skip
-    assert found["path"] == str(separable_reviews)
-    assert found["config"]["protocol"] == name.partition(",")[0].replace("not fine-tuned", "multiclass")
-    assert (found["data"]["name"], found["data"]["rows"]) == ("hotels.csv", 400)
-    assert found["data"]["scale"] == [1, 2, 3, 4, 5]
-    assert found["device"] == "cpu"
-    for metrics in (found[stage] for stage in ("majority", *STAGES) if found[stage]):
-        assert set(metrics) == {*METRICS, "confusion_matrix", "preference_interval"}
-        assert np.sum(metrics["confusion_matrix"]) == 40  # the whole test part
-        assert metrics["accuracy"] == np.trace(metrics["confusion_matrix"]) / 40
 
 
 def test_without_fine_tuning_only_the_trained_model_is_tested(runs):

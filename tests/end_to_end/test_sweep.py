@@ -258,15 +258,6 @@ def test_runs_of_other_code_data_or_options_are_not_used(copy, tmp_path, monkeyp
     assert all(kept.stat().st_mtime_ns == time for kept, time in before.items())
 
 
-def test_the_same_command_with_the_same_data_elsewhere_computes_nothing(complete, copy, tmp_path, monkeypatch):
-    file, kept = write_overlapping(tmp_path / "elsewhere"), kept_files(copy)
-    monkeypatch.setattr(sweep, "train_model", None)
-    assert "6 runs, of which 6 are kept already" in run_script(CONFIG, options(file, copy, *SIX_RUNS))
-    assert kept_files(copy) == kept
-    differing = {name for name, content in contents(copy).items() if content != contents(complete[0])[name]}
-    assert differing == {"sweep.json"}  # which says where the data is
-
-
 # --- comparisons that noise makes fewer
 
 

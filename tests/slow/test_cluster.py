@@ -21,7 +21,7 @@ from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset, Provenance
 from noisy_feedback.errors import InputError
 from noisy_feedback.output.records import versions
-from tests.conftest import ROOT, only_folder, options, run_script, start_script
+from tests.conftest import ROOT, only_folder, options, run_script
 from tests.slow.children import PATIENCE, patience
 
 pytestmark = pytest.mark.slow
@@ -89,21 +89,6 @@ def dask():
     """A cluster without workers."""
     with patience(), ExitStack() as stack:
         yield Cluster(stack)
-
-
-@pytest.fixture
-def project(tmp_path):
-    """A copy of the project, to be edited."""
-    for part in ("noisy_feedback", "multiclass"):
-        shutil.copytree(ROOT / part, tmp_path / "project" / part, ignore=shutil.ignore_patterns("__pycache__"))
-    return tmp_path / "project"
-
-
-def edit_loss(project):
-    file = project / "noisy_feedback" / "learning" / "losses.py"
-    text = file.read_text()
-    assert text.count("torch.relu(1 - margins(logits))") == 1
-    file.write_text(text.replace("torch.relu(1 - margins(logits))", "torch.relu(1.5 - margins(logits))"))
 
 
 def preload(tmp_path, function, **values):
@@ -175,15 +160,6 @@ def test_a_cluster_gives_the_bytes_of_this_machine_though_a_worker_is_killed(ove
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
 
 
-def finish(process):
-    """Wait for a program, and kill what it leaves."""
-    try:
-        out, error = process.communicate()
-    finally:
-        end(process)
-    return out, error
-
-
 # --- what is refused
 
 
@@ -211,32 +187,3 @@ def test_a_worker_of_another_device_is_refused(monkeypatch, found, name):
     dataset = Dataset(torch.empty(0), None, None, [], Provenance(None, None, "NVIDIA H100"))
     with pytest.raises(InputError, match=rf"^--dask: a worker has {name}, this program has NVIDIA H100; "):
         cluster.run_seed([Config("multiclass")], dataset, torch.ones(1, 1).numpy(), versions())
-
-
-def test_a_loss_that_is_edited_while_workers_stay_up_is_never_filed_under_the_new_code(
-    overlapping_reviews, dask, project, tmp_path
-):
-    worker = dask.worker("--no-nanny", PYTHONPATH=str(project))
-    output = tmp_path / "out"
-
-    def run():
-        arguments = options(overlapping_reviews, output, *SWEEP, "--loss", "hinge", "--dask", dask.address)
-        process = start_script(project / "multiclass" / "config.py", *arguments, session=True, PYTHONPATH=str(project))
-        dask.stack.callback(end, process)
-        return finish(process)[1], process.returncode
-
-    error, status = run()
-    assert status == 0, error
-    first = {file: file.read_bytes() for file in kept_runs(output)}
-    edit_loss(project)
-    error, status = run()
-    assert status == 2
-    assert error.splitlines()[-1].startswith("config.py: error: --dask: a worker has code ")
-    assert "; restart the workers" in error.splitlines()[-1]
-    assert {file: file.read_bytes() for file in kept_runs(output)} == first
-    end(worker)
-    dask.worker("--no-nanny", PYTHONPATH=str(project))
-    error, status = run()
-    assert status == 0, error
-    assert len(kept_runs(output)) == 2 * len(first)
-    assert len({file.parent for file in kept_runs(output)}) == 2

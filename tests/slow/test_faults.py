@@ -199,34 +199,4 @@ def test_a_file_that_cannot_grow_is_one_line_and_the_next_start_goes_on(place, u
 # --- unwritable folders
 
 
-@pytest.mark.parametrize(
-    ("script", "name"),
-    [
-        *((MAIN, name) for name in ("data", "data/embeddings", "data/embeddings/*", "results", "results/*_k2_*")),
-        *((CONFIG, name) for name in ("results/*_k2_*", "results/*_k2_*/runs")),
-    ],
-)
-def test_a_folder_that_cannot_be_written_is_one_line_or_costs_nothing(place, undisturbed, script, name):
-    nobody = children.obey_permissions
-    expected, _ = undisturbed[script]
-    assert result(place, script, nobody) == (0, [])
-    (folder,) = place.glob(name)
-    if name in ("data", "data/embeddings"):
-        shutil.rmtree(place / "data" / "embeddings" if name == "data" else next(folder.iterdir()))
-    for file in folder.glob("*.safetensors") if name.startswith("data") else folder.rglob("*.json"):
-        file.unlink()  # so that there is something to write
-    folder.chmod(0o555)
-    status, lines = result(place, script, nobody)
-    if name.startswith("data"):  # embeddings that cannot be stored cost a warning
-        assert status == 0
-        (line,) = lines
-        assert line.startswith("warning: embeddings are not stored, the next run computes them again: --embeddings")
-    elif status:
-        line = one_line(status, lines)
-        assert "ermission denied" in line
-    assert_complete(place, expected)
-    folder.chmod(0o777)
-    ends_as_undisturbed(place, script, undisturbed)
-
-
 # --- two at once, and the clock

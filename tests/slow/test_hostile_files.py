@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from noisy_feedback.data.columns import FORMATS
-from noisy_feedback.data.embeddings import embed, find_embeddings, find_embeddings_by_sha256, read_embeddings_pt
+from noisy_feedback.data.embeddings import embed, find_embeddings, find_embeddings_by_sha256
 from noisy_feedback.data.encoder import find_encoder, load_encoder
 from noisy_feedback.data.reviews import read_reviews
 from noisy_feedback.errors import InputError
@@ -199,13 +199,6 @@ def test_whatever_is_done_to_stored_embeddings_they_are_the_right_ones_or_none(t
 # --- embeddings.pt
 
 
-def test_numbers_that_are_named_many_times_do_not_fill_the_memory(tmp_path):
-    file = tmp_path / "embeddings.pt"
-    torch.save(torch.zeros(1, 1).expand(12, 10**11), file)  # a file of a kilobyte
-    with pytest.raises(InputError, match="stores one number for several places"):
-        read_embeddings_pt(file, 12)
-
-
 # --- models that want to run code
 
 
@@ -252,10 +245,6 @@ WANTS_CODE = {
     "a model of its own": lambda folder, ran: edit(folder, "config.json", auto_map={"AutoModel": "attack.Model"}),
     "a tokenizer of its own": lambda folder, ran: edit(
         folder, "tokenizer_config.json", tokenizer_class="Attack", auto_map={"AutoTokenizer": ["attack.Model", None]}
-    ),
-    "arguments that trust it": lambda folder, ran: (
-        edit(folder, "config.json", model_type="attack", auto_map={"AutoConfig": "attack.Config"}),
-        edit(folder, "sentence_bert_config.json", model_args={"trust_remote_code": True}, trust_remote_code=True),
     ),
     "pickled weights": pickled_weights,
     "an activation of its own": dense_with_code,

@@ -211,17 +211,6 @@ separators = pytest.mark.parametrize(("suffix", "separator"), [(".csv", ","), ("
 
 
 @separators
-@pytest.mark.parametrize("closing", ['"fine', '"nice"'])
-def test_a_stray_quote_that_joins_rows_is_refused_with_its_row(tmp_path, suffix, separator, closing):
-    rows = [(f"review {row}", row % 5 + 1) for row in range(400)]
-    rows[100] = ('"great" is not the word', 3)
-    rows[154] = ('"good, or so' if separator == "\t" else '"good hotel', 4)
-    rows[208] = (closing, 2)
-    message = refused(tmp_path, unquoted(rows, separator), f"hotels{suffix}")
-    assert 'a quote (") that opens in review 155 joins 55 rows to one' in message
-
-
-@separators
 def test_a_stray_quote_is_found_in_whatever_column(tmp_path, suffix, separator):
     for place in range(4):
         rows = [[row, row % 5 + 1, "x"] for row in range(40)]

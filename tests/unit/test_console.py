@@ -228,20 +228,6 @@ def test_a_model_no_better_than_the_most_frequent_rating_is_warned_of():
 # --- a sweep
 
 
-def test_a_row_holds_the_ratio_the_comparisons_the_means_and_the_differences():
-    lines = tables_of(results_of(ratios=(0.0, 0.4))).splitlines()
-    assert lines[0] == "the tables cover all 6 runs in the folder: 3 seeds"
-    start = lines.index("test macro F1: mean over seeds [95 % interval]; p: paired t-test")
-    most_frequent, title, header, noise0, noise4 = lines[start + 1 : start + 6]
-    assert most_frequent == "  most frequent rating 0.400"
-    assert title == "  study; before fine-tuning 0.674 [0.642, 0.706]"
-    assert header.split() == ["noise", "lists", "best", "last", "epoch", "vs", "before", "vs", "noise", "0"]
-    assert noise0.split()[:4] == ["0", "80", "0.774", "0.574"]
-    assert noise4.split()[:4] == ["0.4", "80", "0.734", "0.534"]
-    assert noise0.endswith(" -0.100")
-    assert noise4.split()[-1] == "-0.040"
-
-
 @pytest.mark.parametrize("compared", [True, False])
 def test_each_table_of_a_sweep_holds_its_own_metric(compared):
     results = [distinct(result_of(Config("multiclass", seed=seed, ratio=0.4))) for seed in (1, 2)]

@@ -161,13 +161,6 @@ def test_other_data_than_the_published_are_refused(server, folder, monkeypatch, 
     assert list(folder.iterdir()) == []
 
 
-def test_other_spelling_than_that_of_the_published_results_is_a_warning(server, folder, monkeypatch, capsys):
-    monkeypatch.setattr(sst5, "CSV_SHA256", "0" * 64)
-    assert download.main(["sst5"]) == 0
-    check(folder, "sst5")
-    assert "warning: sst5.csv has the right sentences and ratings" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("name", ZIPS)
 @pytest.mark.parametrize(
     "error", [urllib.error.URLError("no route\nto host"), TimeoutError("timed out"), http.client.IncompleteRead(b"PK")]

@@ -122,13 +122,6 @@ def test_only_new_texts_are_embedded_and_a_text_keeps_its_vector(encoder, stored
     assert torch.equal(find_embeddings(texts, encoder, stored, "cpu").vectors, found.vectors)
 
 
-def test_texts_are_embedded_from_the_longest_to_the_shortest(encoder, tmp_path):
-    texts = ["a " * length for length in (3, 9, 1, 7, 5)]
-    seen = []
-    embed(texts, encoder, tmp_path, "cpu", lambda chunks: seen.extend(map(list, chunks)) or chunks)
-    assert seen == [[1, 3], [4, 0], [2]]
-
-
 def test_each_encoder_has_a_store_of_its_own(encoder, stored, tiny_encoder, tmp_path):
     for other in ({"pooling": "cls"}, {"revision": "0" * 64}, {"library": "other"}, {"name": "somebody/else"}):
         assert find_embeddings(TEXTS, replace(encoder, **other), stored, "cpu") is None

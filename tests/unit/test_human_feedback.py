@@ -138,14 +138,7 @@ def test_behind_one_order_a_pair_are_all_its_judgements_reversed_with_it(labels)
     np.testing.assert_array_equal(found.judged.pairs, SMALL.pairs)
 
 
-def test_flipped_has_as_many_wrong_pairs_as_one_of_the_same_seed_each_with_the_same_probability():
-    judgements = many_pairs()
-    for seed in range(5):
-        one, flipped, gold = (feedback_of(judgements, labels=name, seed=seed) for name in ("one", "flipped", "gold"))
-        assert flipped.flipped.sum() == one.flipped.sum() > 0
-        assert flipped.pairs.tolist() == one.pairs.tolist()
-        assert ((flipped.lists != gold.lists).all(axis=1) == flipped.flipped[:, 0]).all()
-
+def test_flipped_reverses_each_true_order_with_the_same_probability():
     judgements = replace(many_pairs(pairs=6, per_pair=1, rate=0.0), correct=np.array([0, 0, 1, 1, 1, 1.0]))
     drawn = [np.flatnonzero(feedback_of(judgements, labels="flipped", seed=s).flipped) for s in range(300)]
     assert {len(pairs) for pairs in drawn} == {2}  # of 6, whichever the seed

@@ -82,12 +82,6 @@ ONCE = {  # a prompt with which both sides begin, or not
         said("Hi", "Hello", "Why?", "No."),
         ("Hi\nHello\nWhy?\nSo.", "Hi\nHello\nWhy?\nNo."),
     ),
-    "after a system message": (
-        "Why?",
-        [{"role": "system", "content": "Be kind."}, *said("Why?", "So.")],
-        [{"role": "system", "content": "Be kind."}, *said("Why?", "No.")],
-        ("Be kind.\nWhy?\nSo.", "Be kind.\nWhy?\nNo."),
-    ),
     "texts": ("The sky is", "The sky is blue.", "The sky is green.", ("The sky is blue.", "The sky is green.")),
     "none does": ("The sky is", " blue.", " green.", ("The sky is\n blue.", "The sky is\n green.")),
 }
@@ -354,10 +348,3 @@ def test_texts_need_ids_that_are_known_and_different(refused, read, tmp_path):
         read(rows, texts=texts)
     with pytest.raises(InputError, match=r"^--texts .*none\.csv: no such file"):
         read(rows, texts=tmp_path / "none.csv")
-
-
-def test_an_array_of_other_things_than_objects_is_refused(tmp_path):
-    file = tmp_path / "judged.json"
-    file.write_text('["a", "b"]')
-    with pytest.raises(InputError, match=r"judged\.json: no column 'chosen'"):
-        read_judgements(file, [])

@@ -124,14 +124,6 @@ def test_rows_are_dropped_on_request_of_equal_texts_all_but_the_first_with_a_rat
     assert (reviews.texts, reviews.scale[reviews.ratings].tolist(), reviews.dropped) == (TEXTS, STARS, dropped)
 
 
-def test_of_duplicates_the_first_is_kept_and_without_the_option_all(tmp_path):
-    rows = [*REVIEWS, *((text, 1) for text in TEXTS), (TEXTS[0] + ".", 1)]
-    assert len(read(tmp_path, as_csv(rows)).texts) == 25
-    reviews = read(tmp_path, as_csv(rows), drop_duplicates=True)
-    assert reviews.texts == [*TEXTS, TEXTS[0] + "."]
-    assert reviews.scale[reviews.ratings].tolist() == [*STARS, 1]
-
-
 def test_what_is_wrong_in_the_rows_that_stay_is_named_as_in_the_file(tmp_path):
     options = {"drop_empty": True, "drop_duplicates": True}
     rows = [("", 1), ("good", 1), ("good", 1), ("bad", "five"), *REVIEWS]

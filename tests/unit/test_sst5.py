@@ -73,18 +73,10 @@ def test_a_line_that_is_no_tree_is_named(tree):
     assert "\n" not in str(caught.value)
 
 
-def encrypted(content):
-    """The same zip with every member marked as encrypted."""
-    return content.replace(b"PK\3\4\x14\0\0\0", b"PK\3\4\x14\0\1\0").replace(
-        b"PK\1\2\x14\3\x14\0\0\0", b"PK\1\2\x14\3\x14\0\1\0"
-    )
-
-
 ZIPS = {
     "empty": (b"", "not a readable zip"),
     "cut short": (zip_of()[:200], "not a readable zip"),
     "wrong checksum": (zip_of(compression=zipfile.ZIP_STORED).replace(b"treat", b"trick"), "not a readable zip"),
-    "encrypted": (encrypted(zip_of()), "encrypted"),
     "missing member": (zip_of(test=None), "no trees/test.txt"),
     "latin-1": (zip_of(train="(2 caf\xe9)".encode("latin-1")), r"trees/train.txt: not UTF-8 text \(byte 6\)"),
 }
