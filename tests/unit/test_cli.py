@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from noisy_feedback import cli
-from noisy_feedback.config import LABELS, LOSSES, NOISES, PROTOCOLS, Config
+from noisy_feedback.config import LABELS, LOSSES, NOISES, PROTOCOLS, RATIOS, SEEDS, Config
 from noisy_feedback.data.dataset import Provenance, ReviewsInfo
 from noisy_feedback.data.embeddings import EmbeddingsInfo
 from noisy_feedback.output.records import config_record, identity
@@ -127,6 +127,13 @@ def test_a_field_changes_the_identity_of_a_result_unless_it_changes_no_number():
 
 def test_every_field_is_tried_here():
     assert {*OPTIONS, *WITHOUT_OPTION} == {field.name for field in fields(Config)}
+
+
+def test_without_options_a_sweep_has_the_studys_five_seeds_and_ratios(parse):
+    for protocol, ratios in {"multiclass": RATIOS, "binary": RATIOS, "human": [0.0]}.items():
+        runs = parse("config.py", protocol=protocol).runs
+        assert {(run.seed, run.ratio) for run in runs} == set(product(SEEDS, ratios))
+        assert (runs[0].epochs_t, len(runs)) == (30, 5 * len(ratios))
 
 
 def test_human_comparisons_are_noisy_as_they_are_and_their_flip_rate_is_estimated(parse):

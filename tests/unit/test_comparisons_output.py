@@ -123,6 +123,15 @@ def test_an_export_has_the_texts_the_stars_and_what_is_known_and_is_read_as_judg
     assert found.correct.tolist() == [1, 0, 0, 1]  # the last by the other judgement of its pair
 
 
+def test_lists_are_exported_as_pairs_of_adjacent_items_without_annotator(file):
+    table = export(file, SIMULATED, WITHOUT_ANNOTATORS)
+    assert list(table) == ["chosen", "rejected", "chosen_rating", "rejected_rating", "p_wrong", "wrong", "pair"]
+    assert table["pair"].tolist() == [0, 1, 2, 3]
+    assert table["chosen"].tolist() == [TEXTS[3], TEXTS[2], TEXTS[2], TEXTS[1]]
+    assert table["rejected"].tolist() == [TEXTS[2], TEXTS[0], TEXTS[1], TEXTS[0]]
+    assert (table["chosen_rating"].tolist(), table["rejected_rating"].tolist()) == ([10, 2, 10, 2], [2, 1, 2, 1])
+
+
 def test_what_is_not_known_is_null_and_a_rating_an_integer(tmp_path):
     export(tmp_path / "c.jsonl", JUDGED, AUDIT)
     *_, last = (tmp_path / "c.jsonl").read_text(encoding="utf-8").splitlines()

@@ -5,7 +5,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as known
-from sklearn.dummy import DummyClassifier
 
 from noisy_feedback.evaluation import metrics
 
@@ -62,20 +61,6 @@ def test_a_scalar_output_is_scored_by_its_distance_and_its_nearest_rating():
 def test_a_scalar_output_between_classes_is_between_their_stars():
     output = np.array([[0.5], [1.5], [-1.0], [3.0]])
     assert metrics.expected_rating(output, np.array([1, 2, 10])).tolist() == [1.5, 6, 0, 11]
-
-
-@pytest.mark.parametrize("classes", [2, 5, 10])
-def test_the_majority_baseline_predicts_as_scikit_learns_dummy(classes):
-    rng = np.random.default_rng(classes)
-    train_ratings, ratings = rng.integers(classes, size=101), rng.integers(classes, size=60)
-    train_ratings[:40] = 1
-    dummy = DummyClassifier(strategy="most_frequent").fit(np.zeros((101, 1)), train_ratings)
-    predicted = dummy.predict(np.zeros((60, 1)))
-    found = metrics.majority_baseline(train_ratings, ratings, np.arange(1, classes + 1))
-    assert found.confusion_matrix == known.confusion_matrix(ratings, predicted, labels=range(classes)).tolist()
-    assert found.mean_absolute_error == pytest.approx(np.abs(ratings - predicted).mean())
-    assert found.quadratic_weighted_kappa == pytest.approx(0)
-    assert found.pairwise_accuracy == 0.5
 
 
 @given(st.lists(st.sampled_from([-2.0, -0.5, 0.0, 0.5, 1.0]), min_size=1))

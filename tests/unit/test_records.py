@@ -110,6 +110,8 @@ def test_a_folders_name_begins_with_the_data_and_says_what_differs_from_the_defa
     changed = replace(config, noise="reversed", kl_weight=0.5, epochs_t=3, epochs_f=4, loss="hinge")
     name = records.run_folder(changed, MADE_FROM).name
     assert name.startswith("hotels_multiclass_k2_hinge_kl0.5_reversed_t3_f4_ratio0.3_seed7_")
+    long = replace(MADE_FROM, data=replace(MADE_FROM.data, name="n" * 300))
+    assert len(records.run_folder(config, long).name) < 255
     human = replace(config, protocol="human", k=1, labels="majority", loss="hinge")  # needs no k
     assert records.run_folder(human, MADE_FROM).name.startswith("hotels_human_hinge_majority_")
 

@@ -111,7 +111,7 @@ DROPPED = {
     "missing in Parquet": ("hotels.parquet", as_parquet(MISSING), {"empty": 1, "unrated": 1}),
     "duplicates": (
         "hotels.csv",
-        as_csv([("NA", ""), *WITH_EMPTY, *REVIEWS]),
+        as_csv([("NA", ""), *WITH_EMPTY, *((text, 1) for text in TEXTS)]),
         {"empty": 2, "unrated": 1, "duplicates": 12},
     ),
 }

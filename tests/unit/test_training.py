@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import cohen_kappa_score
+from sklearn.metrics import cohen_kappa_score, confusion_matrix
 
 from noisy_feedback.config import LOSSES, Config
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.learning import training
 from noisy_feedback.learning.examples import Examples
-from noisy_feedback.learning.model import Learner, RatingMLP, init_model
+from noisy_feedback.learning.model import Learner, RatingMLP, init_model, predict
 from noisy_feedback.learning.objective import TRAINING_OBJECTIVES, Objective, fine_tuning_objective
 from noisy_feedback.learning.training import TrainConfig, TrainingTask, fit, select_rows, single_threaded
 
@@ -70,7 +70,19 @@ def learned(task, model=None, embeddings=EMBEDDINGS, **config):
 # --- what is measured
 
 
+def test_a_tie_counts_half_in_preference_accuracy():
+    equal = RatingMLP(torch.zeros_like(new_model().parameters), new_model().widths)
+    assert learned(preference_task(), equal, learning_rate=0.0, epochs=1).epochs[0].preference_accuracy == 0.5
+
+
 # --- the best epoch
+
+
+def test_the_rating_nearest_to_the_expected_one_is_that_in_stars():
+    counts = training.confusion_counts(new_model(), EMBEDDINGS, torch.from_numpy(RATINGS), SCALE)
+    expected = predict(new_model(), EMBEDDINGS).numpy() @ SCALE
+    nearest = np.abs(expected[:, None] - SCALE).argmin(1)
+    assert counts[1].tolist() == confusion_matrix(RATINGS, nearest, labels=range(CLASSES)).tolist()
 
 
 def test_the_kappa_that_chooses_an_epoch_counts_stars_and_not_places():
