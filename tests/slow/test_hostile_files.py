@@ -151,7 +151,6 @@ def test_whatever_is_done_to_a_file_of_reviews_it_is_read_right_or_refused_in_on
                 assert found.scale[found.ratings].tolist() == ratings
             read += 1
         file.unlink()
-    print(f"\n{read} files of reviews read, {refused} refused in one line, 0 tracebacks")
     assert read > 100
     assert refused > 100
 
@@ -192,7 +191,6 @@ def test_whatever_is_done_to_stored_embeddings_they_are_the_right_ones_or_none(t
     for _ in range(1000 * thorough):
         stored[1].write_bytes(damaged(content, chance))
         used += assert_right_or_none(stored, tmp_path)
-    print(f"\n{1000 * thorough} damaged stores, {used} of them harmlessly, 0 wrong vectors, 0 tracebacks")
     assert used < 100 * thorough  # nothing was done where two equal places were exchanged
 
 

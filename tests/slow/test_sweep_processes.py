@@ -154,7 +154,7 @@ def test_a_worker_that_is_killed_is_one_line_and_costs_no_finished_run(start, un
     os.kill(process.pid, signal.SIGSTOP)  # so that the sweep does not end before its worker does
     kept = kept_runs(tmp_path / "results")
     victim.kill()
-    wait_until(lambda: not victim.is_running() or victim.status() == psutil.STATUS_ZOMBIE)
+    wait_until(lambda: victim not in processes_of(process.pid))
     os.kill(process.pid, signal.SIGCONT)
     (line,) = ended(process, 2)
     assert line == (

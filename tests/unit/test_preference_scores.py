@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from noisy_feedback.data.summary import implied_flip_rate
 from noisy_feedback.evaluation.preferences import interval_over_pairs
 
 
@@ -34,9 +33,3 @@ def test_one_pair_has_no_interval_and_an_interval_stays_within_0_and_1():
     assert np.isnan(interval_over_pairs(np.ones(3), np.zeros(3))).all()
     low, high = interval_over_pairs(np.array([1.0] * 9 + [0.0]), np.arange(10))
     assert 0 <= low < high <= 1
-
-
-def test_no_model_agrees_more_often_with_single_judgements_than_what_is_attainable():
-    share = np.random.default_rng(2).beta(2, 2, size=10_000)  # of the judgements of a pair that are for one text
-    best = np.maximum(share, 1 - share).mean()  # of a model that knows every share
-    assert best <= 1 - implied_flip_rate((2 * share * (1 - share)).mean()) <= best + 0.05
