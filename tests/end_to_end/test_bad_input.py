@@ -127,9 +127,6 @@ def test_code_in_embeddings_does_not_run(refused, data, tmp_path):
         assert not (tmp_path / "ran").exists(), kind
 
 
-# --- what is said on the screen
-
-
 # --- Ctrl-C
 
 

@@ -258,9 +258,6 @@ def test_runs_of_other_code_data_or_options_are_not_used(copy, tmp_path, monkeyp
     assert all(kept.stat().st_mtime_ns == time for kept, time in before.items())
 
 
-# --- comparisons that noise makes fewer
-
-
 # --- what cannot be run
 
 

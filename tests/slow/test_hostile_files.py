@@ -194,9 +194,6 @@ def test_whatever_is_done_to_stored_embeddings_they_are_the_right_ones_or_none(t
     assert used < 100 * thorough  # nothing was done where two equal places were exchanged
 
 
-# --- embeddings.pt
-
-
 # --- models that want to run code
 
 
@@ -262,6 +259,3 @@ def test_a_model_folder_that_wants_to_run_code_runs_none(tmp_path, tiny_encoder,
     except InputError as error:
         one_line(error)
     assert not ran.exists()
-
-
-# --- whole programs

@@ -1,4 +1,4 @@
-"""Every loss against its formula, computed by hand, and against the properties that its source proves."""
+"""Every loss has the properties that its source proves; `tests/end_to_end/test_method.py` has its formula."""
 
 import math
 from functools import partial
@@ -12,7 +12,6 @@ from noisy_feedback.learning import losses
 from noisy_feedback.learning.losses import LOSS_FUNCTIONS
 
 MARGINS = torch.linspace(-6, 6, 25, dtype=torch.double)
-OTHERS = tuple(name for name in LOSSES if name != "study")  # they depend on the rewards
 OF_A_WHOLE_BATCH = ("dr-dpo", "re-po")
 
 
