@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from noisy_feedback.cli import OneLineParser, convert
+from noisy_feedback.config import ADAPTIVE
 from noisy_feedback.data.columns import read_columns, read_content
 from noisy_feedback.data.reviews import Reviews, read_reviews
 from noisy_feedback.errors import InputError, run_with_error_messages
@@ -21,7 +22,11 @@ from noisy_feedback.options import Numbers, Option
 ROOT = Path(__file__).parents[1]
 LEVEL = 0.05
 LOW_NOISE = 0.4  # gains are counted up to here
-METRICS = {"macro_f1": "macro F1", "quadratic_weighted_kappa": "kappa"}  # that the tables show
+METRICS = {  # that the tables show
+    "macro_f1": "macro F1",
+    "quadratic_weighted_kappa": "kappa",
+    "pairwise_accuracy": "pairwise accuracy",
+}
 
 
 def make_parser(docstring: str | None) -> OneLineParser:
@@ -96,6 +101,11 @@ def run_sweep(data: Path, output: Path, *options: str, protocol: str = "multicla
 def seed_options(count: int, first: int = 1) -> tuple[str, ...]:
     """`--seeds` with consecutive seeds."""
     return ("--seeds", *(str(seed) for seed in range(first, first + count)))
+
+
+def weight_text(weight: float | str) -> str:
+    """A KL weight of a table as it is typed; a column that also holds `adaptive` is one of texts."""
+    return weight if weight == ADAPTIVE else f"{float(weight):g}"
 
 
 def last_epoch(folder: Path, metric: str) -> pd.DataFrame:

@@ -20,6 +20,7 @@ LOSSES = (
 NOISES = ("uniform", "adjacent", "reversed", "least-confident", "redrawn", "redrawn-off-scale")
 LABELS = ("all", "one", "majority", "gold", "flipped")  # judgements to learn from: feedback/human.py
 ESTIMATED = "estimated"  # a flip rate: that of the audit
+ADAPTIVE = "adaptive"  # a KL weight: it follows from the flip rate of the audit
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 SEEDS = (84, 42, 21, 2, 1)  # of the study's sweep; main.py takes the first
 RATIOS = (0.0, 0.2, 0.4, 0.6, 0.8)  # of the study's sweep
@@ -153,10 +154,12 @@ class Config:
     list_order: str = option("rating", values=("rating", "row"))  # row: the published code's
     # --- fine-tuning
     loss: str = option("study", "preference loss (of a scalar head bradley-terry, where none is named)", values=LOSSES)
-    kl_weight: float = option(
+    kl_weight: float | str = option(
         0.0,
-        "weight of the KL divergence from the model before fine-tuning; --loss robust of --head scalar needs it",
+        "weight of the KL divergence from the model before fine-tuning; 'adaptive': the larger, the more comparisons "
+        "are wrong as the audit estimates. --loss robust of --head scalar needs one",
         values=Numbers(float, 0, metavar="WEIGHT"),
+        also=(ADAPTIVE,),
     )
     flip_rate: float | str | None = option(
         None,
@@ -191,8 +194,11 @@ class Config:
 
     def sort_key(self) -> tuple[Any, ...]:
         """Runs of a sweep in the order of their axes, names in the order of their declaration."""
-        ordered = ((OPTIONS[axis].values, getattr(self, axis)) for axis in SWEEP_AXES)
-        return tuple(values.index(value) if isinstance(values, tuple) else value for values, value in ordered)
+        key: list[Any] = []
+        for axis in SWEEP_AXES:
+            value, values = getattr(self, axis), OPTIONS[axis].values
+            key.append(values.index(value) if isinstance(values, tuple) else (isinstance(value, str), value))
+        return tuple(key)
 
 
 OPTIONS: Mapping[str, Option] = {field.name: field.metadata["option"] for field in fields(Config)}

@@ -19,7 +19,7 @@ from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.learning import examples
 from noisy_feedback.learning.cross_fitting import cross_fitted_margins
 from noisy_feedback.learning.model import RatingMLP, init_model, predict
-from noisy_feedback.learning.objective import TRAINING_OBJECTIVES, fine_tuning_objective
+from noisy_feedback.learning.objective import TRAINING_OBJECTIVES, fine_tuning_objective, resolve_kl_weight
 from noisy_feedback.learning.training import FitResult, TrainConfig, TrainingTask, fit, select_rows, single_threaded
 from noisy_feedback.output import bars, console, records
 from noisy_feedback.prepare import prepare
@@ -118,21 +118,24 @@ def fine_tune_model(
 
     audit = audit_feedback(feedback, trained.probabilities, trained.temperature, trained.calibration_pairs)
     print_line(console.audit(feedback, audit))
+    used = resolve_kl_weight(config, audit)
+    if used != config:
+        print_line(console.adaptive_kl_weight(used))
 
     compared = human.comparisons_to_score(dataset.judgements, splits, VALIDATION)
     task = TrainingTask(
-        examples=examples.compared_reviews(config, feedback, trained.probabilities, dataset.embeddings.device),
+        examples=examples.compared_reviews(used, feedback, trained.probabilities, dataset.embeddings.device),
         validation=examples.validation_reviews(config, dataset, splits),
         objective=fine_tuning_objective(
-            config, feedback, dataset.class_priors(splits.train), audit.estimated_flip_rate if audit.known else math.nan
+            used, feedback, dataset.class_priors(splits.train), audit.estimated_flip_rate if audit.known else math.nan
         ),
         rng=rng_for(config.seed, "fine-tuning batches"),
         validation_comparisons=compared,
     )
     select = config.select if compared is None else "preference_accuracy"
-    train_config = TrainConfig(config.lr_f, config.batch_f, config.epochs_f, dataset.scale, select)
+    train_config = TrainConfig(config.lr_f, config.batch_f, used.epochs_f, dataset.scale, select)
     fitted = fit(before, dataset.embeddings, task, train_config, progress)
-    result = make_result(config, dataset, splits, trained.fit, trained.before, feedback, audit, fitted)
+    result = make_result(config, dataset, splits, trained.fit, trained.before, feedback, audit, fitted, used)
     return FineTuned(result, {"before": before, "best": fitted.best, "last": fitted.last}, feedback, audit)
 
 

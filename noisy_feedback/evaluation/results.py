@@ -45,6 +45,7 @@ class RunResult:
     before: Metrics
     best: Metrics | None
     last: Metrics | None
+    kl_weight_used: float | None = None  # None where nothing was fine-tuned
 
     def stages(self) -> dict[str, Metrics | None]:
         return {stage: getattr(self, stage) for stage in STAGES}
@@ -59,8 +60,12 @@ def make_result(
     feedback: Feedback | None = None,
     audit: Audit | None = None,
     fine_tuning: FitResult | None = None,
+    used: Config | None = None,
 ) -> RunResult:
-    """The result of a run that was trained, and fine-tuned on audited feedback where these are given."""
+    """The result of a run that was trained, and fine-tuned on audited feedback where these are given.
+
+    `used` is `config` with the KL weight as a number.
+    """
     lists = np.empty((0, config.k + 1)) if feedback is None else feedback.lists
     return RunResult(
         config=config,
@@ -84,6 +89,7 @@ def make_result(
         before=before,
         best=evaluate_on_test(fine_tuning.best, dataset, splits) if fine_tuning else None,
         last=evaluate_on_test(fine_tuning.last, dataset, splits) if fine_tuning else None,
+        kl_weight_used=float(used.kl_weight) if used and used.epochs_f else None,
     )
 
 

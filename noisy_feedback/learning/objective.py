@@ -2,16 +2,17 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from noisy_feedback.config import ESTIMATED, Config
+from noisy_feedback.config import ADAPTIVE, ESTIMATED, Config
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback import noise
+from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.learning.losses import LOSS_FUNCTIONS, bradley_terry, margins
 from noisy_feedback.learning.model import is_scalar
@@ -19,6 +20,7 @@ from noisy_feedback.learning.model import is_scalar
 # logits (B, g, C), ratings (B, g), reference (B, g, C) or None -> one value per list (B,), or a gradient (B, g, C)
 Function = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 MAX_ESTIMATE = 0.45  # the weight of `robust`, 1 / (1 - 2 e), multiplies the error of an estimate: here by 10
+KL_BASE, KL_POWER = 0.1, 2.0  # of the adaptive KL weight: chosen by experiments/remedies.py
 MAX_FLIP_RATE = 0.5 - 1e-9  # from one half on, comparisons hold no information, or the opposite
 
 
@@ -81,6 +83,7 @@ def fine_tuning_objective(
     information, or the loss is none (`check_loss`).
     """
     loss, parameter = LOSS_FUNCTIONS[config.loss]
+    kl_weight = math.inf if config.kl_weight == ADAPTIVE else float(config.kl_weight)  # infinite: there is no epoch
     if parameter:
         if config.flip_rate == ESTIMATED and math.isnan(estimated_flip_rate):
             raise InputError(
@@ -100,7 +103,7 @@ def fine_tuning_objective(
 
     def value(logits: Tensor, ratings: Tensor, reference: Tensor | None) -> Tensor:
         per_list = loss(logits, ratings)
-        return per_list if reference is None else per_list + config.kl_weight * kl_to_reference(logits, reference)
+        return per_list if reference is None else per_list + kl_weight * kl_to_reference(logits, reference)
 
     return Objective(value, partial(autograd_gradient, value))
 
@@ -127,6 +130,26 @@ def flip_rates(
         raise InputError(f"--noise {config.noise} has no transition matrix in noise.py; {needs}")
     adjacent_pairs = np.stack([claimed_better, claimed_worse], axis=1)
     return noise.expected_flip_rates(matrix(config.ratio, len(class_priors)), class_priors, adjacent_pairs)
+
+
+def resolve_kl_weight(config: Config, audit: Audit) -> Config:
+    """The same run with the adaptive KL weight as a number; without fine-tuning epochs where that is infinite.
+
+    Where the audit cannot tell the flip rate, the upper limit of its interval is supposed.
+    """
+    if config.kl_weight != ADAPTIVE:
+        return config
+    weight = adaptive_kl_weight(audit.estimated_flip_rate if audit.known else audit.flip_rate_high)
+    return replace(config, kl_weight=weight) if math.isfinite(weight) else replace(config, epochs_f=0)
+
+
+def adaptive_kl_weight(flip_rate: float, base: float = KL_BASE, power: float = KL_POWER) -> float:
+    """base / (1 - 2 flip_rate)^power: the KL weight of `--kl-weight adaptive`; infinite from one half on.
+
+    A comparison that is wrong with probability e pulls, on average, with 1 - 2 e of the force of a right one, and its
+    random part stays as large. Around the model before fine-tuning the best penalty then grows like 1 / (1 - 2 e)^2.
+    """
+    return base / (1 - 2 * flip_rate) ** power if flip_rate < 0.5 else math.inf
 
 
 def kl_to_reference(logits: Tensor, reference: Tensor) -> Tensor:

@@ -129,6 +129,13 @@ def audit(given: Feedback, found: Audit) -> str:
     return line
 
 
+def adaptive_kl_weight(used: Config) -> str:
+    """The KL weight that follows from the audit."""
+    if used.epochs_f:
+        return f"KL weight  {used.kl_weight:.3g}, from the estimated flip rate"
+    return "KL weight  infinite: as many comparisons may be wrong as right, so nothing is fine-tuned"
+
+
 def run_tables(result: RunResult, scale: np.ndarray) -> str:
     """Best epochs, test metrics before and after fine-tuning, confusion matrices."""
     best = f"best epoch {result.best_epochs['training']} of {len(result.training)} in training"

@@ -69,7 +69,7 @@ def save_run(
 
         with atomic_write(folder / "curves.png") as file:
             plots.save_figure(plots.draw_run(result), file)
-    found = {name: getattr(result, name) for name in ("noise", "comparisons", "audit", "best_epochs")}
+    found = {name: getattr(result, name) for name in ("noise", "comparisons", "audit", "best_epochs", "kl_weight_used")}
     for stage, metrics in {"majority": result.majority, **result.stages()}.items():
         found[stage] = metrics and without_nan(asdict(metrics))
     write_record(folder / "run.json", config, config_record(config), provenance, found)

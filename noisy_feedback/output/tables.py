@@ -54,6 +54,7 @@ def run_row(result: RunResult) -> dict[str, Any]:
     """One run: every test metric before, best and last; best epochs; noise and comparisons."""
     row: dict[str, Any] = {
         **axes_of(result.config),
+        "kl_weight_used": result.kl_weight_used,
         "best_training_epoch": result.best_epochs["training"],
         "best_fine_tuning_epoch": result.best_epochs["fine_tuning"],
         "ratings_changed": result.noise["changed"],

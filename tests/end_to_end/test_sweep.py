@@ -12,6 +12,7 @@ from matplotlib.image import imread
 
 from noisy_feedback import sweep
 from noisy_feedback.config import SWEEP_AXES
+from noisy_feedback.learning.objective import KL_BASE, KL_POWER
 from noisy_feedback.output import records
 from tests.conftest import assert_same_cell, only_folder, options, run_script, write_overlapping, write_separable
 
@@ -301,3 +302,27 @@ def test_without_fine_tuning_there_are_tables_and_curves_of_training_if_there_wa
     screen = run_script(CONFIG, options(separable_reviews, tmp_path, *more))
     assert table(tmp_path, "curves.csv")["phase"].tolist() == ["training"] * (2 * epochs_t)
     assert screen.splitlines()[-1] == f"figures    {figures}"
+
+
+def test_the_adaptive_kl_weight_is_the_same_run_as_its_number_and_without_information_nothing_changes(
+    overlapping_reviews, tmp_path
+):
+    more = ["--k", 2, "--loss", "symmetric-sigmoid", "--noise", "reversed", "--seeds", 1]
+    several = ["--kl-weight", "adaptive", 0.3, "--ratio", 0.2, 0.8]
+    run_script(CONFIG, options(overlapping_reviews, tmp_path / "adaptive", *more, *several))
+    runs = table(tmp_path / "adaptive", "runs.csv").set_index(["kl_weight", "ratio"]).sort_index()
+    used, e = runs.loc[("adaptive", 0.2), ["kl_weight_used", "estimated_flip_rate"]]
+    assert used == pytest.approx(KL_BASE / (1 - 2 * e) ** KL_POWER) and 0.1 < e < 0.3
+    assert runs.loc[("0.3", 0.2), "kl_weight_used"] == 0.3
+    run_script(
+        CONFIG,
+        options(overlapping_reviews, tmp_path / "number", *more, "--kl-weight", repr(float(used)), "--ratio", 0.2),
+    )
+    same = table(tmp_path / "number", "runs.csv").iloc[0]
+    scores = [column for column in runs if column.startswith(("before_", "best_", "last_"))]
+    assert runs.loc[("adaptive", 0.2), scores].astype(float).equals(same[scores].astype(float))
+    without = runs.loc[("adaptive", 0.8)]
+    assert np.isnan(without["kl_weight_used"]) and without["estimated_flip_rate"] > 0.5
+    assert without["last_quadratic_weighted_kappa"] == without["before_quadratic_weighted_kappa"]
+    changed = runs.loc[("0.3", 0.8)]
+    assert changed["last_quadratic_weighted_kappa"] != changed["before_quadratic_weighted_kappa"]

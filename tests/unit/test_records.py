@@ -57,6 +57,7 @@ def result_of(config, score=0.6, comparisons=80, compared=False):
         before=metrics_of(score, compared),
         best=metrics_of(score + 0.1, compared) if config.epochs_f else None,
         last=metrics_of(score - 0.1, compared) if config.epochs_f else None,
+        kl_weight_used=0.75 if config.epochs_f else None,
     )
 
 
@@ -182,6 +183,7 @@ def test_a_run_is_saved_in_its_folder_with_all_that_it_found(config):
         "comparisons": {"count": 80, "k": 2, "reviews_used": 240, "ties": 3},
         "audit": AUDIT,
         "best_epochs": {"training": 2, "fine_tuning": 1},
+        "kl_weight_used": 0.75,
     }
 
 
@@ -323,7 +325,13 @@ def test_a_row_of_runs_csv_holds_the_axes_counts_audit_epochs_and_every_metric_o
     stages = enumerate(("majority", "before", "best", "last"), start=1)
     assert tables.run_row(distinct(result_of(config))) == {
         **{axis: getattr(config, axis) for axis in SWEEP_AXES},
-        **{"best_training_epoch": 2, "best_fine_tuning_epoch": 1, "ratings_changed": 8, "ratings": 40},
+        **{
+            "kl_weight_used": 0.75,
+            "best_training_epoch": 2,
+            "best_fine_tuning_epoch": 1,
+            "ratings_changed": 8,
+            "ratings": 40,
+        },
         **{"comparisons": 80, "reviews_used": 240, "ties": 3},
         **{"estimated_flip_rate": 0.125, "estimated_flip_rate_low": 0.1, "estimated_flip_rate_high": 0.2},
         **{"true_flip_rate": 0.25, "auroc": 0.75, "precision": None},
