@@ -89,15 +89,6 @@ def test_whoever_may_read_one_file_of_a_run_may_read_all(runs):
 # --- folders
 
 
-def test_an_output_that_is_a_link_to_nowhere_is_refused_before_the_work(separable_reviews, tmp_path, capsys):
-    (tmp_path / "results").mkdir()
-    (tmp_path / "results" / "mine").symlink_to(tmp_path / "nowhere")
-    command = ["--path", separable_reviews, "--output", tmp_path / "results", *COMMON, "--name", "mine"]
-    for script in ("main.py", "config.py"):
-        assert run_script(f"multiclass/{script}", command, status=2) == ""
-        assert f"{tmp_path / 'results/mine'} is not a folder; choose another one" in capsys.readouterr().err
-
-
 # --- what is imported, what is on stderr
 
 

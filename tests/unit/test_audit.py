@@ -1,5 +1,4 @@
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from sklearn.metrics import roc_auc_score
 from noisy_feedback.config import Config
 from noisy_feedback.feedback import audit, difficulty
 from noisy_feedback.feedback.audit import Annotators, audit_comparisons, audit_scores, fit_temperature
-from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.feedback.protocols import known_pairs as known_pairs_of
 
 UNSURE, UNKNOWN = 0.5, np.nan
@@ -248,16 +246,6 @@ def test_the_calibration_counts_pairs_but_no_more_than_reviews():
         40,
     )
     assert audit.calibrate(config, probabilities, np.zeros(40, dtype=int), np.arange(5)) == (1.0, 0)
-
-
-def test_the_audit_of_a_majority_is_that_of_the_judgements_behind_it():
-    better, worse = np.array([0, 0, 3, 2]), np.array([1, 1, 2, 3])
-    output, pairs = np.linspace(0, 1, 4)[:, None], np.array([0, 0, 1, 1])
-    judged = Feedback(np.stack([better, worse], 1), np.full((4, 2), -1), 0, 4, np.full((4, 1), np.nan), pairs)
-    majority = replace(judged.subset(np.array([0])), judged=judged)
-    found = audit.audit_feedback(majority, output, 2.0, 50)
-    expected = audit_comparisons(audit.p_better(output, better, worse, 2.0), better, pairs, calibration_pairs=50)
-    assert found.p_wrong == pytest.approx(expected.p_wrong[:1])
 
 
 # Annotators
