@@ -2,7 +2,9 @@
 
 import contextlib
 import csv
+import gzip
 import io
+import json
 import os
 import runpy
 import subprocess
@@ -17,6 +19,9 @@ import torch
 from hypothesis import settings
 
 from noisy_feedback import reproduce
+from noisy_feedback.config import SWEEP_AXES
+from noisy_feedback.errors import InputError
+from noisy_feedback.output.records import without_nan
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read once, when huggingface_hub is imported: so before any test is
 
@@ -69,6 +74,15 @@ def overlapping_reviews(tmp_path_factory):
     return write_overlapping(tmp_path_factory.mktemp("overlapping"))
 
 
+@pytest.fixture(scope="module")
+def quick_sweeps():
+    """One process for a sweep, and figures that take no time to draw: both take longer than a small sweep."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("noisy_feedback.processes.available_cores", lambda: 1)
+        patch.setattr("noisy_feedback.output.plots.save_figure", lambda _, file: file.write_bytes(b"figure"))
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory):
     """A BERT of random weights that knows letters, in a folder: it loads and embeds at once."""
@@ -98,6 +112,29 @@ def pooled(folder, texts, pooling):
     mask = tokens["attention_mask"].unsqueeze(-1)
     mean = (states * mask).sum(1) / mask.sum(1)
     return mean if pooling == "mean" else torch.nn.functional.normalize(mean)
+
+
+def content_of(rows, suffix):
+    """The content of a file of rows (dicts), of the kind that the suffix names; gzipped where it ends in .gz."""
+    if suffix.endswith(".gz"):
+        return gzip.compress(content_of(rows, suffix.removesuffix(".gz")))
+    if suffix in (".json", ".jsonl"):
+        lines = [json.dumps(row) for row in rows]
+        return (f"[{', '.join(lines)}]" if suffix == ".json" else "\n".join(lines)).encode()
+    table = pd.DataFrame(rows)
+    if suffix == ".parquet":
+        return table.to_parquet()
+    return table.to_csv(index=False, sep="," if suffix == ".csv" else "\t").encode()
+
+
+def message_of(folder, name, read, *given, **options):
+    """The message, one line without the file's name at its beginning, with which `read` refuses the file `name`."""
+    with pytest.raises(InputError) as error:
+        read(*given, **options)
+    message = str(error.value)
+    assert message.startswith(f"{folder / name}: ")
+    assert "\n" not in message
+    return message.removeprefix(f"{folder / name}: ")
 
 
 def options(reviews, output, *more):
@@ -157,6 +194,19 @@ def only_folder(output):
     """The one results folder in `output`."""
     (folder,) = (path for path in Path(output).iterdir() if path.is_dir() and not path.name.startswith("."))
     return folder
+
+
+def assert_same_cell(sweep, single):
+    """The run that a sweep's folder keeps of the arguments of a single run has its numbers, bit for bit."""
+    expected = json.loads((single / "run.json").read_text())
+    axes = {axis: expected["config"][axis] for axis in SWEEP_AXES}
+    kept = [json.loads(file.read_text()) for file in sweep.glob("runs/*.json")]
+    (cell,) = (content for content in kept if content["axes"] == axes)
+    for part in ("noise", "comparisons", "audit", "best_epochs", "majority", "before", "best", "last"):
+        assert without_nan(cell[part]) == expected[part], part
+    curves = pd.read_csv(single / "curves.csv")
+    in_cell = pd.DataFrame([*cell["training"], *cell["fine_tuning"]])
+    assert np.array_equal(in_cell.to_numpy(), curves[list(in_cell.columns)].to_numpy(), equal_nan=True)
 
 
 def pytest_addoption(parser):

@@ -11,6 +11,7 @@ from noisy_feedback import RatingModel
 from tests.conftest import only_folder, reproduced, run_script
 
 PAIRS, DIMENSIONS = 400, 6
+pytestmark = pytest.mark.usefixtures("quick_sweeps")
 
 
 @pytest.fixture(scope="module")
@@ -89,19 +90,6 @@ def test_a_sweep_reverses_comparisons_and_its_cell_is_the_single_run(run, prefer
 
 def test_a_result_is_reproduced_to_the_last_bit(run, tmp_path):
     assert "all files match" in reproduced(only_folder(run[0]), "--output", tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("more", "reason"),
-    [
-        (["--head", "categorical"], "give a reward: --head scalar"),
-        (["--loss", "study"], "--loss study needs a distribution over ratings"),
-    ],
-)
-def test_what_needs_ratings_is_refused(preferences, tmp_path, capsys, more, reason):
-    run_script("human/main.py", options(preferences[0], tmp_path, *more), status=2)
-    assert reason in capsys.readouterr().err
-    assert not list(tmp_path.iterdir())
 
 
 def test_reviews_without_comparisons_of_them_are_refused(tmp_path, capsys):

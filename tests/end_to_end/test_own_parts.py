@@ -2,18 +2,20 @@
 
 import inspect
 import json
+import os
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from noisy_feedback.feedback.noise import RATING_NOISE, RatingNoise
 from noisy_feedback.learning.losses import LOSS_FUNCTIONS, Loss, margins
-from tests.conftest import ROOT, only_folder, options, output_of, run_script, start_script
+from tests.conftest import ROOT, only_folder, options, run_script
 
 # --- right ones, added to a copy of the project as a user adds them
 
@@ -88,57 +90,50 @@ def own_project(tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="module")
-def own_results(own_project, separable_reviews, tmp_path_factory):
-    """name -> the folder of a run or sweep with parts of one's own; all are computed at once."""
-    more = {
-        "protocol": ("extremes/main.py", "--ratio", 0.3),
-        "run": ("multiclass/main.py", "--loss", "cautious", "--noise", "opposite", "--ratio", 0.3),
-        "sweep": (
-            *("multiclass/config.py", "--loss", "squared-margin", "study", "--noise", "doubtful"),
-            *("--ratio", 0, 0.3, "--seeds", 1),
-        ),
-    }
-    outputs = {name: tmp_path_factory.mktemp(name) for name in more}
-    started = {
-        name: start_script(
-            own_project / script, *options(separable_reviews, outputs[name], *arguments), PYTHONPATH=str(own_project)
-        )
-        for name, (script, *arguments) in more.items()
-    }
-    screens = {name: output_of(process)[0] for name, process in started.items()}
-    (count, reviews) = re.findall(
-        r"feedback   (\d+) comparisons \(extremes\), from (\d+) reviews\n", screens["protocol"]
-    )[0]
+COMMANDS = {
+    "protocol": ("extremes/main.py", "--ratio", 0.3),
+    "run": ("multiclass/main.py", "--loss", "cautious", "--noise", "opposite", "--ratio", 0.3),
+    "sweep": (
+        *("multiclass/config.py", "--loss", "squared-margin", "study", "--noise", "doubtful"),
+        *("--ratio", 0, 0.3, "--seeds", 1),
+    ),
+}
+START_ALL = """
+import contextlib, json, os, runpy, sys
+for script, *arguments in json.loads(sys.argv[1]):
+    sys.argv = [script, *arguments]
+    os.chdir(os.path.dirname(script))
+    with contextlib.suppress(SystemExit):
+        runpy.run_path(script, run_name="__main__")
+"""
+
+
+def test_runs_and_sweeps_take_losses_noise_and_protocols_of_ones_own(own_project, separable_reviews, tmp_path):
+    commands = [
+        [str(own_project / script), *options(separable_reviews, tmp_path / name, "--epochs-t", 3, *map(str, more))]
+        for name, (script, *more) in COMMANDS.items()
+    ]
+    ended = subprocess.run(
+        [sys.executable, "-c", START_ALL, json.dumps(commands)],
+        env={**os.environ, "PYTHONPATH": str(own_project)},
+        capture_output=True,
+        text=True,
+    )
+    results = {name: only_folder(tmp_path / name) for name in COMMANDS}
+    ((count, reviews),) = re.findall(r"feedback   (\d+) comparisons \(extremes\), from (\d+) reviews\n", ended.stdout)
     assert int(reviews) == 2 * int(count) > 40
-    return {name: only_folder(output) for name, output in outputs.items()}
-
-
-def test_runs_and_sweeps_take_losses_noise_and_protocols_of_ones_own(own_results):
-    record = json.loads((own_results["protocol"] / "run.json").read_text())
+    record = json.loads((results["protocol"] / "run.json").read_text())
     assert (record["config"]["protocol"], record["comparisons"]["k"]) == ("extremes", 1)
-    record = json.loads((own_results["run"] / "run.json").read_text())
+    record = json.loads((results["run"] / "run.json").read_text())
     assert (record["config"]["loss"], record["config"]["noise"]) == ("cautious", "opposite")
     assert record["noise"]["total"] == 160
     assert 0 < record["noise"]["changed"] <= 48  # of 48: the middle of the scale is its own opposite
     assert record["comparisons"]["count"] > 0
-    runs = pd.read_csv(own_results["sweep"] / "runs.csv")
+    runs = pd.read_csv(results["sweep"] / "runs.csv")
     assert len(runs) == 2 * 2
     assert set(runs["loss"]) == {"squared-margin", "study"}
     assert set(runs["noise"]) == {"doubtful"}
     assert runs["last_accuracy"].notna().all()
-
-
-def test_a_loss_with_a_flip_rate_is_given_it(separable_reviews, tmp_path, monkeypatch):
-    given = set()
-
-    def loss(logits, ratings, flip_rate):
-        given.add(flip_rate)
-        return squared_margin(logits, ratings)
-
-    monkeypatch.setitem(LOSS_FUNCTIONS, "hinge", Loss(loss, "flip_rate"))
-    run_script("multiclass/main.py", options(separable_reviews, tmp_path, "--loss", "hinge", "--flip-rate", 0.125))
-    assert given == {0.125}
 
 
 # --- wrong ones, in the place of one that is there
@@ -166,110 +161,26 @@ def by_class(logits, ratings):
     return -torch.log_softmax(logits, dim=-1).gather(-1, ratings.unsqueeze(-1)).squeeze(-1).sum(-1)
 
 
-K1, K2, SCALAR = ("--k", 1), ("--k", 2), ("--head", "scalar")
-PER_LIST = r"the function hinge in noisy_feedback/learning/losses.py must return one number per list.* not "
-WRONG_LOSSES = {
-    "one number": (lambda logits, ratings: margins(logits).mean(), K1, PER_LIST + r"shape \(\)"),
-    "a number per review": (lambda logits, ratings: logits.mean(-1), K1, PER_LIST + r"shape \(3, 2\)"),
-    "one shape for pairs alone": (lambda logits, ratings: margins(logits).squeeze(-1), K2, PER_LIST + r"shape"),
-    "an array": (lambda logits, ratings: margins(logits).sum(-1).detach().numpy(), K1, PER_LIST + "ndarray"),
-    "detached": (lambda logits, ratings: margins(logits).sum(-1).detach(), K1, "hinge in .* without a gradient"),
-    "integers": (lambda logits, ratings: margins(logits).sum(-1).long(), K1, "hinge in .* without a gradient"),
-    "complex": (lambda logits, ratings: margins(logits).sum(-1) * 1j, K1, PER_LIST + ".*complex"),
-    "too few arguments": (lambda logits: margins(logits).sum(-1), K1, "hinge in .* fails .*TypeError"),
-    "raises": (lambda logits, ratings: 1 / 0, K1, r"hinge in .* fails .*ZeroDivisionError\('division by zero'\)"),
-    "classes of a scalar head": (by_class, SCALAR, "hinge in .* fails"),
+WRONG_LOSSES = {  # the others are in tests/unit/test_objective.py
+    "one shape for pairs alone": (lambda logits, ratings: margins(logits).squeeze(-1), ["--k", 2], "not shape"),
+    "raises": (lambda logits, ratings: 1 / 0, [], r"hinge in .* fails .*ZeroDivisionError\('division by zero'\)"),
+    "classes of a scalar head": (by_class, ["--head", "scalar"], "hinge in .* fails"),
     "not a number in the gradient": (
         lambda logits, ratings: (0 * margins(logits).sum(-1)).sqrt(),
-        K1,
+        [],
         "not finite in epoch 1: .* your own loss has no finite value or gradient",
     ),
 }
 
 
-@pytest.mark.parametrize("name", WRONG_LOSSES)
-def test_a_wrong_loss_is_one_line_that_names_the_function_and_what_was_expected(refused, name):
-    function, more, reason = WRONG_LOSSES[name]
-    assert re.search(reason, line := refused(LOSS_FUNCTIONS, "hinge", Loss(function), *more)), line
+def test_a_wrong_part_is_one_line_that_names_the_function_and_what_was_expected(refused):
+    for name, (function, more, reason) in WRONG_LOSSES.items():
+        assert re.search(reason, line := refused(LOSS_FUNCTIONS, "hinge", Loss(function), *more)), f"{name}: {line}"
+    line = refused(RATING_NOISE, "adjacent", RatingNoise(lambda reviews, ratio, rng: reviews.ratings[1:]))
+    assert "<lambda> in noisy_feedback/feedback/noise.py must return an array of 160 classes, 0 to 4" in line
 
 
 def test_a_loss_for_lists_of_three_is_tried_on_lists_of_three(separable_reviews, tmp_path, monkeypatch):
     loss = Loss(lambda logits, ratings: margins(logits)[:, 0] - margins(logits)[:, 1])
     monkeypatch.setitem(LOSS_FUNCTIONS, "hinge", loss)
     run_script("multiclass/main.py", options(separable_reviews, tmp_path, "--loss", "hinge", "--k", 2))
-
-
-CLASSES = "in noisy_feedback/feedback/noise.py must return an array of 160 classes, 0 to 4"
-FAILS = "in noisy_feedback/feedback/noise.py fails: "
-WRONG_NOISES = {
-    "too few ratings": (lambda reviews, ratio, rng: reviews.ratings[1:], CLASSES),
-    "a column": (lambda reviews, ratio, rng: reviews.ratings[:, None], CLASSES),
-    "a list": (lambda reviews, ratio, rng: reviews.ratings.tolist(), CLASSES),
-    "fractions": (lambda reviews, ratio, rng: reviews.ratings + 0.5, CLASSES),
-    "true and false": (lambda reviews, ratio, rng: reviews.ratings > 2, CLASSES),
-    "below the scale": (lambda reviews, ratio, rng: reviews.ratings - 2, CLASSES),
-    "too few arguments": (lambda reviews: reviews.ratings, FAILS + "TypeError"),
-    "raises": (lambda reviews, ratio, rng: 1 / 0, FAILS + "ZeroDivisionError"),
-}
-
-
-@pytest.mark.parametrize("name", WRONG_NOISES)
-def test_a_wrong_kind_of_noise_is_one_line_that_names_the_function_and_what_was_expected(refused, name):
-    function, reason = WRONG_NOISES[name]
-    function.__name__ = "own_function"
-    reason = f"--noise adjacent: the function own_function {reason}"
-    assert re.search(reason, line := refused(RATING_NOISE, "adjacent", RatingNoise(function))), line
-
-
-def test_the_fine_tuning_part_arrives_at_a_kind_of_noise(separable_reviews, tmp_path, monkeypatch):
-    """Its ratings, texts and embeddings, and how sure the model before fine-tuning is of each."""
-    given = []
-
-    def keep(reviews, ratio, rng):
-        given.append(reviews)
-        return reviews.ratings.astype(np.uint8)  # integers of any type
-
-    monkeypatch.setitem(RATING_NOISE, "adjacent", RatingNoise(keep))
-    run_script("multiclass/main.py", options(separable_reviews, tmp_path, "--noise", "adjacent", "--ratio", 0.5))
-    rows = slice(200, 360)
-    stars = pd.read_csv(separable_reviews)["Rating"].to_numpy()[rows]
-    for reviews in given:  # tried before the long work, and used
-        assert reviews.texts == [f"review {row}" for row in range(400)[rows]]
-        assert (reviews.ratings == stars - 1).all()
-        assert reviews.classes == 5
-    vectors = torch.load(separable_reviews.parent / "embeddings.pt")[rows]
-    assert torch.equal(reviews.embeddings, vectors)
-    weights = load_file(only_folder(tmp_path) / "model_before.safetensors")
-    hidden = vectors
-    for layer in (0, 2):
-        hidden = torch.relu(hidden @ weights[f"{layer}.weight"].T + weights[f"{layer}.bias"])
-    output = hidden @ weights["4.weight"].T + weights["4.bias"]
-    assert np.allclose(reviews.confidence, output.softmax(-1).amax(-1), atol=1e-5)
-
-
-def test_noise_that_changes_its_input_is_counted_all_the_same(separable_reviews, tmp_path, monkeypatch):
-    def in_place(reviews, ratio, rng):
-        reviews.ratings[:] = reviews.ratings[::-1].copy()
-        return reviews.ratings
-
-    monkeypatch.setitem(RATING_NOISE, "redrawn-off-scale", RatingNoise(in_place))
-    given = ("--noise", "redrawn-off-scale", "--ratio", 0.5)
-    run_script("multiclass/main.py", options(separable_reviews, tmp_path, *given))
-    assert json.loads((only_folder(tmp_path) / "run.json").read_text())["noise"]["changed"] > 100
-
-
-def test_a_flip_rate_that_no_transition_matrix_gives_has_to_be_given(separable_reviews, tmp_path, capsys):
-    more = ("--noise", "redrawn-off-scale", "--ratio", 0.5, "--loss", "label-smoothing")
-    given = options(separable_reviews, tmp_path, *more)
-    run_script("multiclass/main.py", given, status=2)
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert "--noise redrawn-off-scale has no transition matrix in noise.py; --loss label-smoothing needs one" in line
-    run_script("multiclass/main.py", [*given, "--flip-rate", 0.2])
-
-
-def test_results_of_other_code_are_another_folder(separable_reviews, tmp_path, monkeypatch):
-    given = options(separable_reviews, tmp_path)
-    for version in ("0" * 12, "1" * 12, "0" * 12):  # as if a loss had been edited, and edited back
-        monkeypatch.setattr("noisy_feedback.output.records.CODE_VERSION", version)
-        run_script("multiclass/main.py", given)
-    assert len(list(tmp_path.iterdir())) == 2

@@ -4,7 +4,6 @@ They are forked from a server that has imported everything: starting Python and 
 No test waits for a number of seconds: it waits for an event, and `patience` only ends what hangs.
 """
 
-import ctypes
 import fnmatch
 import multiprocessing
 import os
@@ -140,34 +139,3 @@ def kill_at_write(pattern, moment):
 def limit_files(size):
     """No file can grow beyond `size` bytes: a write that would fails, as on a full disk or beyond a quota."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-
-def obey_permissions():
-    """Root may write whatever the permissions say: give that up (capability CAP_DAC_OVERRIDE; see capset(2))."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
-    sets = (ctypes.c_uint32 * 6)()  # effective, permitted, inheritable; twice
-    assert libc.capget(header, sets) == 0
-    for place in (0, 1):
-        sets[place] &= ~(1 << 1)
-    assert libc.capset(header, sets) == 0
-
-
-def set_clock_back():
-    """The clock jumps an hour back at every other look."""
-    import tqdm.std
-
-    real, looks = time.time, 0
-
-    def jumping():
-        nonlocal looks
-        looks += 1
-        return real() - 3600 * (looks % 2)
-
-    time.time = tqdm.std.time = jumping
-
-
-def wait_for(file):
-    """Start together with others: when this file is there."""
-    while not file.exists():
-        time.sleep(0.001)

@@ -21,7 +21,7 @@ from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset, Provenance
 from noisy_feedback.errors import InputError
 from noisy_feedback.output.records import versions
-from tests.conftest import ROOT, only_folder, options, run_script, start_script
+from tests.conftest import ROOT, only_folder, options, run_script
 from tests.slow.children import PATIENCE, patience
 
 pytestmark = pytest.mark.slow
@@ -89,21 +89,6 @@ def dask():
     """A cluster without workers."""
     with patience(), ExitStack() as stack:
         yield Cluster(stack)
-
-
-@pytest.fixture
-def project(tmp_path):
-    """A copy of the project, to be edited."""
-    for part in ("noisy_feedback", "multiclass"):
-        shutil.copytree(ROOT / part, tmp_path / "project" / part, ignore=shutil.ignore_patterns("__pycache__"))
-    return tmp_path / "project"
-
-
-def edit_loss(project):
-    file = project / "noisy_feedback" / "learning" / "losses.py"
-    text = file.read_text()
-    assert text.count("torch.relu(1 - margins(logits))") == 1
-    file.write_text(text.replace("torch.relu(1 - margins(logits))", "torch.relu(1.5 - margins(logits))"))
 
 
 def preload(tmp_path, function, **values):
@@ -175,31 +160,6 @@ def test_a_cluster_gives_the_bytes_of_this_machine_though_a_worker_is_killed(ove
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
 
 
-def finish(process):
-    """Wait for a program, and kill what it leaves."""
-    try:
-        out, error = process.communicate()
-    finally:
-        end(process)
-    return out, error
-
-
-def test_a_cluster_that_loses_all_workers_waits_for_the_next(overlapping_reviews, dask, tmp_path):
-    taken = tmp_path / "taken"
-    blocked = dask.worker("--no-nanny", *preload(tmp_path, block, taken=str(taken)))
-    arguments = options(overlapping_reviews, tmp_path / "out", *SWEEP, "--dask", dask.address)
-    process = start_script("multiclass/config.py", *arguments, session=True)
-    dask.stack.callback(end, process)
-    while not taken.exists():
-        time.sleep(0.01)
-    end(blocked)
-    assert any("waiting for a worker of the cluster" in line for line in process.stderr)
-    dask.worker("--no-nanny")
-    _, error = finish(process)
-    assert process.returncode == 0, error
-    assert len(kept_runs(tmp_path / "out")) == 8
-
-
 # --- what is refused
 
 
@@ -212,27 +172,6 @@ def test_a_wrong_address_is_one_line_before_anything_is_embedded(overlapping_rev
         run_script("multiclass/config.py", arguments, status=2)
     assert error_line(capsys).startswith(f"config.py: error: --dask {address}: no scheduler answers there")
     assert [file.name for file in data.iterdir()] == [overlapping_reviews.name]
-
-
-def without_the_package():
-    """A worker on which this project is not installed."""
-    import sys
-
-    class Finder:
-        def find_spec(self, name, path=None, target=None):
-            if name.partition(".")[0] == "noisy_feedback":
-                raise ModuleNotFoundError("No module named 'noisy_feedback'")
-
-    sys.meta_path.insert(0, Finder())
-
-
-def test_a_worker_without_this_project_is_refused(overlapping_reviews, dask, tmp_path, capsys):
-    dask.worker("--no-nanny", *preload(tmp_path, without_the_package))
-    sweep(overlapping_reviews, tmp_path / "out", "--dask", dask.address, status=2)
-    line = error_line(capsys)
-    assert line.startswith("config.py: error: --dask: a worker cannot load this program (")
-    assert "No module named 'noisy_feedback'" in line
-    assert "restart the workers" in line
 
 
 @pytest.mark.parametrize("name", ["code", "numpy"])
@@ -248,50 +187,3 @@ def test_a_worker_of_another_device_is_refused(monkeypatch, found, name):
     dataset = Dataset(torch.empty(0), None, None, [], Provenance(None, None, "NVIDIA H100"))
     with pytest.raises(InputError, match=rf"^--dask: a worker has {name}, this program has NVIDIA H100; "):
         cluster.run_seed([Config("multiclass")], dataset, torch.ones(1, 1).numpy(), versions())
-
-
-def die():
-    """A worker that a task kills."""
-    import os
-
-    import noisy_feedback.cluster
-
-    noisy_feedback.cluster.train_model = lambda *_: os._exit(1)
-
-
-def test_a_seed_that_kills_every_worker_is_given_up_in_one_line(overlapping_reviews, tmp_path, capsys):
-    with patience(), ExitStack() as stack:
-        dask = Cluster(stack, DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES="0")
-        dask.worker("--nanny", *preload(tmp_path, die))
-        more = ("--seeds", 1, "--dask", dask.address)
-        sweep(overlapping_reviews, tmp_path / "out", *more, status=2)
-    assert "--dask: the cluster lost the same seeds 5 times" in error_line(capsys)
-
-
-def test_a_loss_that_is_edited_while_workers_stay_up_is_never_filed_under_the_new_code(
-    overlapping_reviews, dask, project, tmp_path
-):
-    worker = dask.worker("--no-nanny", PYTHONPATH=str(project))
-    output = tmp_path / "out"
-
-    def run():
-        arguments = options(overlapping_reviews, output, *SWEEP, "--loss", "hinge", "--dask", dask.address)
-        process = start_script(project / "multiclass" / "config.py", *arguments, session=True, PYTHONPATH=str(project))
-        dask.stack.callback(end, process)
-        return finish(process)[1], process.returncode
-
-    error, status = run()
-    assert status == 0, error
-    first = {file: file.read_bytes() for file in kept_runs(output)}
-    edit_loss(project)
-    error, status = run()
-    assert status == 2
-    assert error.splitlines()[-1].startswith("config.py: error: --dask: a worker has code ")
-    assert "; restart the workers" in error.splitlines()[-1]
-    assert {file: file.read_bytes() for file in kept_runs(output)} == first
-    end(worker)
-    dask.worker("--no-nanny", PYTHONPATH=str(project))
-    error, status = run()
-    assert status == 0, error
-    assert len(kept_runs(output)) == 2 * len(first)
-    assert len({file.parent for file in kept_runs(output)}) == 2

@@ -82,25 +82,6 @@ def test_arguments_have_their_rating_and_topic_and_judgements_without_gold_label
     ]
 
 
-REWRITTEN = {  # with blank lines, Windows line ends and indented XML
-    name: text.replace("\n", "\r\n") + "\r\n"
-    if name.endswith(".csv")
-    else text.replace("<goldLabel>", "\n  <goldLabel>\n  ").replace("</turkID>", "\n  </turkID>")
-    for name, text in FILES.items()
-}
-OTHERS = {
-    "UKPConvArg1-full-XML/README.txt": "<",
-    "UKPConvArg1-full-XML/._dogs_yes.xml": "a file of macOS",
-    "UKPConvArg1Strict-XML/dogs_yes.xml": "<",
-}
-
-
-@pytest.mark.parametrize("content", [zip_of(folder=""), zip_of(REWRITTEN), zip_of({**FILES, **OTHERS}, "a/b/c/")])
-def test_other_folders_other_files_and_layout_change_nothing(content):
-    for found, expected in zip(arguments.read_corpus(content), arguments.read_corpus(zip_of()), strict=True):
-        pd.testing.assert_frame_equal(found, expected)
-
-
 def test_ratings_are_the_quintiles_of_the_rank_of_the_score_and_the_first_of_equal_scores_is_the_higher():
     for count in (2, 3, 5, 25, 28, 31, 33, 35):
         scores = [(7 * i % 11) / 10 for i in range(count)]  # with equal ones
@@ -137,12 +118,3 @@ def test_a_missing_folder_another_file_and_an_argument_that_occurs_twice_are_nam
     assert "--zip FILE" in message
     assert "not a readable zip" in error_of(b"<html>not found</html>")
     assert "argument 'arg21' occurs twice" in error_of(changed("UKPConvArg1-Ranking-CSV/cats.csv", DOGS))
-
-
-def test_the_official_size_is_accepted_and_another_refused(monkeypatch):
-    corpus = arguments.read_corpus(zip_of())
-    monkeypatch.setattr(arguments, "COUNTS", {"arguments": 5, "judgements": 4, "pairs": 2, "workers": 3})
-    arguments.check_counts(*corpus)
-    monkeypatch.setitem(arguments.COUNTS, "judgements", 55_255)
-    with pytest.raises(InputError, match="the corpus has 4 judgements, not 55,255; nothing was written"):
-        arguments.check_counts(*corpus)

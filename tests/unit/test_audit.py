@@ -1,5 +1,4 @@
 import itertools
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +10,9 @@ from sklearn.metrics import roc_auc_score
 from noisy_feedback.config import Config
 from noisy_feedback.feedback import audit, difficulty
 from noisy_feedback.feedback.audit import Annotators, audit_comparisons, audit_scores, fit_temperature
-from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.feedback.protocols import known_pairs as known_pairs_of
 
-UNSURE = 0.5
+UNSURE, UNKNOWN = 0.5, np.nan
 
 
 def planted(seed, pairs=2000, per_pair=1, reliabilities=(0.8,), sure=True):
@@ -94,33 +92,29 @@ def test_the_temperature_of_a_scalar_head_is_found():
 # One reliability for all
 
 
-@pytest.mark.parametrize("per_pair", [1, 2])
-@pytest.mark.parametrize("reliability", [0.99, 0.7, 0.2])
-def test_without_annotators_the_flip_rate_has_the_highest_likelihood(reliability, per_pair):
-    p_better, better, pair, _, _ = planted(0, 1000, per_pair, [reliability])
-    chooses_first = better % 2 == 0
-    prior = np.where(chooses_first, p_better, 1 - p_better)[::per_pair]
-    first = np.bincount(pair, chooses_first)
-    grid = np.linspace(0.0005, 0.9995, 1999)
-    likelihood = [
-        np.log(
-            prior * (1 - e) ** first * e ** (per_pair - first) + (1 - prior) * e**first * (1 - e) ** (per_pair - first)
-        ).sum()
-        for e in grid
-    ]
-    found = audit_comparisons(p_better, better, pair).estimated_flip_rate
-    assert found == pytest.approx(grid[np.argmax(likelihood)], abs=0.003)
-
-
-@pytest.mark.parametrize("flip_rate", [0, 0.1, 0.5, 0.8, 1])
+@pytest.mark.parametrize("flip_rate", [0, 0.5, 1])
 def test_the_flip_rate_is_found(flip_rate):
-    p_better, better, _, _, wrong = planted(0, 20000, 1, [1 - flip_rate])
-    assert audit_comparisons(p_better, better).estimated_flip_rate == pytest.approx(wrong.mean(), abs=0.01)
+    p_better, better, _, _, wrong = planted(0, 10000, 1, [1 - flip_rate])
+    assert audit_comparisons(p_better, better).estimated_flip_rate == pytest.approx(wrong.mean(), abs=0.015)
+
+
+def test_the_interval_of_the_flip_rate_is_that_of_simulated_errors():
+    """Of 100 pairs with two judgements each and no prior, 32 disagree: of these one is wrong, of the others 0 or 2."""
+    better = np.array([[0, pair < 32] for pair in range(100)]).ravel() + 2 * np.repeat(np.arange(100), 2)
+    found = audit_comparisons(np.full(200, UNSURE), better, better // 2)
+    rng, level = np.random.default_rng(0), np.linspace(-6, 6, 4001)
+    e = 1 / (1 + np.exp(level))  # of a judgement; a negative level has a prior probability of 0.01
+    weight = np.where(level < 0, 0.01, 0.99) * (e**2 + (1 - e) ** 2) ** 68 * (2 * e * (1 - e)) ** 32
+    e = rng.choice(e, size=200_000, p=weight / weight.sum())
+    shares = (32 + 2 * rng.binomial(68, e**2 / (e**2 + (1 - e) ** 2))) / 200
+    limits = [found.flip_rate_low, found.flip_rate_high]
+    assert limits == pytest.approx(np.quantile(shares, [0.025, 0.975]), abs=0.012)
+    assert found.estimated_flip_rate == pytest.approx(shares.mean(), abs=0.003)
 
 
 def test_three_judgements_of_a_pair_show_the_flip_rate_to_a_model_that_knows_nothing():
-    p_better, better, pair, _, wrong = planted(0, 10000, 3, [0.75], sure=False)
-    assert audit_comparisons(p_better, better, pair).estimated_flip_rate == pytest.approx(wrong.mean(), abs=0.01)
+    p_better, better, pair, _, wrong = planted(0, 2000, 3, [0.75], sure=False)
+    assert audit_comparisons(p_better, better, pair).estimated_flip_rate == pytest.approx(wrong.mean(), abs=0.02)
 
 
 def test_one_judgement_a_pair_shows_the_flip_rate_only_to_a_model_that_is_calibrated_and_knows_something():
@@ -130,21 +124,10 @@ def test_one_judgement_a_pair_shows_the_flip_rate_only_to_a_model_that_is_calibr
         assert found.flip_rate_low < found.estimated_flip_rate < found.flip_rate_high
 
 
-def test_the_posterior_of_three_judgements_is_bayes_rule():
-    p_better, better, pair, _, _ = planted(0, per_pair=3)
-    found = audit_comparisons(p_better, better, pair)
-    e = found.estimated_flip_rate
-    for judgement in range(0, 60, 3):
-        others = better[judgement + 1 : judgement + 3] == better[judgement]
-        if_right = p_better[judgement] * (1 - e) * np.where(others, 1 - e, e).prod()
-        if_wrong = (1 - p_better[judgement]) * e * np.where(others, e, 1 - e).prod()
-        assert found.p_wrong[judgement] == pytest.approx(if_wrong / (if_right + if_wrong), abs=2e-3)
-
-
-@settings(deadline=None, max_examples=10)
+@settings(deadline=None, max_examples=4)
 @given(seed=st.integers(0, 2**32), by_name=st.booleans())
 def test_the_order_of_the_rows_does_not_matter(seed, by_name):
-    p_better, better, pair, annotators, _ = planted(0, 200, 3, [0.9, 0.6, 0.8])
+    p_better, better, pair, annotators, _ = planted(0, 100, 3, [0.9, 0.6, 0.8])
     names = annotators if by_name else None
     order = np.random.default_rng(seed).permutation(len(better))
     given = audit_comparisons(p_better, better, pair, names)
@@ -152,33 +135,24 @@ def test_the_order_of_the_rows_does_not_matter(seed, by_name):
     np.testing.assert_allclose(shuffled.p_wrong, given.p_wrong[order], atol=1e-9)
 
 
-def test_a_calibrated_temperature_gives_the_flip_rate_of_reversed_comparisons():
-    calibrated, ratings = rating_distributions(0, n=40000)
-    output = calibrated**0.4  # a model that is not sure enough
-    output /= output.sum(axis=1, keepdims=True)
-    temperature = fit_temperature(output[:4000], *known_pairs(ratings[:4000]))
-    better, worse = known_pairs(ratings[4000:])
-    flipped = np.random.default_rng(1).random(len(better)) < 0.25
-    better, worse = np.where(flipped, worse, better), np.where(flipped, better, worse)
-    found = audit_comparisons(audit.p_better(output[4000:], better, worse, temperature), better)
-    assert found.estimated_flip_rate == pytest.approx(0.25, abs=0.02)
-
-
 # Hidden difficulty
 
 
-def by_enumeration(p_better, better, pairs, hidden):
+def by_enumeration(given, better, pairs, hidden, temperature_sd=0):
     """P(wrong) of each judgement, and the share that is wrong, by loops over all that is not known."""
     spreads = difficulty.SPREADS if hidden else [0]
     shares = difficulty.SHARES if hidden else [(0, 0)]
     total, wrong = 0.0, np.zeros(len(better))
     quantiles = (np.arange(200) + 0.5) / 200
-    for level, spread, (few, most) in itertools.product(np.linspace(-6, 6, 61), spreads, shares):
+    standard = np.linspace(-4, 4, 33) if temperature_sd else [0]
+    for level, spread, (few, most), z in itertools.product(np.linspace(-6, 6, 61), spreads, shares, standard):
+        p_better = audit.sigmoid(np.exp(temperature_sd * z) * audit.logit(given))
         usual = level * (gamma.ppf(quantiles, spread**-2, scale=spread**2) if spread else np.ones(1))
         points = np.append(usual, [-0.25 * level, -0.75 * level])
         weights = np.append(np.full(len(usual), (1 - few - most) / len(usual)), [few, most])
         prior = (0.01 if level < 0 else 0.99) * (0.8 if spread == 0 else 0.2 / 5)
         prior *= 0.8 if few == most == 0 else 0.2 / (len(difficulty.SHARES) - 1)
+        prior *= np.exp(-(z**2) / 2)
         p_wrong = np.empty(len(better))
         for pair in set(pairs):
             own = np.flatnonzero(pairs == pair)
@@ -207,6 +181,15 @@ def test_the_posterior_is_that_of_enumeration(per_pair, monkeypatch):
     assert majority.estimated_flip_rate == pytest.approx(p_wrong[rows].mean(), abs=0.005)
 
 
+def test_where_no_order_is_known_the_temperature_is_one_more_thing_that_is_not_known():
+    p_better, better, pair, _, _ = planted(3, 20, 2, [0.9])
+    p_better = p_better.clip(0.05, 0.95)
+    p_wrong, flip_rate = by_enumeration(p_better, better, pair, hidden=False, temperature_sd=1)
+    found = audit_comparisons(p_better, better, pair, calibration_pairs=0)
+    np.testing.assert_allclose(found.p_wrong, p_wrong, atol=0.01)
+    assert found.estimated_flip_rate == pytest.approx(flip_rate, abs=0.005)
+
+
 def people(world, seed, pairs=1500, per_pair=5):
     """Judgements of pairs, of which a model knows something: arguments of `audit_comparisons`, and `wrong` (J,)."""
     rng = np.random.default_rng(seed)
@@ -227,17 +210,18 @@ def people(world, seed, pairs=1500, per_pair=5):
 @pytest.mark.parametrize(
     ("world", "per_pair"), [("alike", 1), ("alike", 5), ("hard", 5), ("bradley-terry", 5), ("exchanged", 3)]
 )
-def test_the_interval_holds_the_flip_rate_and_what_seems_right_is_right(world, per_pair):
+@pytest.mark.parametrize(("pairs", "seeds"), [(300, [1, 2]), pytest.param(1500, range(12), marks=pytest.mark.slow)])
+def test_the_interval_holds_the_flip_rate_and_what_seems_right_is_right(world, per_pair, pairs, seeds):
     holds, seem_right = [], []
-    for seed in range(6):
-        *judged, wrong = people(world, seed, per_pair=per_pair)
+    for seed in seeds:
+        *judged, wrong = people(world, seed, pairs, per_pair)
         found = audit_comparisons(*judged, rng_annotators(seed, len(wrong), per_pair))
         holds.append(found.flip_rate_low <= wrong.mean() <= found.flip_rate_high)
         seem_right.extend(wrong[found.p_wrong < 0.02])
-        assert found.known
-        assert found.flip_rate_high - found.flip_rate_low < 0.15
-    assert sum(holds) >= 5
-    assert per_pair == 1 or world == "exchanged" or np.mean(seem_right) < 0.04
+        assert found.known or per_pair == 1
+        assert found.flip_rate_high - found.flip_rate_low < 6 / pairs**0.5
+    assert sum(holds) >= 0.8 * len(seeds)
+    assert per_pair == 1 or world == "exchanged" or np.mean(seem_right) < 0.05
 
 
 def rng_annotators(seed, judgements, per_pair):
@@ -245,7 +229,7 @@ def rng_annotators(seed, judgements, per_pair):
 
 
 def test_without_a_known_order_the_interval_allows_for_hidden_difficulty():
-    *judged, wrong = people("hard", 0)
+    *judged, wrong = people("hard", 0, 400)
     found = audit_comparisons(*judged, calibration_pairs=0)
     assert found.estimated_flip_rate < wrong.mean() - 0.02  # what independent errors imply
     assert found.flip_rate_low < found.estimated_flip_rate < wrong.mean() < found.flip_rate_high
@@ -264,45 +248,21 @@ def test_the_calibration_counts_pairs_but_no_more_than_reviews():
     assert audit.calibrate(config, probabilities, np.zeros(40, dtype=int), np.arange(5)) == (1.0, 0)
 
 
-def test_the_audit_of_a_majority_is_that_of_the_judgements_behind_it():
-    better, worse = np.array([0, 0, 1, 3, 2]), np.array([1, 1, 0, 2, 3])
-    output, pairs = np.linspace(0, 1, 4)[:, None], np.array([0, 0, 0, 1, 1])
-    judged = Feedback(np.stack([better, worse], 1), np.full((5, 2), -1), 0, 5, np.full((5, 1), np.nan), pairs)
-    majority = replace(judged.subset(np.array([0])), judged=judged)
-    found = audit.audit_feedback(majority, output, 2.0, 50)
-    expected = audit_comparisons(audit.p_better(output, better, worse, 2.0), better, pairs, calibration_pairs=50)
-    assert found.p_wrong == pytest.approx(expected.p_wrong[:1])
-
-
 # Annotators
 
 
 def test_reliabilities_are_found_from_repeated_judgements_alone():
     reliabilities = np.array([0.95, 0.9, 0.8, 0.8, 0.65, 0.1])  # the last takes one answer for the other
-    p_better, better, pair, annotators, wrong = planted(0, 10000, 3, reliabilities, sure=False)
+    p_better, better, pair, annotators, wrong = planted(0, 2000, 3, reliabilities, sure=False)
     found = audit_comparisons(p_better, better, pair, annotators)
-    np.testing.assert_allclose(found.annotators.reliability, reliabilities, atol=0.02)
-    assert found.estimated_flip_rate == pytest.approx(wrong.mean(), abs=0.01)
+    np.testing.assert_allclose(found.annotators.reliability, reliabilities, atol=0.05)
+    assert found.estimated_flip_rate == pytest.approx(wrong.mean(), abs=0.02)
 
 
-def test_knowing_the_annotators_finds_more_wrong_judgements():
-    p_better, better, pair, annotators, wrong = planted(0, 2000, 3, [0.98, 0.8, 0.4])
-    precision = [
-        audit_scores(audit_comparisons(p_better, better, pair, names).p_wrong, wrong.astype(float))[1]
-        for names in (annotators, None)
-    ]
-    assert precision[0] > precision[1] + 0.05
-
-
-def test_annotators_who_differ_are_shrunk_less():
-    def distance_between(shares):  # of two groups of annotators with these shares of 20 judgements right
-        right = np.concatenate([np.tile(np.arange(20) < 20 * share, 30) for share in shares])
-        annotators = np.repeat(np.arange(60), 20)
-        found = audit_comparisons(right.astype(float), np.arange(1200), None, annotators).annotators
-        return (found.reliability[-1] - found.reliability[0]) / (shares[1] - shares[0])
-
-    assert distance_between([0.8, 0.9]) < 0.5
-    assert distance_between([0.3, 0.9]) > 0.8
+def test_annotators_who_differ_by_chance_are_shrunk_to_a_mean_that_counts_as_a_thousand_judgements():
+    right = np.concatenate([np.arange(500) < 400, np.arange(500) < 410])
+    found = audit_comparisons(right.astype(float), np.arange(1000), None, np.repeat([0, 1], 500)).annotators
+    assert np.diff(found.reliability) == pytest.approx((410 - 400) / (1000 + 500), rel=1e-3)
 
 
 def test_an_annotator_without_judgements_has_the_mean_reliability():
@@ -324,7 +284,10 @@ def test_the_prior_of_the_reliabilities_is_found():
     assert np.mean(found, axis=0) == pytest.approx([0.8, 10], rel=0.1)
 
 
-@pytest.mark.parametrize(("per_pair", "sure"), [(1, True), (3, True), (5, False)])
+@pytest.mark.parametrize(
+    ("per_pair", "sure"),
+    [(1, True), pytest.param(3, True, marks=pytest.mark.slow), pytest.param(5, False, marks=pytest.mark.slow)],
+)
 def test_intervals_cover_the_reliability_in_95_percent(per_pair, sure):
     covered = []
     for seed in range(10):
@@ -360,35 +323,14 @@ def test_annotators_who_look_alike_are_not_taken_for_copies_of_one():
     assert (found.high - found.low > 1.3 * together).all()
 
 
-def test_a_few_right_judgements_make_nobody_infallible():
-    found = audit_comparisons(np.ones(12), np.arange(12), None, np.arange(12) % 3).annotators
-    assert (found.low < 0.98).all()
-
-
 @pytest.mark.parametrize("p", [0.0, 1.0])
 @pytest.mark.parametrize("per_pair", [1, 40])
 def test_priors_of_0_and_1_give_finite_numbers(p, per_pair):
     pair = np.repeat(np.arange(10), per_pair)
-    annotators = np.arange(len(pair)) % 3
-    found = audit_comparisons(np.full(len(pair), p), pair * 2, pair, annotators)
-    of_annotators: Annotators = found.annotators
-    numbers = [
-        found.p_wrong,
-        found.estimated_flip_rate,
-        of_annotators.reliability,
-        of_annotators.low,
-        of_annotators.high,
-    ]
-    assert all(np.isfinite(x).all() for x in numbers)
-
-
-def test_em_has_converged(monkeypatch):
-    p_better, better, pair, annotators, _ = planted(0, 3000, 2, np.linspace(0.3, 1, 50), sure=False)
-    found = audit_comparisons(p_better, better, pair, annotators)
-    monkeypatch.setattr(audit, "TOLERANCE", 0)
-    monkeypatch.setattr(audit, "MAX_ITERATIONS", 3000)
-    longer = audit_comparisons(p_better, better, pair, annotators)
-    np.testing.assert_allclose(found.annotators.reliability, longer.annotators.reliability, atol=1e-3)
+    found = audit_comparisons(np.full(len(pair), p), pair * 2, pair, np.arange(len(pair)) % 3)
+    annotators: Annotators = found.annotators
+    for numbers in (found.p_wrong, found.estimated_flip_rate, annotators.reliability, annotators.low, annotators.high):
+        assert np.isfinite(numbers).all()
 
 
 def test_an_annotator_with_a_single_judgement_has_no_interval():
@@ -416,25 +358,21 @@ def test_the_auroc_is_scikit_learns(n, seed):
         assert audit_scores(p_wrong, wrong)[0] == pytest.approx(roc_auc_score(wrong, p_wrong))
 
 
-def test_the_precision_is_of_as_many_as_are_wrong():
-    assert audit_scores(np.array([0.9, 0.8, 0.7, 0.1, 0.0]), np.array([1.0, 0, 1, 1, 0]))[1] == pytest.approx(2 / 3)
-
-
-def test_equal_probabilities_are_taken_in_random_order():
-    assert audit_scores(np.array([0.9, 0.5, 0.5, 0.5, 0.1]), np.array([1.0, 1, 0, 0, 0]))[1] == pytest.approx(2 / 3)
-
-
-def test_judgements_of_unknown_truth_do_not_count():
-    p_wrong, wrong = np.array([0.9, 0.6, 0.3, 0.2]), np.array([np.nan, 1, 0, np.nan])
-    assert audit_scores(p_wrong, wrong) == (1, 1)
+@pytest.mark.parametrize(
+    ("p_wrong", "wrong", "precision"),
+    [
+        ([0.9, 0.8, 0.7, 0.1, 0.0], [1, 0, 1, 1, 0], 2 / 3),  # of as many as are wrong
+        ([0.9, 0.5, 0.5, 0.5, 0.1], [1, 1, 0, 0, 0], 2 / 3),  # equal probabilities in random order
+        ([0.9, 0.6, 0.3, 0.2], [UNKNOWN, 1, 0, UNKNOWN], 1),  # unknown truths do not count
+        ([0.2, 0.4], [1, 1], 1),
+    ],
+)
+def test_the_precision_is_of_as_many_of_the_most_suspected_as_are_wrong(p_wrong, wrong, precision):
+    auroc, found = audit_scores(np.array(p_wrong), np.array(wrong, dtype=float))
+    assert found == pytest.approx(precision)
+    assert np.isnan(auroc) == (wrong == [1, 1])
 
 
 @pytest.mark.parametrize("wrong", [[0.0, 0.0], [np.nan, 0.0], [np.nan, np.nan]])
 def test_where_none_is_wrong_there_are_no_scores(wrong):
     assert np.isnan(audit_scores(np.array([0.2, 0.4]), np.array(wrong))).all()
-
-
-def test_where_all_are_wrong_only_the_precision_is_defined():
-    auroc, precision = audit_scores(np.array([0.2, 0.4]), np.array([1.0, 1.0]))
-    assert np.isnan(auroc)
-    assert precision == 1

@@ -158,53 +158,34 @@ def test_reviews_with_the_same_texts_and_repeated_comparisons_are_read_again_wit
 # --- where it may be written
 
 
-@pytest.mark.parametrize("name", ["a.csv", "a.jsonl.gz"])
-def test_another_format_is_refused(tmp_path, name):
-    with pytest.raises(InputError, match=r"^--export .*: ends with neither \.jsonl nor \.parquet; choose one of them$"):
-        check_export(tmp_path / name, [])
-
-
-@pytest.mark.parametrize("place", ["nowhere/a.jsonl", "folder.jsonl", "file/a.jsonl"])
-def test_a_place_without_a_folder_or_a_folder_itself_is_refused(tmp_path, place):
+def test_only_another_file_of_a_right_format_in_a_folder_may_be_written(tmp_path):
+    """Not one that the run reads, nor one among stored embeddings, also through a link."""
+    inputs = [tmp_path / "reviews/data.jsonl", tmp_path / "comparisons/data.jsonl"]
+    for file in inputs:
+        (file.parent / "embeddings").mkdir(parents=True)
+        (file.parent / "embeddings.pt").touch()
+        file.touch()
     (tmp_path / "folder.jsonl").mkdir()
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match=r"^--export .*: there is no folder .*, or .* is one; choose another file$"):
-        check_export(tmp_path / place, [])
-
-
-@pytest.fixture
-def inputs(tmp_path):
-    """A file of reviews and one of comparisons, each in a folder with embeddings."""
-    for folder in (tmp_path / "reviews", tmp_path / "comparisons"):
-        (folder / "embeddings").mkdir(parents=True)
-        (folder / "embeddings.pt").touch()
-        (folder / "data.jsonl").touch()
-    return [tmp_path / "reviews/data.jsonl", tmp_path / "comparisons/data.jsonl"]
-
-
-@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
-@pytest.mark.parametrize("name", ["comparisons/data.jsonl", "reviews/embeddings.pt"])
-def test_a_file_that_the_run_reads_is_refused_also_through_a_link(tmp_path, inputs, name, link):
-    getattr(tmp_path / "link.jsonl", link)(tmp_path / name)
-    with pytest.raises(InputError, match=r"^--export .*: would replace .*, which this run reads; choose another file$"):
-        check_export(tmp_path / "link.jsonl", inputs)
-
-
-@pytest.mark.parametrize("place", ["embeddings/new.jsonl", "../folder/new.jsonl"])
-def test_a_file_among_stored_embeddings_is_refused_also_through_a_link(tmp_path, inputs, place):
-    (tmp_path / "folder").symlink_to(inputs[1].with_name("embeddings"))
-    with pytest.raises(InputError, match=r"^--export .*: .*embeddings is for stored embeddings; choose another"):
-        check_export(inputs[1].parent / place, inputs)
-
-
-def test_a_file_in_a_named_folder_of_stored_embeddings_or_in_its_place_is_refused(tmp_path, inputs):
-    for store in (tmp_path, tmp_path / "new.jsonl"):
+    (tmp_path / "folder").symlink_to(tmp_path / "comparisons/embeddings")
+    (tmp_path / "link.jsonl").symlink_to(inputs[1])
+    (tmp_path / "hard.jsonl").hardlink_to(tmp_path / "reviews/embeddings.pt")
+    refused = {
+        "ends with neither .jsonl nor .parquet; choose one of them": ["a.csv", "a.jsonl.gz"],
+        "is one; choose another file": ["nowhere/a.jsonl", "folder.jsonl", "file/a.jsonl"],
+        "which this run reads; choose another file": ["link.jsonl", "hard.jsonl", "comparisons/data.jsonl"],
+        "is for stored embeddings; choose another folder": ["comparisons/embeddings/new.jsonl", "folder/new.jsonl"],
+    }
+    for says, names in refused.items():
+        for name in names:
+            with pytest.raises(InputError) as error:
+                check_export(tmp_path / name, inputs)
+            assert str(error.value).startswith(f"--export {tmp_path / name}: ")
+            assert str(error.value).endswith(says)
+    for name in ("reviews/new.parquet", "reviews/earlier.jsonl"):
+        (tmp_path / "reviews/earlier.jsonl").touch()
+        check_export(tmp_path / name, inputs)
+    assert not (tmp_path / "reviews/new.parquet").exists()
+    for store in (tmp_path, tmp_path / "new.jsonl"):  # --embeddings
         with pytest.raises(InputError, match=f"^--export .*: {store} is for stored embeddings; choose another folder$"):
             check_export(tmp_path / "new.jsonl", inputs, store)
-
-
-def test_a_file_beside_the_data_may_be_written_and_is_not_yet_and_an_earlier_export_replaced(inputs):
-    check_export(inputs[0].with_name("new.parquet"), inputs)
-    assert not inputs[0].with_name("new.parquet").exists()
-    inputs[0].with_name("earlier.jsonl").touch()
-    check_export(inputs[0].with_name("earlier.jsonl"), inputs)

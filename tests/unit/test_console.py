@@ -13,7 +13,7 @@ from scipy import stats
 from noisy_feedback.config import LOSSES, NOISES, Config
 from noisy_feedback.data.embeddings import Embeddings, EmbeddingsInfo
 from noisy_feedback.data.preferences import Judgements
-from noisy_feedback.data.reviews import SAMPLE_FILE, Reviews, Splits, split_dataset
+from noisy_feedback.data.reviews import Reviews, Splits, split_dataset
 from noisy_feedback.evaluation.metrics import METRICS
 from noisy_feedback.evaluation.statistics import summarise
 from noisy_feedback.feedback.audit import Audit
@@ -51,19 +51,6 @@ def widest(text):
 # --- lines
 
 
-@pytest.mark.parametrize(
-    ("number", "noun", "text"), [(1, "seed", "1 seed"), (0, "pair", "0 pairs"), (1200, "run", "1,200 runs")]
-)
-def test_a_count_has_its_noun_in_the_right_number(number, noun, text):
-    assert console.count(number, noun) == text
-
-
-def test_of_a_folder_the_file_that_is_read_is_named_and_the_sample_is_not_taken_for_real_reviews():
-    assert console.file_choice(Path("data"), Path("data/hotels.csv")) == "data       data/hotels.csv"
-    line = console.file_choice(Path("data"), Path("data") / SAMPLE_FILE)
-    assert line.startswith("data has no TripAdvisor file: running on the bundled sample of made-up reviews")
-
-
 def test_reviews_are_counted_by_rating_and_by_part_and_dropped_ones_too():
     ratings = np.array([0] * 1000 + [1] * 400 + [2] * 600)
     found = Reviews("hotels.csv", Path(), "ab", [""] * 2000, ratings, np.array([1, 3, 5]))
@@ -76,53 +63,50 @@ def test_reviews_are_counted_by_rating_and_by_part_and_dropped_ones_too():
     assert console.reviews(dropped, splits).splitlines() == [first, "dropped    1 empty, 2,345 duplicates", second]
 
 
-@pytest.mark.parametrize(("truncated", "cut"), [(0, []), (1, ["1 text"]), (1200, ["1,200 texts"])])
-def test_texts_that_were_cut_are_counted(truncated, cut):
+def test_texts_that_were_cut_are_counted():
     info = EmbeddingsInfo("bert", "1", "cls", "library", "ab", "cpu")
-    lines = console.embeddings(Embeddings(torch.zeros(2, 384), info, truncated, 256), "computed now").splitlines()
-    cut = [f"           {count} cut at the encoder's limit of 256 tokens, on the right (--truncate)" for count in cut]
-    assert lines == ["embeddings 384 dimensions from bert, computed now", *cut]
+    for truncated, cut in ((0, []), (1, ["1 text"]), (1200, ["1,200 texts"])):
+        lines = console.embeddings(Embeddings(torch.zeros(2, 384), info, truncated, 256), "computed now").splitlines()
+        cut = [
+            f"           {count} cut at the encoder's limit of 256 tokens, on the right (--truncate)" for count in cut
+        ]
+        assert lines == ["embeddings 384 dimensions from bert, computed now", *cut]
 
 
-FEW = "warning    only 9 comparisons, too few to learn from: the result is chance"
-ONE = "warning    only 1 comparison, too few to learn from: the result is chance"
 REVERSED = "noise      1,234 of 5,000 comparisons reversed (ratio 0.25, reversed)"
+TOO_FEW = "warning    only {}, too few to learn from: the result is chance"
+FEEDBACK = [  # configuration, comparisons, what is said of them
+    (
+        Config("multiclass", k=2, ratio=0.25),
+        feedback_of(1000),
+        ["1,000 lists of 3 different ratings, from 3,000 reviews"],
+    ),
+    (
+        Config("binary", noise="reversed", ratio=0.25),
+        feedback_of(9, k=1),
+        ["9 pairs 3 stars apart, from 18 reviews", TOO_FEW.format("9 comparisons")],
+    ),
+    (
+        Config("human", labels="majority", ratio=0.25, noise="reversed"),
+        feedback_of(10, k=1, ties=1200),
+        [
+            "10 human comparisons (majority), from 20 texts",
+            "           1,200 pairs left out: as many judgements for either order",
+        ],
+    ),
+    (
+        Config("human", ratio=0.25, noise="reversed"),
+        feedback_of(1, k=1),
+        ["1 human comparison (all), from 2 texts", TOO_FEW.format("1 comparison")],
+    ),
+]
 
 
-@pytest.mark.parametrize(
-    ("config", "feedback", "lines"),
-    [
-        (
-            Config("multiclass", k=2, ratio=0.25),
-            feedback_of(1000),
-            [
-                "noise      1,234 of 5,000 fine-tuning ratings changed (ratio 0.25)",
-                "feedback   1,000 lists of 3 different ratings, from 3,000 reviews",
-            ],
-        ),
-        (
-            Config("binary", noise="reversed", ratio=0.25),
-            feedback_of(9, k=1),
-            [REVERSED, "feedback   9 pairs 3 stars apart, from 18 reviews", FEW],
-        ),
-        (
-            Config("human", labels="majority", ratio=0.25, noise="reversed"),
-            feedback_of(10, k=1, ties=1200),
-            [
-                REVERSED,
-                "feedback   10 human comparisons (majority), from 20 texts",
-                "           1,200 pairs left out: as many judgements for either order",
-            ],
-        ),
-        (
-            Config("human", ratio=0.25, noise="reversed"),
-            feedback_of(1, k=1),
-            [REVERSED, "feedback   1 human comparison (all), from 2 texts", ONE],
-        ),
-    ],
-)
-def test_noise_and_comparisons_are_counted_and_few_are_warned_of(config, feedback, lines):
-    assert console.feedback(config, feedback).splitlines() == lines
+def test_noise_and_comparisons_are_counted_and_few_are_warned_of():
+    for config, feedback, (first, *more) in FEEDBACK:
+        changed = "noise      1,234 of 5,000 fine-tuning ratings changed (ratio 0.25)"
+        noise = REVERSED if config.noise == "reversed" else changed
+        assert console.feedback(config, feedback).splitlines() == [noise, f"feedback   {first}", *more]
 
 
 # --- human comparisons
@@ -167,25 +151,23 @@ INTERVAL = "           95 % interval of the estimate: 5.0% to 10.0%"
 
 
 @pytest.mark.parametrize(
-    ("flipped", "p_wrong", "lines"),
+    ("flipped", "p_wrong", "truth", "more"),
     [
         # Of two wrong comparisons one is among the two most suspected; 3 of 4 pairs of wrong and right are in order.
         (
             [0, 1, 1, 0],
             [0.6, 0.75, 0.5, 0.25],
-            [
-                f"{ESTIMATE}; in truth 50.0%",
-                INTERVAL,
-                "           of the 2 most suspected 50.0% are wrong; AUROC of p_wrong 0.750",
-            ],
+            "; in truth 50.0%",
+            ["           of the 2 most suspected 50.0% are wrong; AUROC of p_wrong 0.750"],
         ),
-        ([0, 0, 0, 0], [0.1, 0.2, 0.3, 0.4], [f"{ESTIMATE}; in truth 0.0%", INTERVAL]),
-        ([math.nan] * 4, [0.1, 0.2, 0.3, 0.4], [ESTIMATE, INTERVAL]),
+        ([0, 0, 0, 0], [0.1, 0.2, 0.3, 0.4], "; in truth 0.0%", []),
+        ([math.nan] * 4, [0.1, 0.2, 0.3, 0.4], "", []),
     ],
     ids=["wrong", "nothing wrong", "not known"],
 )
-def test_the_audit_says_what_it_estimates_what_is_true_and_how_well_it_finds_it(flipped, p_wrong, lines):
+def test_the_audit_says_what_it_estimates_what_is_true_and_how_well_it_finds_it(flipped, p_wrong, truth, more):
     feedback = feedback_of(4, k=1, flipped=np.array(flipped, dtype=float)[:, None])
+    lines = [ESTIMATE + truth, INTERVAL, *more]
     assert console.audit(feedback, Audit(np.array(p_wrong), 0.0625, 0.05, 0.1, True, None)).splitlines() == lines
 
 
@@ -238,58 +220,36 @@ def test_a_metric_that_is_not_defined_is_a_dash_and_later_columns_and_preference
     assert line.split()[3:] == ["-", "0.600"]
 
 
-@pytest.mark.parametrize(("accuracy", "warned"), [(0.3, True), (0.4, True), (0.41, False)])
-def test_a_model_no_better_than_the_most_frequent_rating_is_warned_of(accuracy, warned):
-    text = console.run_tables(
-        replace(result_of(Config("human"), compared=True), before=metrics_of(accuracy)), [1, 2, 4]
-    )
-    assert ("always predicting the most frequent rating (--select macro_f1 chooses" in unwrapped(text)) == warned
-    assert len(widest(text)) <= 80, widest(text)
+def test_a_model_no_better_than_the_most_frequent_rating_is_warned_of():
+    for accuracy, warned in ((0.3, True), (0.4, True), (0.41, False)):
+        result = replace(result_of(Config("human"), compared=True), before=metrics_of(accuracy))
+        text = console.run_tables(result, [1, 2, 4])
+        assert ("always predicting the most frequent rating (--select macro_f1 chooses" in unwrapped(text)) == warned
+        assert len(widest(text)) <= 80, widest(text)
 
 
 # --- a sweep
 
 
-def test_a_row_holds_the_ratio_the_comparisons_the_means_and_the_differences():
-    lines = tables_of(results_of(ratios=(0.0, 0.4))).splitlines()
-    assert lines[0] == "the tables cover all 6 runs in the folder: 3 seeds"
-    start = lines.index("test macro F1: mean over seeds [95 % interval]; p: paired t-test")
-    most_frequent, title, header, noise0, noise4 = lines[start + 1 : start + 6]
-    assert most_frequent == "  most frequent rating 0.400"
-    assert title == "  study; before fine-tuning 0.674 [0.642, 0.706]"
-    assert header.split() == ["noise", "lists", "best", "last", "epoch", "vs", "before", "vs", "noise", "0"]
-    assert noise0.split()[:4] == ["0", "80", "0.774", "0.574"]
-    assert noise4.split()[:4] == ["0.4", "80", "0.734", "0.534"]
-    assert noise0.endswith(" -0.100")
-    assert noise4.split()[-1] == "-0.040"
-
-
-@pytest.mark.parametrize(
-    ("compared", "shown"),
-    [
-        (True, ("preference_accuracy", "quadratic_weighted_kappa")),
-        (False, ("macro_f1", "quadratic_weighted_kappa", "pairwise_accuracy")),
-    ],
-)
-def test_each_table_of_a_sweep_holds_its_own_metric(compared, shown):
+@pytest.mark.parametrize("compared", [True, False])
+def test_each_table_of_a_sweep_holds_its_own_metric(compared):
     results = [distinct(result_of(Config("multiclass", seed=seed, ratio=0.4))) for seed in (1, 2)]
+    shown = ("preference_accuracy", "quadratic_weighted_kappa")
     if not compared:
-        stages = {name: replace(results[0].last, preference_accuracy=math.nan) for name in ("best", "last")}
-        stages["before"] = replace(results[0].before, preference_accuracy=math.nan)
-        stages["best"] = replace(results[0].best, preference_accuracy=math.nan)
-        results = [replace(result, **stages) for result in results]
+        shown = ("macro_f1", "quadratic_weighted_kappa", "pairwise_accuracy")
+        stages = results[0].stages()
+        without = {name: replace(stages[name], preference_accuracy=math.nan) for name in stages}
+        results = [replace(result, **without) for result in results]
+    # The baseline is the mean over runs.
+    results[1] = replace(results[1], majority=replace(results[1].majority, quadratic_weighted_kappa=5.25))
     _, *texts = tables_of(results).split("\ntest ")
     for text, metric in zip(texts, shown, strict=True):
         first, majority, before, _, row, *_ = text.splitlines()
         assert first.startswith(METRICS[metric])
-        expected = [f"{stage + list(METRICS).index(metric) / 4:.3f}" for stage in (1, 2, 3, 4)]
-        assert [majority.split()[-1], before.split()[3], *row.split()[2:4]] == expected
-
-
-def test_the_baseline_of_a_sweep_is_the_mean_over_its_runs():
-    values = zip(results_of(ratios=(0.0,)), (0.1, 0.2, 0.6), strict=True)
-    text = tables_of([replace(result, majority=metrics_of(value)) for result, value in values])
-    assert text.count("most frequent rating 0.300") == 3
+        expected = [stage + list(METRICS).index(metric) / 4 for stage in (1, 2, 3, 4)]
+        expected[0] = (expected[0] + 5.25) / 2 if metric == "quadratic_weighted_kappa" else expected[0]
+        found = [majority.split()[-1], before.split()[3], *row.split()[2:4]]
+        assert found == [f"{value:.3f}" for value in expected]
 
 
 def test_differences_have_the_p_values_of_paired_tests():
@@ -314,10 +274,10 @@ def test_one_seed_has_no_interval_and_singular_words():
     assert lines[:2] == ["the tables cover all 1 run in the folder: 1 seed", "note       one seed has no 95 % interval"]
 
 
-@pytest.mark.parametrize(("ratios", "noted"), [((0.0, 0.6, 0.8), True), ((0.0, 0.4), False)])
-def test_the_ratio_at_which_ratings_hold_no_information_is_noted(ratios, noted):
-    text = tables_of(results_of(ratios=ratios))  # three ratings: two thirds
-    assert ("note       uniform noise of ratio 0.667 leaves no information in the ratings" in text) == noted
+def test_the_ratio_at_which_ratings_hold_no_information_is_noted():
+    for ratios, noted in (((0.0, 0.6, 0.8), True), ((0.0, 0.4), False)):  # three ratings: two thirds
+        text = tables_of(results_of(ratios=ratios))
+        assert ("note       uniform noise of ratio 0.667 leaves no information in the ratings" in text) == noted
 
 
 def test_human_sweeps_have_the_estimated_and_the_true_flip_rates_by_labels_and_ratio():
@@ -382,10 +342,10 @@ def test_seeds_whose_model_before_fine_tuning_is_no_better_than_the_most_frequen
     assert warning_of(results_of()) is None
 
 
-@pytest.mark.parametrize(("least", "words"), [(1, "1 comparison"), (9, "9 comparisons"), (10, None)])
-def test_a_run_with_too_few_comparisons_is_warned_of(least, words):
-    text = warning_of(results_of(comparisons=lambda seed, ratio: least if seed == 2 else 11))
-    assert text == (words and f"warning a run has only {words}, too few to learn from: its result is chance")
+def test_a_run_with_too_few_comparisons_is_warned_of():
+    for least, words in ((1, "1 comparison"), (9, "9 comparisons"), (10, None)):
+        text = warning_of(results_of(comparisons=lambda seed, ratio, least=least: least if seed == 2 else 11))
+        assert text == (words and f"warning a run has only {words}, too few to learn from: its result is chance")
 
 
 def test_numbers_of_comparisons_that_differ_much_are_reported_with_the_option_that_makes_them_equal():

@@ -65,19 +65,6 @@ def test_parts_follow_the_file_or_the_seeds_permutation_and_hold_every_row_once(
         assert [len(part) for part in parts] == [20, 5, 20, 5]
 
 
-def test_groups_stay_in_one_part_and_are_shuffled_by_the_seed():
-    groups = np.arange(200) // 4
-    in_order, one, again, other = (
-        split_of(Config("multiclass", shuffle=shuffle, seed=seed), 200, groups)
-        for shuffle, seed in ((False, 1), (True, 1), (True, 1), (True, 2))
-    )
-    assert (in_order.train == np.arange(80)).all()
-    assert (one.train == again.train).all()
-    assert len({tuple(splits.train) for splits in (in_order, one, other)}) == 3
-    for splits in (one, other):
-        assert sum(len(set(groups[rows])) for rows in splits.by_name().values()) == 50
-
-
 # --- texts that are in no review
 
 
@@ -139,27 +126,6 @@ def test_given_embeddings_are_used_when_asked_for_unless_some_are_stored(place):
     assert how == "stored beside the data (not embeddings.pt: remove embeddings/ to use it)"
 
 
-@pytest.mark.parametrize("which", ["stored", "given"])
-@pytest.mark.parametrize("only", [True, False])
-def test_the_embeddings_of_an_earlier_result_are_found_by_their_content(place, which, only):
-    expected = store(place) if which == "stored" else load(place, place.given_only)[0]
-    store(place)
-    config = place.given_only if only else place.config
-    embeddings, how = load(place, config, expected.info.sha256)
-    assert how == "the recorded ones"
-    assert embeddings.info == expected.info
-    assert torch.equal(embeddings.vectors, expected.vectors)
-    assert load(place, config, "0" * 64)[1].startswith("stored beside the data")  # where the recorded ones are gone
-
-
-def test_embeddings_that_may_not_be_computed_and_are_not_there_are_refused(place):
-    (place.folder / "embeddings.pt").unlink()
-    which = r"hotels.csv by .* \(pooling model, --truncate right\)"
-    with pytest.raises(InputError, match=f"--pc: no stored embeddings of {which} and no .*embeddings.pt"):
-        load(place, place.given_only)
-    assert not (place.folder / "embeddings").exists()
-
-
 # --- devices
 
 
@@ -170,17 +136,6 @@ def test_the_cpu_is_the_default_and_used_where_there_is_no_gpu_which_is_said(mon
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device(Config("multiclass", use_cuda=True)) == "cpu"
     assert capsys.readouterr().out == "no GPU found: running on the CPU\n"
-
-
-def test_a_gpu_that_cannot_compute_is_refused(monkeypatch):
-    def no_kernel(*_, **__):
-        raise RuntimeError("CUDA error: no kernel image is available\nmore")
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "an old card")
-    monkeypatch.setattr(torch, "zeros", no_kernel)
-    with pytest.raises(InputError, match=r"--use-cuda: an old card cannot compute with torch .*no kernel image"):
-        choose_device(Config("multiclass", use_cuda=True))
 
 
 # --- provenance
@@ -203,12 +158,3 @@ def test_a_dataset_has_the_vectors_and_texts_of_reviews_and_judgements_and_says_
     about = JudgementsInfo("judged.jsonl.gz", summarize(judgements), "ef", "cd")
     assert dataset.provenance == Provenance(reviews, info, "cpu", about)
     assert np.concatenate(list(dataset.split(Config("human")).by_name().values())).tolist() == list(range(40))
-
-
-def test_a_datasets_split_is_of_its_reviews_alone(place, tmp_path):
-    info = EmbeddingsInfo("bert", "1", "cls", "library", "ab", "cpu")
-    reviews = replace(place.reviews, groups=np.arange(40) // 2)
-    judgements = judgements_of(tmp_path, "one")
-    dataset = make_dataset(reviews, Embeddings(place.given, info, 0, None), "cpu", judgements)
-    found = dataset.split(Config("human", shuffle=True, seed=1))
-    assert (found.train == split_of(Config("human", shuffle=True, seed=1), 40, reviews.groups).train).all()

@@ -161,13 +161,6 @@ def test_other_data_than_the_published_are_refused(server, folder, monkeypatch, 
     assert list(folder.iterdir()) == []
 
 
-def test_other_spelling_than_that_of_the_published_results_is_a_warning(server, folder, monkeypatch, capsys):
-    monkeypatch.setattr(sst5, "CSV_SHA256", "0" * 64)
-    assert download.main(["sst5"]) == 0
-    check(folder, "sst5")
-    assert "warning: sst5.csv has the right sentences and ratings" in capsys.readouterr().err
-
-
 @pytest.mark.parametrize("name", ZIPS)
 @pytest.mark.parametrize(
     "error", [urllib.error.URLError("no route\nto host"), TimeoutError("timed out"), http.client.IncompleteRead(b"PK")]
@@ -191,11 +184,3 @@ def test_arguments_are_not_written_without_their_comparisons(server, folder, mon
     monkeypatch.setattr(pd.DataFrame, "to_parquet", fail_with(OSError(28, "No space left on device")))
     assert "argument_comparisons.parquet: No space left on device" in error_line(capsys, "arguments")
     assert list(folder.iterdir()) == []
-
-
-def test_help_names_every_data_set(capsys):
-    with pytest.raises(SystemExit) as exit:
-        download.main(["--help"])
-    assert exit.value.code == 0
-    text = capsys.readouterr().out
-    assert "tripadvisor" in text and "sst5" in text and "arguments" in text

@@ -44,15 +44,6 @@ def test_packaged_files_that_are_not_the_published_ones_are_not_loaded(tmp_path,
     assert str(changed) in str(error.value)
 
 
-def test_an_encoder_in_a_folder_is_the_same_however_its_path_is_written(tiny_encoder, monkeypatch):
-    (tiny_encoder.parent / "other").mkdir(exist_ok=True)
-    monkeypatch.chdir(tiny_encoder.parent)
-    name = tiny_encoder.name
-    spellings = [str(tiny_encoder), name, f"{name}/", f"./{name}", f"other/../{name}"]
-    (found,) = {find_encoder(spelling, "mean") for spelling in spellings}
-    assert found.name == name
-
-
 @pytest.mark.parametrize("file", ["config.json", "vocab.txt", "spiece.model", "model.safetensors", "part/config.json"])
 def test_an_encoder_in_a_folder_has_its_content_and_file_names_as_revision(tmp_path, file):
     (tmp_path / "part").mkdir()

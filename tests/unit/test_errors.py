@@ -53,8 +53,7 @@ def test_an_error_that_no_user_caused_keeps_its_traceback(error):
         run_with_error_messages("main.py", failing(error))
 
 
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("lines", [1, 10_000])
+@pytest.mark.parametrize(("unbuffered", "lines"), [("", 1), ("", 10_000), ("1", 1)])
 def test_a_closed_pipe_ends_the_program_quietly(unbuffered, lines):
     """At the first line, in the middle, or when what is buffered is written at the end."""
     program = (

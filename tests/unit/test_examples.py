@@ -14,11 +14,6 @@ SPLITS, RATINGS = split_dataset(20), np.random.default_rng(0).integers(3, size=2
 DATASET = Dataset(torch.zeros(20, 2), RATINGS, np.arange(1, 4), [""] * 20, provenance=None)  # type: ignore[arg-type]
 
 
-def test_single_reviews_are_lists_of_one_with_their_true_ratings():
-    found = examples.single_reviews(DATASET, np.array([4, 2]))
-    assert (found.rows.tolist(), found.ratings.tolist()) == ([[4], [2]], [[RATINGS[4]], [RATINGS[2]]])
-
-
 def test_the_validation_part_is_scored_against_its_own_ratings_or_as_published_the_first_training_ratings():
     for kind, rows in (("own", SPLITS.validation), ("misaligned", SPLITS.train[: len(SPLITS.validation)])):
         found = examples.validation_reviews(Config("multiclass", validation_ratings=kind), DATASET, SPLITS)

@@ -1,31 +1,20 @@
 """The layouts that people have give the judgements that are written beside them by hand."""
 
-import gzip
 import json
+from itertools import product
 
-import pandas as pd
 import pytest
 
 from noisy_feedback.data.preferences import read_judgements
 from noisy_feedback.errors import InputError
+from tests.conftest import content_of, message_of
 
 SUFFIXES = [".csv", ".tsv", ".json", ".jsonl", ".parquet"]
 FORMS = {"objects": lambda messages: messages, "JSON": json.dumps, "Python": str}
 
 
-def content_of(rows, suffix):
-    if suffix in (".json", ".jsonl"):
-        lines = [json.dumps(row) for row in rows]
-        return (f"[{', '.join(lines)}]" if suffix == ".json" else "\n".join(lines)).encode()
-    table = pd.DataFrame(rows)
-    if suffix == ".parquet":
-        return table.to_parquet()
-    return table.to_csv(index=False, sep="," if suffix == ".csv" else "\t").encode()
-
-
 def write(file, rows):
-    content = content_of(rows, file.name.removesuffix(".gz")[file.name.index(".") :])
-    file.write_bytes(gzip.compress(content) if file.suffix == ".gz" else content)
+    file.write_bytes(content_of(rows, file.name[file.name.index(".") :]))
     return file
 
 
@@ -39,14 +28,8 @@ def read(tmp_path):
 
 @pytest.fixture
 def refused(read, tmp_path):
-    """The message of the error, in one line, without the file's name."""
-
     def refused(rows, suffix=".jsonl", **options):
-        with pytest.raises(InputError) as error:
-            read(rows, suffix, **options)
-        message = str(error.value)
-        assert "\n" not in message
-        return message.removeprefix(f"{tmp_path / f'judged{suffix}'}: ")
+        return message_of(tmp_path, f"judged{suffix}", read, rows, suffix, **options)
 
     return refused
 
@@ -64,13 +47,6 @@ def said(*contents):
 
 
 # --- TRL, UltraFeedback
-
-
-@pytest.mark.parametrize("suffix", [*SUFFIXES, ".json.gz"])
-def test_texts_without_a_prompt(read, suffix):
-    found = read([{"chosen": "The sky is blue.", "rejected": "The sky is green."}], suffix)
-    assert orders(found) == [("The sky is blue.", "The sky is green.")]
-    assert found.prompts.tolist() == [-1]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -105,22 +81,14 @@ ONCE = {  # a prompt with which both sides begin, or not
         said("Hi", "Hello", "Why?", "No."),
         ("Hi\nHello\nWhy?\nSo.", "Hi\nHello\nWhy?\nNo."),
     ),
-    "after a system message": (
-        "Why?",
-        [{"role": "system", "content": "Be kind."}, *said("Why?", "So.")],
-        [{"role": "system", "content": "Be kind."}, *said("Why?", "No.")],
-        ("Be kind.\nWhy?\nSo.", "Be kind.\nWhy?\nNo."),
-    ),
     "texts": ("The sky is", "The sky is blue.", "The sky is green.", ("The sky is blue.", "The sky is green.")),
-    "only one text begins with it": ("Why?", "Why? So.", "No.", ("Why?\nWhy? So.", "Why?\nNo.")),
     "none does": ("The sky is", " blue.", " green.", ("The sky is\n blue.", "The sky is\n green.")),
 }
 
 
-@pytest.mark.parametrize("case", ONCE)
-def test_a_prompt_is_in_a_text_once(read, case):
-    prompt, chosen, rejected, texts = ONCE[case]
-    assert orders(read([{"prompt": prompt, "chosen": chosen, "rejected": rejected}])) == [texts]
+def test_a_prompt_is_in_a_text_once(read):
+    for case, (prompt, chosen, rejected, texts) in ONCE.items():
+        assert orders(read([{"prompt": prompt, "chosen": chosen, "rejected": rejected}])) == [texts], case
 
 
 def test_the_prompt_of_conversations_is_what_both_share_before_the_last_message(read):
@@ -200,21 +168,18 @@ def test_what_is_not_used_is_named(read, names):
 # --- two texts and a winner
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("texts", [("text_a", "text_b"), ("response_a", "response_b"), ("response1", "response2")])
-@pytest.mark.parametrize("winner", ["winner", "preference"])
-def test_a_winner_chooses_one_of_two_texts(read, suffix, texts, winner):
-    rows = [{texts[0]: "x", texts[1]: "y", winner: wins} for wins in ("a", "b")]
-    assert orders(read(rows, suffix)) == [("x", "y"), ("y", "x")]
-
-
 WRITTEN = [("a", "b"), (" A", "B "), (1, 2), ("1", "2"), (1.0, 2.0), ("Model_a", "model_b"), ("text_a", "response2")]
 
 
-@pytest.mark.parametrize(("first", "second"), WRITTEN)
-def test_a_winner_may_be_written_in_several_ways(read, first, second):
-    rows = [{"text_a": "x", "text_b": "y", "winner": wins} for wins in (first, second)]
-    assert orders(read(rows)) == [("x", "y"), ("y", "x")]
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_winner_however_it_is_written_chooses_one_of_two_texts(read, suffix):
+    for texts in (("text_a", "text_b"), ("response_a", "response_b"), ("response1", "response2")):
+        for winner in ("winner", "preference"):
+            rows = [{texts[0]: "x", texts[1]: "y", winner: wins} for wins in ("a", "b")]
+            assert orders(read(rows, suffix)) == [("x", "y"), ("y", "x")]
+    for both in WRITTEN:
+        rows = [{"text_a": "x", "text_b": "y", "winner": wins} for wins in both]
+        assert orders(read(rows, suffix)) == [("x", "y"), ("y", "x")], both
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
@@ -347,12 +312,11 @@ def test_what_is_no_comparison_is_named_once_with_counts_or_left_out(read, refus
     assert refused(rows[1:10], drop_invalid=True) == "--drop-invalid leaves no comparison"
 
 
-@pytest.mark.parametrize("nothing", [None, "", " \n", []], ids=str)
-@pytest.mark.parametrize("side", ["chosen", "rejected"])
-def test_an_empty_text_is_no_comparison_also_behind_a_prompt(refused, side, nothing):
-    rows = [{"prompt": "q", "chosen": "a", "rejected": "b"} for _ in range(2)]
-    rows[1][side] = nothing
-    assert "1 with an empty text (the first is comparison 2)" in refused(rows)
+def test_an_empty_text_is_no_comparison_also_behind_a_prompt(refused):
+    for side, nothing in product(("chosen", "rejected"), (None, "", " \n", [])):
+        rows = [{"prompt": "q", "chosen": "a", "rejected": "b"} for _ in range(2)]
+        rows[1][side] = nothing
+        assert "1 with an empty text (the first is comparison 2)" in refused(rows)
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
@@ -378,7 +342,6 @@ BAD = {
         [{"text_a": "x", "text_b": "y", "winner_model_a": 1, "winner_model_b": 1, "winner_tie": 0}],
         "comparison 1 has not one winner ('winner_model_a', 'winner_model_b', 'winner_tie')",
     ),
-    "no winner": ([{"text_a": "x", "text_b": "y"}], "no column 'winner'; it has 'text_a', 'text_b' ("),
     "other names": (
         [{"good": "x", "bad": "y"}],
         "no column 'chosen'; it has 'good', 'bad' (a preference data set has the columns chosen and rejected; "
@@ -389,17 +352,12 @@ BAD = {
         "the conversation of comparison 1 cannot be read (column 'chosen'); write it as a JSON list of role and "
         "content",
     ),
-    "a role without content": (
-        [{"chosen": "x", "rejected": "[{'role': 'user'}]"}],
-        "the conversation of comparison 1 cannot be read (column 'rejected')",
-    ),
 }
 
 
-@pytest.mark.parametrize("case", BAD)
-def test_what_cannot_be_read_is_one_line_with_the_way_out(refused, case):
-    rows, says = BAD[case]
-    assert refused(rows).startswith(says)
+def test_what_cannot_be_read_is_one_line_with_the_way_out(refused):
+    for rows, says in BAD.values():
+        assert refused(rows).startswith(says)
 
 
 def test_texts_that_look_like_lists_are_texts(read):
@@ -425,10 +383,3 @@ def test_texts_need_ids_that_are_known_and_different(refused, read, tmp_path):
         read(rows, texts=texts)
     with pytest.raises(InputError, match=r"^--texts .*none\.csv: no such file"):
         read(rows, texts=tmp_path / "none.csv")
-
-
-def test_an_array_of_other_things_than_objects_is_refused(tmp_path):
-    file = tmp_path / "judged.json"
-    file.write_text('["a", "b"]')
-    with pytest.raises(InputError, match=r"judged\.json: no column 'chosen'"):
-        read_judgements(file, [])

@@ -1,4 +1,4 @@
-"""Every loss against its formula, computed by hand, and against the properties that its source proves."""
+"""Every loss has the properties that its source proves; `tests/end_to_end/test_method.py` has its formula."""
 
 import math
 from functools import partial
@@ -12,7 +12,6 @@ from noisy_feedback.learning import losses
 from noisy_feedback.learning.losses import LOSS_FUNCTIONS
 
 MARGINS = torch.linspace(-6, 6, 25, dtype=torch.double)
-OTHERS = tuple(name for name in LOSSES if name != "study")  # they depend on the rewards
 OF_A_WHOLE_BATCH = ("dr-dpo", "re-po")
 
 
@@ -41,53 +40,6 @@ def sigmoid(z):
     return 1 / (1 + math.exp(-z))
 
 
-def test_the_study_loss_is_the_hand_computed_one():
-    """For all reviews of a list the logit of the best one's rating; the others' own ratings play no part."""
-    logits, ratings = random_lists(k=3)
-    for found, row, best in zip(losses.study(logits, ratings), logits.tolist(), ratings[:, 0].tolist(), strict=True):
-        rewards = [math.log1p(math.exp(0.1 * review[best])) / 0.1 for review in row]
-        expected = sum(math.log1p(math.exp(-(rewards[i] - rewards[i + 1]))) for i in range(3))
-        assert found.item() == pytest.approx(expected)
-
-
-def re_po_by_hand(margins):
-    """RE-PO of a batch of one list, by Bayes' rule on the odds p / (1 - p)."""
-    eta, odds = 0.9, [math.exp(z) for z in margins]
-    for _ in range(20):
-        right = [o * eta / (o * eta + 1 - eta) for o in odds]
-        eta = min(max(sum(right) / len(right), 0.5), 0.999)
-    right = [o * eta / (o * eta + 1 - eta) for o in odds]
-    return -sum(w * math.log(sigmoid(z)) + (1 - w) * math.log(sigmoid(-z)) for w, z in zip(right, margins, strict=True))
-
-
-Z = (0.9 - 0.3, 0.3 - 0.6)  # margins between adjacent items of rewards 0.9, 0.3, 0.6
-HAND_COMPUTED = {
-    "bradley-terry": -sum(math.log(sigmoid(z)) for z in Z),
-    "plackett-luce": sum(math.log(sum(math.exp(r) for r in rest)) - rest[0] for rest in ((0.9, 0.3, 0.6), (0.3, 0.6))),
-    "hinge": sum(max(0.0, 1 - z) for z in Z),
-    "label-smoothing": -sum(0.8 * math.log(sigmoid(z)) + 0.2 * math.log(sigmoid(-z)) for z in Z),
-    "robust": -sum((0.8 * math.log(sigmoid(z)) - 0.2 * math.log(sigmoid(-z))) / 0.6 for z in Z),
-    "symmetric-sigmoid": sum(sigmoid(-z) for z in Z),
-    "dr-dpo": -sum(math.log(sigmoid(z)) for z in Z),  # of a batch of one
-    "holder-dpo": sum(1 - 3 * sigmoid(z) ** 2 + 2 * sigmoid(z) ** 3 for z in Z),
-    "re-po": re_po_by_hand(Z),
-}
-
-
-@pytest.mark.parametrize("name", OTHERS)
-def test_a_loss_is_the_hand_computed_one_with_either_head(name):
-    outputs = torch.tensor([[[0.9], [0.3], [0.6]]], dtype=torch.double)
-    logits = torch.cat([torch.zeros_like(outputs), torch.logit(outputs)], dim=-1)  # two ratings: p_1 is the reward
-    for given in (outputs, logits):
-        assert named(name)(given, torch.tensor([[2, 1, 0]])).item() == pytest.approx(HAND_COMPUTED[name])
-
-
-def test_the_reward_is_the_expected_rating():
-    logits, _ = random_lists(k=2)
-    expected = (torch.softmax(logits, -1).numpy() * np.arange(5)).sum(-1)
-    assert losses.reward(logits).numpy() == pytest.approx(expected)
-
-
 @pytest.mark.parametrize("name", [name for name in LOSSES if name != "re-po"])  # it holds w fixed
 def test_gradients_agree_with_finite_differences(name):
     for k in (1, 3):
@@ -113,15 +65,6 @@ def test_values_and_gradients_of_extreme_outputs_are_finite(name):
 
 
 # --- what the sources prove
-
-
-def test_without_flips_label_smoothing_and_robust_are_bradley_terry_and_so_is_plackett_luce_of_pairs():
-    logits, ratings = random_lists(k=3)
-    known = losses.bradley_terry(logits, ratings)
-    assert torch.allclose(losses.robust(logits, ratings, 0.0), known)
-    assert torch.allclose(losses.label_smoothing(logits, ratings, 0.0), known)
-    logits, ratings = random_lists(k=1)
-    assert torch.allclose(losses.plackett_luce(logits, ratings), losses.bradley_terry(logits, ratings))
 
 
 def test_the_robust_loss_is_bradley_terry_in_expectation_over_flips():

@@ -7,12 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from noisy_feedback.config import NOISES, Config
+from noisy_feedback.config import Config
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback import noise
 from noisy_feedback.feedback.comparisons import build_lists
 from noisy_feedback.feedback.noise import RATING_NOISE, RatedReviews, RatingNoise, make_noisy
-from noisy_feedback.rng import rng_for
 
 EXACT = ("uniform", "adjacent", "least-confident")  # kinds that change every rating they choose
 WITH_MATRIX = tuple(kind for kind, found in RATING_NOISE.items() if found.matrix)
@@ -95,23 +94,12 @@ def test_redrawn_off_scale_draws_from_one_to_five_where_classes_are_zero_to_four
 # --- the noisy ratings of a run
 
 
-@pytest.mark.parametrize("kind", NOISES)
-def test_the_noisy_ratings_of_a_run_are_those_of_its_kind_ratio_and_seed(kind):
-    reviews = rated(np.arange(200) % 5, confidence=np.random.default_rng(1).random(200))
-    found = make_noisy(Config("multiclass", noise=kind, ratio=0.4, seed=7), reviews)
-    rng = rng_for(7, "noise")
-    assert (found == (reviews.ratings if kind == "reversed" else RATING_NOISE[kind].add(reviews, 0.4, rng))).all()
-
-
 WRONG_NOISE = {
     "raises": (lambda reviews, ratio, rng: 1 / 0, "fails: ZeroDivisionError('division by zero')"),
-    "takes other arguments": (lambda ratings: ratings, "fails: TypeError("),
     "a list": (lambda reviews, ratio, rng: reviews.ratings.tolist(), "must return an array of 9 classes, 0 to 4"),
     "too few": (lambda reviews, ratio, rng: reviews.ratings[:-1], "must return an array"),
-    "two axes": (lambda reviews, ratio, rng: reviews.ratings[:, None], "must return an array"),
     "floats": (lambda reviews, ratio, rng: reviews.ratings.astype(float), "must return an array"),
     "too high": (lambda reviews, ratio, rng: reviews.ratings + 1, "must return an array"),
-    "too low": (lambda reviews, ratio, rng: reviews.ratings - 2, "must return an array"),
 }
 
 
@@ -180,11 +168,6 @@ def test_the_flip_rates_are_those_of_simulated_lists(kind, ratio):
         given_different, wrong = derived_flip_rates(kind, ratio, k)
         assert given_different == pytest.approx((better < worse).sum() / (better != worse).sum(), abs=0.015)
         assert wrong == pytest.approx((better < worse).mean() + (better == worse).mean() / 2, abs=0.015)
-
-
-@pytest.mark.parametrize(("k", "ratio", "expected"), [(3, 0.4, 0.309), (1, 0.8, 0.5), (3, 0.8, 0.5)])
-def test_the_flip_rate_of_uniform_noise_in_the_studys_data(k, ratio, expected):
-    assert derived_flip_rates("uniform", ratio, k)[0] == pytest.approx(expected, abs=0.002)
 
 
 def test_ratings_that_the_training_part_lacks_are_taken_for_true():

@@ -1,4 +1,3 @@
-from fractions import Fraction
 from functools import partial
 from itertools import product
 from math import nan, prod
@@ -6,7 +5,6 @@ from math import nan, prod
 import numpy as np
 import pytest
 import torch
-from torch.distributions import Categorical, Normal, kl_divergence
 from torch.nn import functional
 
 from noisy_feedback.config import LOSSES, Config
@@ -52,31 +50,15 @@ def some_lists(k=1, classes=5, seed=0):
 # --- training, and the gradients of both phases
 
 
-@pytest.mark.parametrize("head", TRAINING_OBJECTIVES)
-def test_training_minimises_pytorchs_loss_by_the_gradient_of_its_mean_over_the_batch(head):
-    logits, ratings = some_lists(k=1, classes=5 if head == "categorical" else 1)
-    flat = logits.requires_grad_().flatten(0, 1)
-    if head == "categorical":
-        each = functional.cross_entropy(flat, ratings.flatten(), reduction="none")
-    elif head == "scalar":
-        each = functional.mse_loss(flat[:, 0], ratings.flatten().double(), reduction="none")
-    else:  # the first of each list is the better
-        margins = logits[:, 0, 0] - logits[:, 1, 0]
-        each = functional.binary_cross_entropy_with_logits(margins, torch.ones(6).double(), reduction="none")
-    expected, given = each.view(6, -1).sum(-1), logits.detach().clone()
-    assert torch.allclose(TRAINING_OBJECTIVES[head].value(given, ratings, None), expected)
-    expected.mean().backward()
-    assert torch.allclose(TRAINING_OBJECTIVES[head].gradient(given, ratings, None), logits.grad)
-    assert torch.equal(given, logits)
-
-
-def test_the_kl_divergence_is_pytorchs_and_of_a_scalar_head_that_of_normal_distributions_of_variance_1():
-    now, before = some_lists(k=2)[0], some_lists(k=2, seed=1)[0]
-    known = kl_divergence(Categorical(logits=before), Categorical(logits=now)).sum(-1)
-    assert torch.allclose(kl_to_reference(now, before.log_softmax(-1)), known)
-    now, before = now[..., :1], before[..., :1]
-    known = kl_divergence(Normal(before, 1.0), Normal(now, 1.0)).sum((-1, -2))
-    assert torch.allclose(kl_to_reference(now, before), known)
+def test_training_on_comparisons_minimises_pytorchs_loss_by_the_gradient_of_its_mean_over_the_batch():
+    """The first of each list is the better. `tests/end_to_end/test_method.py` compares the training on ratings."""
+    logits, ratings = some_lists(k=1, classes=1)
+    margins = logits.requires_grad_()[:, 0, 0] - logits[:, 1, 0]
+    each = functional.binary_cross_entropy_with_logits(margins, torch.ones(6).double(), reduction="none")
+    given = logits.detach().clone()
+    assert torch.allclose(TRAINING_OBJECTIVES["comparisons"].value(given, ratings, None), each)
+    each.mean().backward()
+    assert torch.allclose(TRAINING_OBJECTIVES["comparisons"].gradient(given, ratings, None), logits.grad)
 
 
 @pytest.mark.parametrize("name", LOSSES)
@@ -131,14 +113,6 @@ def test_under_noise_the_robust_loss_is_bradley_terry_without_noise_in_expectati
     assert torch.allclose((1 - flip_rate) * kept + flip_rate * flipped, losses.bradley_terry(logits, ratings))
 
 
-def test_the_flip_rate_of_uniform_noise_between_two_ratings_is_exact():
-    # Two ratings, equally frequent: a pair is reversed where both changed, right where neither did.
-    ratio = Fraction(3, 10)
-    config = Config("multiclass", ratio=float(ratio))
-    found, _ = flip_rates(config, feedback_of([(1, 0)]), np.array([0.5, 0.5]))
-    assert found == pytest.approx(float(ratio**2 / (ratio**2 + (1 - ratio) ** 2)))
-
-
 @pytest.mark.parametrize("order", ["rating", "row"])
 @pytest.mark.parametrize(("k", "ratio"), [(1, 0.4), (3, 0.0), (3, 0.4)])
 def test_the_flip_rate_of_reversed_noise_is_the_share_that_is_wrong_in_a_simulation(order, k, ratio):
@@ -148,12 +122,6 @@ def test_the_flip_rate_of_reversed_noise_is_the_share_that_is_wrong_in_a_simulat
     config = Config("multiclass", noise="reversed", ratio=ratio, k=k, list_order=order)
     feedback = protocols.compare(config, ratings, ratings, np.arange(30_000), np.arange(5))
     assert flip_rates(config, feedback, EQUAL_SHARES) == pytest.approx([feedback.flipped.mean()] * 2, abs=0.005)
-
-
-def test_every_adjacent_pair_of_a_list_counts():
-    config = Config("multiclass", k=2, ratio=0.3)
-    lists = flip_rates(config, feedback_of([(4, 2, 1), (3, 2, 0)]), EQUAL_SHARES)
-    assert lists == pytest.approx(flip_rates(config, feedback_of([(4, 2), (2, 1), (3, 2), (2, 0)]), EQUAL_SHARES))
 
 
 @pytest.mark.parametrize("loss", NEED_FLIP_RATE)
@@ -182,23 +150,16 @@ def test_the_robust_loss_is_refused_where_comparisons_hold_no_information(option
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-def test_only_losses_with_a_flip_rate_need_an_estimate_that_is_known(loss):
-    if loss in NEED_FLIP_RATE:
-        with pytest.raises(InputError, match=f"^--flip-rate estimated: .* which --loss {loss} needs.*a number for"):
-            objective(loss=loss, flip_rate="estimated")
-        objective(loss=loss, flip_rate=0.2)
-    else:
-        objective(loss=loss, flip_rate="estimated")
-
-
-@pytest.mark.parametrize("loss", LOSSES)
-def test_only_losses_with_a_flip_rate_need_a_transition_matrix(loss):
-    if loss in NEED_FLIP_RATE:
-        says = f"^--noise redrawn-off-scale has no .*--loss {loss} .*or --flip-rate$"
-        with pytest.raises(InputError, match=says):
-            objective(loss=loss, noise="redrawn-off-scale", ratio=0.2)
-    else:
-        objective(loss=loss, noise="redrawn-off-scale", ratio=1.0)
+def test_only_losses_with_a_flip_rate_need_an_estimate_that_is_known_or_a_transition_matrix(loss):
+    estimated, without = {"flip_rate": "estimated"}, {"noise": "redrawn-off-scale", "ratio": 0.2}
+    if loss not in NEED_FLIP_RATE:
+        objective(loss=loss, **estimated)
+        objective(loss=loss, **without)
+        return
+    with pytest.raises(InputError, match=f"^--flip-rate estimated: .* which --loss {loss} needs.*a number for"):
+        objective(loss=loss, **estimated)
+    with pytest.raises(InputError, match=f"^--noise redrawn-off-scale has no .*--loss {loss} .*or --flip-rate$"):
+        objective(loss=loss, **without)
 
 
 # --- losses of one's own

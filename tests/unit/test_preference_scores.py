@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from noisy_feedback.data.summary import disagreement_of, implied_flip_rate
 from noisy_feedback.evaluation.preferences import interval_over_pairs
 
 
@@ -34,21 +33,3 @@ def test_one_pair_has_no_interval_and_an_interval_stays_within_0_and_1():
     assert np.isnan(interval_over_pairs(np.ones(3), np.zeros(3))).all()
     low, high = interval_over_pairs(np.array([1.0] * 9 + [0.0]), np.arange(10))
     assert 0 <= low < high <= 1
-
-
-def test_the_disagreement_is_the_share_of_two_judgements_of_a_pair_that_differ():
-    # Pair 0: a, a, b: one of three twos agrees; pair 1: a, a; pair 2: one judgement.
-    assert disagreement_of(np.array([0, 0, 1, 2, 2, 4]), np.array([0, 0, 0, 1, 1, 2])) == pytest.approx(2 / 4)
-    assert disagreement_of(np.array([0, 2]), np.array([0, 1])) is None
-
-
-@pytest.mark.parametrize("flip_rate", [0.0, 0.1, 0.3, 0.5])
-def test_the_flip_rate_of_independent_errors_is_found_from_their_disagreement(flip_rate):
-    assert implied_flip_rate(2 * flip_rate * (1 - flip_rate)) == pytest.approx(flip_rate)
-    assert implied_flip_rate(0.7) == 0.5
-
-
-def test_no_model_agrees_more_often_with_single_judgements_than_what_is_attainable():
-    share = np.random.default_rng(2).beta(2, 2, size=10_000)  # of the judgements of a pair that are for one text
-    best = np.maximum(share, 1 - share).mean()  # of a model that knows every share
-    assert best <= 1 - implied_flip_rate((2 * share * (1 - share)).mean()) <= best + 0.05

@@ -7,8 +7,6 @@ import pytest
 from scipy import stats
 
 from noisy_feedback.config import NOISES, Config
-from noisy_feedback.errors import InputError
-from noisy_feedback.feedback import protocols
 from noisy_feedback.feedback.comparisons import build_lists, build_pairs
 from noisy_feedback.feedback.noise import RatedReviews, make_noisy
 from noisy_feedback.feedback.protocols import CALIBRATION_DRAWS, compare, known_pairs
@@ -53,25 +51,6 @@ def test_comparisons_claim_the_noisy_ratings_and_are_flipped_where_the_true_ones
         assert order == "row" or (np.diff(found.ratings, axis=1) < 0).all()
 
 
-def test_reversed_noise_reverses_lists_and_claims_ratings_that_stay_best_first():
-    (clean, _), (noisy, _) = (compared(k=2, noise="reversed", ratio=ratio) for ratio in (0.0, 0.3))
-    changed = (noisy.lists != clean.lists).any(axis=1)
-    assert changed.sum() == round(0.3 * len(clean.lists))
-    assert (noisy.lists[changed] == clean.lists[changed, ::-1]).all()
-    assert (noisy.ratings == clean.ratings).all()
-    assert (noisy.flipped[changed] == 1).all()
-    assert (noisy.flipped[~changed] == 0).all()
-
-
-def test_lists_are_what_the_protocol_builds_from_its_stream_whatever_the_noise():
-    rng = rng_for(84, "comparisons")
-    expected = build_lists(RATINGS, 2, 5, rng)
-    for kind in NOISES:
-        assert (compared(k=2, noise=kind, ratio=0.0)[0].lists == expected).all()
-    noisy = compared(k=2, noise="adjacent", ratio=0.4)
-    assert (noisy[0].lists == build_lists(noisy[1], 2, 5, rng_for(84, "comparisons"))).all()
-
-
 def test_binary_builds_pairs_by_stars_and_not_by_classes():
     ratings, scale = np.array([0, 1, 2, 2, 1]), np.array([1, 2, 5])  # classes 1 and 2 are three stars apart
     found = compare(Config("binary"), ratings, ratings, np.arange(5), scale)
@@ -79,26 +58,7 @@ def test_binary_builds_pairs_by_stars_and_not_by_classes():
     assert found.ratings.tolist() == [[2, 1], [2, 1]]
 
 
-def test_in_row_order_lists_hold_the_same_reviews_as_they_stand_in_the_file():
-    (by_rating, _), (by_row, _) = (compared(k=2, ratio=0.4, list_order=order) for order in ("rating", "row"))
-    assert (by_row.lists == np.sort(by_rating.lists, axis=1)).all()
-    assert (by_row.lists != by_rating.lists).any()
-
-
-def test_ratings_that_allow_no_comparison_are_refused():
-    with pytest.raises(InputError, match="no list of 2 different ratings can be made: only 1 occur"):
-        compared(ratings=np.zeros(20, dtype=int))
-
-
 # --- how many lists
-
-
-@pytest.mark.parametrize("rounds", [1, 3])
-def test_a_limit_keeps_some_of_the_comparisons_and_one_above_all_changes_nothing(rounds):
-    everything, some, limited = (compared(k=2, lists=lists, lists_per_review=rounds)[0] for lists in (None, 7, 10_000))
-    assert len(some.lists) == 7
-    assert {*map(tuple, some.lists.tolist())} < {*map(tuple, everything.lists.tolist())}
-    assert (limited.lists == everything.lists).all()
 
 
 @pytest.mark.parametrize("rounds", [1, 2])
@@ -167,7 +127,3 @@ def test_where_nothing_can_be_compared_there_is_no_known_pair():
         (Config("multiclass", k=2), [0, 1]),
     ):
         assert known_pairs(config, np.array(ratings), SCALE).shape == (0, 2)
-
-
-def test_every_protocol_has_a_builder():
-    assert set(protocols.BUILDERS) == {"multiclass", "binary", "human"}

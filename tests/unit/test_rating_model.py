@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from noisy_feedback import RatingModel, rating_model
+from noisy_feedback import RatingModel
 from noisy_feedback.config import DEFAULT_ENCODER
 from noisy_feedback.data.embeddings import EmbeddingsInfo
 from noisy_feedback.data.reviews import read_reviews, split_dataset
@@ -118,15 +118,6 @@ def small_model(pooling="cls", **info):
     return RatingModel(mlp, [1, 2, 4], encoder, encoder.model)
 
 
-def test_vectors_may_need_a_gradient_or_be_of_another_precision():
-    model, given = small_model(), torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
-    expected = model.rate_embeddings(given)
-    assert expected.shape == (6,)
-    assert (model.rate_embeddings(given.clone().requires_grad_()) == expected).all()
-    assert np.allclose(model.rate_embeddings(given.double()), expected)
-    assert np.allclose(model.rate_embeddings(given.half()), expected, atol=0.01)
-
-
 @pytest.mark.parametrize(
     ("texts", "says"),
     [
@@ -150,15 +141,6 @@ def test_no_texts_have_no_ratings_and_need_no_encoder():
 
 
 # --- the encoder
-
-
-def test_the_encoder_is_loaded_once(model, monkeypatch):
-    loaded = []
-    load = rating_model.load_encoder
-    monkeypatch.setattr(rating_model, "load_encoder", lambda *given: (loaded.append(given), load(*given))[1])
-    first = model.rate([TEXT])
-    assert (model.rate([TEXT]) == first).all()
-    assert len(loaded) == 1
 
 
 def test_another_encoder_than_that_of_training_is_refused(embedded_run, model):

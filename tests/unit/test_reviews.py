@@ -1,6 +1,6 @@
 import hashlib
 import re
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ from noisy_feedback.data.reviews import (
     warn_about,
 )
 from noisy_feedback.errors import InputError
+from tests.conftest import message_of
 from tests.unit.test_columns import CONTENTS, REVIEWS, STARS, TEXTS, as_csv, as_jsonl, as_parquet
 
 
@@ -34,22 +35,15 @@ def read(folder, content, name="hotels.csv", **options):
 
 
 def refused(folder, content, name="hotels.csv", **options):
-    """The message of the error, which names the file."""
-    with pytest.raises(InputError) as error:
-        read(folder, content, name, **options)
-    message = str(error.value)
-    assert message.startswith(f"{folder / name}: ")
-    assert "\n" not in message
-    return message
+    return message_of(folder, name, read, folder, content, name, **options)
 
 
-@pytest.mark.parametrize("scale", [range(4), (-1, 1), (10, 20, 50)], ids=str)
-@pytest.mark.parametrize("form", ["{}", "{}.0", " {} "])
-def test_any_scale_of_integers_however_written_becomes_classes_from_0(tmp_path, scale, form):
-    stars = [scale[row % len(scale)] for row in range(20)]
-    reviews = read(tmp_path, as_csv([("good", form.format(star)) for star in stars]))
-    assert reviews.scale.tolist() == list(scale)
-    assert reviews.ratings.tolist() == [scale.index(star) for star in stars]
+def test_any_scale_of_integers_however_written_becomes_classes_from_0(tmp_path):
+    for scale, form in product((range(4), (-1, 1), (10, 20, 50)), ("{}", "{}.0", " {} ")):
+        stars = [scale[row % len(scale)] for row in range(20)]
+        reviews = read(tmp_path, as_csv([("good", form.format(star)) for star in stars]))
+        assert reviews.scale.tolist() == list(scale)
+        assert reviews.ratings.tolist() == [scale.index(star) for star in stars]
 
 
 def test_columns_may_have_other_names_and_the_content_of_the_file_identifies_the_reviews(tmp_path):
@@ -60,10 +54,10 @@ def test_columns_may_have_other_names_and_the_content_of_the_file_identifies_the
     assert reviews.sha256 == hashlib.sha256(content).hexdigest()
 
 
-@pytest.mark.parametrize("given", [{"rating_column": "Review"}, {"group_column": "Rating"}])
-def test_texts_ratings_and_groups_are_columns_of_their_own(tmp_path, given):
-    with pytest.raises(InputError, match=r"--text-column, --rating-column, --group-column: .*; they must differ"):
-        read(tmp_path, CONTENTS[".csv"], **given)
+def test_texts_ratings_and_groups_are_columns_of_their_own(tmp_path):
+    for columns in ({"rating_column": "Review"}, {"group_column": "Rating"}):
+        with pytest.raises(InputError, match=r"--text-column, --rating-column, --group-column: .*; they must differ"):
+            read(tmp_path, CONTENTS[".csv"], **columns)
 
 
 WAYS_OUT = {
@@ -82,17 +76,14 @@ WAYS_OUT = {
 }
 
 
-@pytest.mark.parametrize("rating", WAYS_OUT)
-def test_a_rating_that_is_no_integer_is_named_with_its_row_and_what_to_do(tmp_path, rating):
-    message = refused(tmp_path, as_csv([*REVIEWS[:3], ("good", rating), *REVIEWS]))
-    says = f"review 4 has the rating {rating!r}; ratings must be integers: {WAYS_OUT[rating]} (column 'Rating')"
-    assert message.endswith(says)
-
-
-@pytest.mark.parametrize("rating", [4.5, [5], {"stars": 5}, True, "inf"])
-def test_a_rating_in_json_that_is_no_integer_is_named_with_its_row(tmp_path, rating):
-    message = refused(tmp_path, as_jsonl([*REVIEWS[:3], ("good", rating), *REVIEWS]), "hotels.jsonl")
-    assert f"review 4 has the rating {rating!r}; ratings must be integers" in message
+def test_a_rating_that_is_no_integer_is_named_with_its_row_and_what_to_do(tmp_path):
+    for rating, way_out in WAYS_OUT.items():
+        message = refused(tmp_path, as_csv([*REVIEWS[:3], ("good", rating), *REVIEWS]))
+        says = f"review 4 has the rating {rating!r}; ratings must be integers: {way_out} (column 'Rating')"
+        assert message == says
+    for rating in (4.5, [5], {"stars": 5}, True, "inf"):
+        message = refused(tmp_path, as_jsonl([*REVIEWS[:3], ("good", rating), *REVIEWS]), "hotels.jsonl")
+        assert f"review 4 has the rating {rating!r}; ratings must be integers" in message
 
 
 @pytest.mark.parametrize(("stars", "values"), [([4] * 40, r"1 \(4\)"), (range(101), r"101 \(0, 1, 2 and 98 others\)")])
@@ -120,7 +111,7 @@ DROPPED = {
     "missing in Parquet": ("hotels.parquet", as_parquet(MISSING), {"empty": 1, "unrated": 1}),
     "duplicates": (
         "hotels.csv",
-        as_csv([("NA", ""), *WITH_EMPTY, *REVIEWS]),
+        as_csv([("NA", ""), *WITH_EMPTY, *((text, 1) for text in TEXTS)]),
         {"empty": 2, "unrated": 1, "duplicates": 12},
     ),
 }
@@ -133,14 +124,6 @@ def test_rows_are_dropped_on_request_of_equal_texts_all_but_the_first_with_a_rat
     assert (reviews.texts, reviews.scale[reviews.ratings].tolist(), reviews.dropped) == (TEXTS, STARS, dropped)
 
 
-def test_of_duplicates_the_first_is_kept_and_without_the_option_all(tmp_path):
-    rows = [*REVIEWS, *((text, 1) for text in TEXTS), (TEXTS[0] + ".", 1)]
-    assert len(read(tmp_path, as_csv(rows)).texts) == 25
-    reviews = read(tmp_path, as_csv(rows), drop_duplicates=True)
-    assert reviews.texts == [*TEXTS, TEXTS[0] + "."]
-    assert reviews.scale[reviews.ratings].tolist() == [*STARS, 1]
-
-
 def test_what_is_wrong_in_the_rows_that_stay_is_named_as_in_the_file(tmp_path):
     options = {"drop_empty": True, "drop_duplicates": True}
     rows = [("", 1), ("good", 1), ("good", 1), ("bad", "five"), *REVIEWS]
@@ -151,26 +134,20 @@ def test_what_is_wrong_in_the_rows_that_stay_is_named_as_in_the_file(tmp_path):
     assert message.endswith("1 reviews are too few to split in four; 10 are the least")
 
 
-def test_a_folder_stands_for_the_studys_file_or_else_the_sample(tmp_path):
+def test_a_folder_stands_for_the_studys_file_or_the_sample_or_its_only_file_of_data(tmp_path):
+    for number, name in enumerate(("stays.csv", "stays.json.gz", "STAYS.PARQUET")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        for other in (name, "notes.txt", ".stays.csv", "embeddings.pt"):
+            (folder / other).touch()
+        assert find_reviews(folder) == folder / name
+    (folder / "a.xlsx").touch()
+    (folder / "b.jsonl").touch()
+    with pytest.raises(InputError, match=f"^--path {folder}: holds STAYS.PARQUET, a.xlsx, b.jsonl, .*; name a file of"):
+        find_reviews(folder)
     for name in (SAMPLE_FILE, STUDY_FILE):
-        (tmp_path / "other.csv").touch()
-        (tmp_path / name).touch()
-        assert find_reviews(tmp_path) == tmp_path / name
-
-
-@pytest.mark.parametrize("name", ["stays.csv", "stays.json.gz", "STAYS.PARQUET"])
-def test_a_folder_with_one_file_of_data_stands_for_it(tmp_path, name):
-    for other in (name, "notes.txt", ".stays.csv", "embeddings.pt"):
-        (tmp_path / other).touch()
-    assert find_reviews(tmp_path) == tmp_path / name
-
-
-@pytest.mark.parametrize(("names", "listed"), [(["b.csv", "a.jsonl"], "a.jsonl and b.csv"), (["a.xlsx"], "a.xlsx")])
-def test_of_another_folder_it_is_said_what_it_holds(tmp_path, names, listed):
-    for name in names:
-        (tmp_path / name).touch()
-    with pytest.raises(InputError, match=f"^--path {tmp_path}: holds {listed}; name a file of reviews$"):
-        find_reviews(tmp_path)
+        (folder / name).touch()
+        assert find_reviews(folder) == folder / name
 
 
 @pytest.fixture
@@ -195,10 +172,10 @@ PATHS = {
 }
 
 
-@pytest.mark.parametrize("path", PATHS, ids=lambda path: path[:20])
-def test_a_path_without_reviews_is_named_with_the_way_out(project, path):
-    with pytest.raises(InputError, match=rf"^--path \S+: {PATHS[path].format(project)}$"):
-        find_reviews(Path(path))
+def test_a_path_without_reviews_is_named_with_the_way_out(project):
+    for path, says in PATHS.items():
+        with pytest.raises(InputError, match=rf"^--path \S+: {says.format(project)}$"):
+            find_reviews(Path(path))
 
 
 def test_priors_are_the_shares_of_all_classes():
@@ -268,15 +245,6 @@ def test_no_group_is_in_two_parts_whose_shares_are_the_studys_but_for_half_a_gro
     assert np.abs(ends - np.array([0.4, 0.5, 0.9]) * len(groups)).max() <= np.bincount(groups).max() / 2
 
 
-@pytest.mark.parametrize("n", [10, 11, 100, 1234])
-def test_groups_of_one_row_are_split_as_rows_are(n):
-    expected = parts_of(split_dataset(n))
-    in_order, shuffled = (parts_of(split_groups(np.arange(n), generator(seed))) for seed in (None, 1))
-    for ours in (in_order, shuffled):
-        assert all(abs(len(part) - len(rows)) <= (n % 10 > 0) for part, rows in zip(ours, expected, strict=True))
-    assert n % 10 or all(map(np.array_equal, in_order, expected))
-
-
 def test_shuffling_permutes_groups_by_its_generator_and_each_is_as_likely_in_the_training_part():
     groups = some_groups(0)
     first, same, other, in_order = (set(split_groups(groups, generator(seed)).train) for seed in (1, 1, 2, None))
@@ -289,12 +257,11 @@ def test_shuffling_permutes_groups_by_its_generator_and_each_is_as_likely_in_the
 EMPTY_PARTS = {"training": [9, 1], "validation": [1, 98, 1], "fine-tuning": [1, 7, 2], "test": [4, 1, 5]}
 
 
-@pytest.mark.parametrize("part", EMPTY_PARTS)
-def test_groups_that_leave_a_part_empty_are_refused_with_its_name(part):
-    sizes = EMPTY_PARTS[part]
-    says = f"^--group-column: {len(sizes)} groups leave the {part} part empty; use more or smaller groups$"
-    with pytest.raises(InputError, match=says):
-        split_groups(np.repeat(np.arange(len(sizes)), sizes))
+def test_groups_that_leave_a_part_empty_are_refused_with_its_name():
+    for part, sizes in EMPTY_PARTS.items():
+        says = f"^--group-column: {len(sizes)} groups leave the {part} part empty; use more or smaller groups$"
+        with pytest.raises(InputError, match=says):
+            split_groups(np.repeat(np.arange(len(sizes)), sizes))
     with pytest.raises(InputError, match=r"use more or smaller groups, or another seed$"):
         split_groups(np.array([0, 1, 2]), generator(1))
 
@@ -314,12 +281,6 @@ def test_a_file_whose_last_ratings_are_others_is_warned_about_unless_it_is_shuff
     says = f"ratings of the training and the test part differ by {share}: the file seems sorted; --shuffle"
     assert any(says in line for line in warnings_of(stars))
     assert not any("sorted" in line for line in warnings_of(stars, shuffled=True))
-
-
-@pytest.mark.parametrize(("n", "classes"), [(40, 5), (200, 11), (2000, 5)])
-def test_a_mixed_file_of_any_size_is_hardly_ever_taken_for_a_sorted_one(n, classes):
-    rng = np.random.default_rng(0)
-    assert sum("sorted" in " ".join(warnings_of(rng.integers(classes, size=n))) for _ in range(200)) <= 4
 
 
 def texts_with(*copies):

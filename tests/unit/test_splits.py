@@ -62,6 +62,7 @@ def test_no_text_of_validation_or_test_is_in_another_part_where_texts_are_split(
         assert not texts[part] & set.union(*(texts[other] for other in range(4) if other != part))
     # Of two texts that are drawn anew, both are of the 80 % that are learned from, or both of one of the 10 %.
     assert np.isin(parts, LEARNED).mean() == pytest.approx(0.8**2, abs=0.03)
+    assert (parts == TRAINING).mean() == pytest.approx(0.8**2 / 2, abs=0.03)
     assert (parts == LEFT_OUT).mean() == pytest.approx(1 - 0.8**2 - 2 * 0.1**2, abs=0.03)
     of_pair = dict(zip(judgements.pairs.tolist(), parts.tolist(), strict=True))
     assert all(of_pair[pair] == part for pair, part in zip(judgements.pairs.tolist(), parts.tolist(), strict=True))
