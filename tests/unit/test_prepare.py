@@ -276,7 +276,7 @@ def test_a_seed_whose_groups_leave_a_part_empty_is_refused_though_another_seed_c
 
 @pytest.fixture
 def conversations(tmp_path, tiny_encoder):
-    """Configurations on 30 dialogues, judged twice, whose answers come after more tokens than the encoder reads in all but ten."""
+    """Configurations on 30 dialogues, judged twice; in all but ten the answers come after what the encoder reads."""
 
     def conversations(form=lambda question, answer: question + answer, **more):
         file, answers = tmp_path / "talk.jsonl", ("yes", "no")
