@@ -98,17 +98,17 @@ def without_alike(config: Config, reviews: Reviews, judgements: Judgements, devi
     sides = judgements.chosen[rows], judgements.rejected[rows]
     first, second = ([texts[text] for text in side] for side in sides)
 
-    def vectors(config: Config) -> tuple[torch.Tensor, torch.Tensor]:
+    def stored(config: Config) -> tuple[torch.Tensor, torch.Tensor, int | None]:
         embeddings, _ = data.load_embeddings(config, reviews, device, iter)
         others = data.load_text_embeddings(config, judgements, embeddings.info, device, iter)
         every = embeddings.vectors if others is None else torch.cat([embeddings.vectors, others.vectors])
-        return every[sides[0]], every[sides[1]]
+        return every[sides[0]], every[sides[1]], embeddings.max_tokens
 
     alike = {}
     for truncate in (config.truncate,) if config.truncate else ("right", "left")[: 1 + judgements.conversations]:
         cut = replace(config, truncate=truncate)
         with suppress(InputError):  # no stored vectors of this side, or no such tokenizer
-            given = partial(vectors, cut) if config.pc else None
+            given = partial(stored, cut) if config.pc else None
             alike[truncate] = find_alike(first, second, data.encoder_of(cut), given)[pairs]
     if not alike:
         return config, judgements  # the reason is found again where the texts are embedded

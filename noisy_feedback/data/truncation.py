@@ -13,28 +13,32 @@ ROUNDING = 1e-5  # share of its largest number by which a vector may differ from
 
 
 def find_alike(
-    first: Sequence[str], second: Sequence[str], encoder: Encoder, vectors: Callable[[], tuple[Tensor, Tensor]] | None
+    first: Sequence[str],
+    second: Sequence[str],
+    encoder: Encoder,
+    stored: Callable[[], tuple[Tensor, Tensor, int | None]] | None,
 ) -> np.ndarray:
     """Whether two texts (J,) become the same when the encoder cuts them.
 
-    By their tokens, or by stored vectors (J, d) of both, if these are given: they differ by rounding alone. What both
-    texts begin (or end) with must fill what the encoder reads, so that most texts need not be tokenised, and the
-    encoder not be loaded.
+    By their tokens, or by `stored` vectors (J, d) of both, which then differ by rounding alone, and the limit of tokens
+    if it is known. What both texts begin (or end) with must fill what the encoder reads, so that most texts need not
+    be tokenised, and the encoder not be loaded.
     """
     shared = [shared_part(*texts, encoder.truncate) for texts in zip(first, second, strict=True)]
     sizes = np.array([len(text.encode()) for text in shared])
     alike = np.zeros(len(first), dtype=bool)
     if not (sizes >= SHORTEST_LIMIT).any():
         return alike
-    if vectors is not None:
-        one, other = vectors()
-        return (sizes >= SHORTEST_LIMIT) & ((one - other).abs().amax(1) <= ROUNDING * one.abs().amax(1)).numpy()
+    if stored is not None:
+        one, other, limit = stored()
+        same = (one - other).abs().amax(1) <= ROUNDING * one.abs().amax(1)
+        return same.numpy() & (sizes >= (limit or SHORTEST_LIMIT) - 2)  # two tokens mark the start and the end
     model = load_encoder(encoder, "cpu")
     limit = model.max_seq_length
     if limit and callable(model.tokenizer):
-        rows = np.flatnonzero(sizes >= limit - 2)  # two tokens mark the start and the end
+        rows = np.flatnonzero(sizes >= limit - 2)
         rows = rows[count_tokens(model, [shared[row] for row in rows])[0] >= limit]
-        for row in map(int, rows):  # one by one: few are left, and a token may be cut where the texts begin to differ
+        for row in map(int, rows):  # few are left, and a token may be cut where the texts begin to differ
             one, other = model.tokenizer([first[row], second[row]], truncation=True, max_length=limit)["input_ids"]
             alike[row] = one == other
     return alike

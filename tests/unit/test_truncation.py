@@ -51,10 +51,11 @@ def test_texts_are_alike_where_their_tokens_cut_by_hand_are_equal(encoder, pairs
     assert find_alike(*pairs, encoder, None).tolist() == expected
 
 
-def test_stored_vectors_find_the_same(encoder, pairs, tmp_path):
+@pytest.mark.parametrize("limit", [LIMIT, None])
+def test_stored_vectors_find_the_same(encoder, pairs, tmp_path, limit):
     texts = [*pairs[0], *pairs[1]]
     vectors = embed(texts, encoder, tmp_path, "cpu").vectors
-    found = find_alike(*pairs, encoder, lambda: vectors.chunk(2))
+    found = find_alike(*pairs, encoder, lambda: (*vectors.chunk(2), limit))
     assert found.tolist() == find_alike(*pairs, encoder, None).tolist()
 
 
