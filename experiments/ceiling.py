@@ -176,7 +176,7 @@ if __name__ == "__main__":
     parser = make_parser(__doc__)
     parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="FILE", help="files of reviews")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="for the sweeps")
-    parser.add_argument("--loss", default="symmetric-sigmoid", metavar="NAME", help="preference loss")
+    parser.add_argument("--loss", default="holder-dpo", metavar="NAME", help="preference loss")
     parser.add_argument("--kl-weight", default=ADAPTIVE, metavar="WEIGHT", help="weight of the KL penalty")
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, metavar="NAME", help="only these settings")
     parser.add_argument("--seeds", type=integer_from(2), default=20, metavar="N", help="how many seeds")

@@ -6,7 +6,7 @@
 Every seed puts other topics into the training, validation, fine-tuning and test part. The judgements of the fine-tuning
 part are the feedback: the true orders (gold), one judgement of each pair, the true orders with as many reversed at
 random (flipped), the majority, all. `without suspects` leaves out what the audit gives a probability above one half to
-be wrong. KL weight 1, last of 30 epochs; intervals and p-values are of paired t-tests over the seeds.
+be wrong. KL weight 1 or adaptive, last of 30 epochs; intervals and p-values are of paired t-tests over the seeds.
 """
 
 import sys
@@ -18,9 +18,18 @@ import numpy as np
 import pandas as pd
 from matplotlib import rc_context
 from matplotlib.figure import Figure
-from sweeps import change_and_p, integer_from, make_parser, print_table, run_script, run_sweep, seed_options
+from sweeps import (
+    change_and_p,
+    integer_from,
+    make_parser,
+    print_table,
+    run_script,
+    run_sweep,
+    seed_options,
+    weight_text,
+)
 
-from noisy_feedback.config import PROTOCOLS, Config
+from noisy_feedback.config import ADAPTIVE, PROTOCOLS, Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.splits import FINE_TUNING
@@ -33,7 +42,14 @@ from noisy_feedback.output import plots
 from noisy_feedback.prepare import prepare
 
 LABELS = ("gold", "one", "flipped", "majority", "all")
-LOSSES = ("bradley-terry", "robust", "symmetric-sigmoid", "holder-dpo", "re-po")
+SETTINGS = {  # what the tables call a loss and its KL weight
+    "bradley-terry": ("bradley-terry", "1"),
+    "robust": ("robust", "1"),
+    "holder-dpo": ("holder-dpo", "1"),
+    "re-po": ("re-po", "1"),
+    "bradley-terry, adaptive": ("bradley-terry", ADAPTIVE),
+    "holder-dpo, adaptive": ("holder-dpo", ADAPTIVE),
+}
 SUSPECTS = "bradley-terry without suspects"
 METRIC = "preference_accuracy"
 
@@ -44,10 +60,12 @@ def sweep(given: Namespace) -> pd.DataFrame:
         given.data,
         given.output,
         *("--comparisons", str(given.comparisons.resolve()), "--group-column", "Topic", "--shuffle"),
-        *("--labels", *LABELS, "--loss", *LOSSES, *seed_options(given.seeds)),
+        *("--labels", *LABELS, "--loss", *map(":".join, SETTINGS.values()), *seed_options(given.seeds)),
         protocol="human",
     )
     runs = pd.read_csv(folder / "runs.csv")
+    names = {setting: name for name, setting in SETTINGS.items()}
+    runs["loss"] = [names[loss, weight_text(w)] for loss, w in zip(runs["loss"], runs["kl_weight"], strict=True)]
     return runs.rename(columns={f"before_{METRIC}": "before", f"last_{METRIC}": "last"})
 
 
@@ -120,7 +138,7 @@ def report(runs: pd.DataFrame) -> None:
     print_table(["labels", "comparisons", "flip rate", "estimated", "AUROC of p_wrong", "precision"], rows)
     print("\nchange of preference accuracy by fine-tuning, last epoch [95 % interval]")
     rows = []
-    for loss in (*LOSSES, SUSPECTS):
+    for loss in (*SETTINGS, SUSPECTS):
         found = [by.get((loss, labels)) for labels in LABELS]
         changes = ["" if f is None else change_and_p(difference(f["last"], f["before"]), "difference") for f in found]
         rows.append([loss, *changes])
@@ -135,7 +153,7 @@ def report(runs: pd.DataFrame) -> None:
         *(
             (f"{labels}: {loss} minus bradley-terry", loss, labels, "bradley-terry", labels)
             for labels in ("one", "flipped", "all")
-            for loss in (*LOSSES[1:], SUSPECTS)
+            for loss in (*list(SETTINGS)[1:], SUSPECTS)
             if (loss, labels) in by
         ),
     ]
@@ -147,7 +165,7 @@ def report(runs: pd.DataFrame) -> None:
 
 def draw(runs: pd.DataFrame) -> Figure:
     """The change of preference accuracy by fine-tuning, per labels and loss: means with 95 % intervals."""
-    losses = [loss for loss in (*LOSSES, SUSPECTS) if loss in set(runs["loss"])]
+    losses = [loss for loss in (*SETTINGS, SUSPECTS) if loss in set(runs["loss"])]
     with rc_context(plots.STYLE):
         figure = Figure(figsize=(2 * plots.COLUMN, 2.6), layout="constrained")
         axes = figure.subplots()
@@ -167,7 +185,7 @@ def draw(runs: pd.DataFrame) -> Figure:
         axes.set(ylabel="change of test\npreference accuracy")
         plots.add_legend(figure, *axes.get_legend_handles_labels(), columns=3)
         count = runs["seed"].nunique()
-        plots.add_notes(figure, [f"arguments, unseen topics, last epoch, KL weight 1; {count} seeds, 95 % intervals"])
+        plots.add_notes(figure, [f"arguments, unseen topics, last epoch; {count} seeds, 95 % intervals"])
     return figure
 
 
@@ -182,7 +200,7 @@ if __name__ == "__main__":
     parser = make_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="the arguments")
     parser.add_argument("--comparisons", type=Path, required=True, metavar="FILE", help="judgements of them")
-    parser.add_argument("--seeds", type=integer_from(2), default=20, metavar="N", help="how many seeds, from 1 on")
+    parser.add_argument("--seeds", type=integer_from(2), default=40, metavar="N", help="how many seeds, from 1 on")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="for the sweep")
     parser.add_argument("--figure", type=Path, required=True, metavar="FILE", help="the figure to draw")
     sys.exit(run_script(parser, work))

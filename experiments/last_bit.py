@@ -25,7 +25,7 @@ from noisy_feedback.files import atomic_write
 from noisy_feedback.prepare import prepare
 
 KAPPA, PREFERENCE = "quadratic_weighted_kappa", "preference_accuracy"
-RECOMMENDED = ("symmetric-sigmoid", "adaptive")
+RECOMMENDED = ("holder-dpo", "adaptive")
 STUDY = ("study", "0.0")
 RATIOS = (0.0, 0.2, 0.4, 0.8)
 Numbers = tuple[float, float]  # a mean over seeds, and its p-value or NaN

@@ -63,8 +63,8 @@ from noisy_feedback.output import plots
 
 KAPPA = "quadratic_weighted_kappa"
 # What the choice has chosen; `--kl-weight adaptive` is made of KL_BASE and KL_POWER.
-CHOSEN = (LOSS, WEIGHT, LISTS_PER_REVIEW) = ("symmetric-sigmoid", choice.Weight(KL_BASE, KL_POWER), 1)
-FIXED = ("0.1", "0.3", "1")
+CHOSEN = (LOSS, WEIGHT, LISTS_PER_REVIEW) = ("holder-dpo", choice.Weight(KL_BASE, KL_POWER, upper=True), 1)
+FIXED = ("0.1", "0.3")
 EARLIER = ("symmetric-sigmoid", "0.3")  # the recommendation before the adaptive weight
 STUDY = ("study", "0")
 SEEDS = seed_options(20)
@@ -105,7 +105,7 @@ def judge(files: Sequence[Path], output: Path, settings: Sequence[tuple[str, str
             folder = run_sweep(file, place, "--shuffle", *groups, *own, *losses, *SEEDS, *options, protocol=protocol)
             cells = pd.concat([last_epoch(folder, metric) for metric in METRICS])
             cells["kl_weight"] = cells["kl_weight"].map(weight_text)
-            asked = [setting in settings for setting in zip(cells["loss"], cells["kl_weight"], strict=True)]
+            asked = np.array([key in settings for key in zip(cells["loss"], cells["kl_weight"], strict=True)])
             names = cells["noise"].isin(options) if "--noise" in options else cells["noise"] == "uniform"
             found.append(cells[asked & names].assign(data=data_name(file), study=study, folder=str(folder)))
     return pd.concat(found)

@@ -156,8 +156,8 @@ class Config:
     loss: str = option("study", "preference loss (of a scalar head bradley-terry, where none is named)", values=LOSSES)
     kl_weight: float | str = option(
         0.0,
-        "weight of the KL divergence from the model before fine-tuning; 'adaptive': the larger, the more comparisons "
-        "are wrong as the audit estimates. --loss robust of --head scalar needs one",
+        "weight of the KL divergence from the model before fine-tuning; 'adaptive': the more comparisons "
+        "may be wrong by the audit, the larger. --loss robust of --head scalar needs one",
         values=Numbers(float, 0, metavar="WEIGHT"),
         also=(ADAPTIVE,),
     )

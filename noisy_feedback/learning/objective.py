@@ -20,7 +20,7 @@ from noisy_feedback.learning.model import is_scalar
 # logits (B, g, C), ratings (B, g), reference (B, g, C) or None -> one value per list (B,), or a gradient (B, g, C)
 Function = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 MAX_ESTIMATE = 0.45  # the weight of `robust`, 1 / (1 - 2 e), multiplies the error of an estimate: here by 10
-KL_BASE, KL_POWER = 0.1, 2.0  # of the adaptive KL weight: chosen by experiments/remedies.py
+KL_BASE, KL_POWER = 0.1, 1.0  # of the adaptive KL weight: chosen by experiments/remedies.py
 MAX_FLIP_RATE = 0.5 - 1e-9  # from one half on, comparisons hold no information, or the opposite
 
 
@@ -135,19 +135,19 @@ def flip_rates(
 def resolve_kl_weight(config: Config, audit: Audit) -> Config:
     """The same run with the adaptive KL weight as a number; without fine-tuning epochs where that is infinite.
 
-    Where the audit cannot tell the flip rate, the upper limit of its interval is supposed.
+    It supposes the upper limit of the audit's interval: the less the audit knows, the nearer the model stays.
     """
     if config.kl_weight != ADAPTIVE:
         return config
-    weight = adaptive_kl_weight(audit.estimated_flip_rate if audit.known else audit.flip_rate_high)
+    weight = adaptive_kl_weight(audit.flip_rate_high)
     return replace(config, kl_weight=weight) if math.isfinite(weight) else replace(config, epochs_f=0)
 
 
 def adaptive_kl_weight(flip_rate: float, base: float = KL_BASE, power: float = KL_POWER) -> float:
     """base / (1 - 2 flip_rate)^power: the KL weight of `--kl-weight adaptive`; infinite from one half on.
 
-    A comparison that is wrong with probability e pulls, on average, with 1 - 2 e of the force of a right one, and its
-    random part stays as large. Around the model before fine-tuning the best penalty then grows like 1 / (1 - 2 e)^2.
+    A comparison that is wrong with probability e pulls, on average, with 1 - 2 e of the force of a right one, while its
+    random part stays as large: the more are wrong, the stronger the penalty should be.
     """
     return base / (1 - 2 * flip_rate) ** power if flip_rate < 0.5 else math.inf
 

@@ -187,20 +187,16 @@ def test_a_wrong_loss_is_one_line_that_names_the_function(name, monkeypatch):
     assert "\n" not in str(error.value)
 
 
-def test_the_adaptive_kl_weight_follows_the_estimate_or_where_that_is_not_known_its_upper_limit():
+def test_the_adaptive_kl_weight_follows_the_upper_limit_of_the_flip_rate():
     config = Config("multiclass", loss="hinge", kl_weight="adaptive", epochs_f=7)
 
-    def used(estimate, high, known):
-        return resolve_kl_weight(config, Audit(np.empty(0), estimate, 0.0, high, known, None))
+    def used(high, config=config):
+        return resolve_kl_weight(config, Audit(np.empty(0), 0.1, 0.0, high, True, None))
 
     for power in (1, 1.5, 2):
-        assert [adaptive_kl_weight(e, 0.3, power) for e in (0, 0.25, 0.4)] == pytest.approx(
-            [0.3, 0.3 * 2**power, 0.3 * 5**power]
-        )
-    assert used(0.2, 0.3, True).kl_weight == adaptive_kl_weight(0.2) < used(0.2, 0.3, False).kl_weight
-    assert used(0.2, 0.3, False).kl_weight == adaptive_kl_weight(0.3)
-    assert used(0.2, 0.3, True).epochs_f == 7
-    for estimate, high, known in [(0.5, 0.6, True), (0.7, 0.8, True), (0.2, 0.5, False)]:
-        assert used(estimate, high, known).epochs_f == 0, "from one half on nothing is fine-tuned"
+        found = [adaptive_kl_weight(e, 0.3, power) for e in (0, 0.25, 0.4)]
+        assert found == pytest.approx([0.3, 0.3 * 2**power, 0.3 * 5**power])
+    assert used(0.3).kl_weight == adaptive_kl_weight(0.3) > adaptive_kl_weight(0.1) and used(0.3).epochs_f == 7
+    assert [used(high).epochs_f for high in (0.5, 0.8)] == [0, 0], "from one half on nothing is fine-tuned"
     fixed = Config("multiclass", kl_weight=0.5)
-    assert resolve_kl_weight(fixed, Audit(np.empty(0), 0.7, 0.6, 0.8, True, None)) == fixed
+    assert used(0.8, fixed) == fixed
