@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from io import StringIO
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from sweeps import LOW_NOISE, METRICS, print_table, read
@@ -108,7 +109,7 @@ def run_all(
     tasks = []
     for (data, file), (study, (protocol, options)) in product(files.items(), studies.items()):
         of_data = seeds[:SEEDS_OF_LARGE] if len(read(file).texts) > LARGE else seeds
-        values = default_values(protocol, "config.py") | options | {"path": file, "shuffle": True, "ratio": 0.0}
+        values = default_values(protocol, "config.py") | dict(options) | {"path": file, "shuffle": True, "ratio": 0.0}
         for seed in of_data:
             name = f"{data}_{study.replace(' ', '')}_{seed}.csv"
             tasks.append(Task(data, study, Config(**(values | {"seed": seed})), candidates, output / name))
@@ -186,7 +187,7 @@ def ranking(runs: pd.DataFrame, candidates: Sequence[Candidate], limit: float) -
     return [(loss, weight, lists) for loss, weight, lists, *_, harms in rows if not harms]
 
 
-def cells_of(runs: pd.DataFrame) -> Iterator[dict[str, float | str]]:
+def cells_of(runs: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """The paired test of each metric in each cell: data, study and noise ratio."""
     for (data, study, ratio), own in runs.groupby(["data", "study", "ratio"]):
         for metric in METRICS:

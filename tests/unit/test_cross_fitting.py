@@ -19,7 +19,7 @@ J = 60  # judgements of two texts each
 GROUPS = np.random.default_rng(0).permutation(J) % 12
 CHOSEN = np.random.default_rng(1).permutation(2 * J).reshape(2, J)[0]
 REJECTED = np.random.default_rng(1).permutation(2 * J).reshape(2, J)[1]
-JUDGEMENTS = Judgements("", Path(), "", [], CHOSEN, REJECTED, np.arange(J), None, [], None, groups=GROUPS)
+JUDGEMENTS = Judgements("", Path(), "", [], CHOSEN, REJECTED, np.arange(J), None, [], None, GROUPS, np.full(J, -1))
 DATASET = Dataset(
     torch.randn(2 * J, 1, generator=torch.Generator().manual_seed(0)),
     np.full(2 * J, -1),
