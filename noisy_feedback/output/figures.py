@@ -166,7 +166,8 @@ def draw_change(summary: pd.DataFrame, classes: int) -> Figure:
     values, settings = sort_axis(last[axis]), split_settings(last, settings_without(axis))
     width = 1.4 + 0.057 * max(len(name) for name, _ in settings) + max(0.42 * len(values), 2.1)  # inches
     figure = Figure(figsize=(width, 1 + (0.4 + 0.2 * len(settings)) * len(shown)), layout="constrained")
-    for axes, metric in zip(figure.subplots(len(shown), 1, sharex=True), shown, strict=True):
+    panels = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, metric in zip(panels, shown, strict=True):
         cells = [rows[rows["metric"] == metric].set_index(axis).reindex(values) for _, rows in settings]
         change, p = (np.array([row[name] for row in cells]) for name in ("vs_before", "vs_before_p"))
         limit = max(np.nanmax(np.abs(change), initial=0), 1e-9)

@@ -300,6 +300,18 @@ def test_a_change_of_one_seed_has_a_question_mark_and_is_not_significant():
         assert axes.images[0].get_array().mask.all()
 
 
+def test_the_changes_of_comparisons_alone_are_of_one_metric():
+    summary = summarise(runs_of(axes_of_runs(losses=("hinge", "study"))))
+    alone = summary[summary["metric"] == "macro_f1"].assign(metric="preference_accuracy")
+    panel, _ = figures.draw_change(alone, 0).axes
+    assert panel.get_title() == "test preference accuracy"
+    last = alone[alone["stage"] == "last"].pivot_table("vs_before", "loss", "ratio")
+    shown = {label.get_text(): place for place, label in enumerate(panel.get_yticklabels())}
+    for text in panel.texts:
+        place, row = text.get_position()
+        assert text.get_text() == f"{last.iloc[:, place][{row: name for name, row in shown.items()}[row]]:+.3f}"
+
+
 # --- the audit
 
 
