@@ -47,7 +47,7 @@ def run_sweep(sweep: Sweep, embeddings_sha256: str | None = None) -> Path:
             results = run_locally(missing, dataset) if client is None else cluster.compute(client, missing, dataset)
             for result in results:
                 folder.save(result)
-                bar.update(len(result.fine_tuning) + len(result.training) * (result.config.seed in seeds))
+                bar.update(result.config.epochs_f + len(result.training) * (result.config.seed in seeds))
                 seeds.discard(result.config.seed)
         kept = folder.load_all()
         summary, figures = tables.write(folder, kept)
