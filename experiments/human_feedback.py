@@ -45,8 +45,6 @@ LABELS = ("gold", "one", "flipped", "majority", "all")
 SETTINGS = {  # what the tables call a loss and its KL weight
     "bradley-terry": ("bradley-terry", "1"),
     "robust": ("robust", "1"),
-    "holder-dpo": ("holder-dpo", "1"),
-    "re-po": ("re-po", "1"),
     "bradley-terry, adaptive": ("bradley-terry", ADAPTIVE),
     "holder-dpo, adaptive": ("holder-dpo", ADAPTIVE),
 }
@@ -200,7 +198,7 @@ if __name__ == "__main__":
     parser = make_parser(__doc__)
     parser.add_argument("--data", type=Path, required=True, metavar="FILE", help="the arguments")
     parser.add_argument("--comparisons", type=Path, required=True, metavar="FILE", help="judgements of them")
-    parser.add_argument("--seeds", type=integer_from(2), default=40, metavar="N", help="how many seeds, from 1 on")
+    parser.add_argument("--seeds", type=integer_from(2), default=20, metavar="N", help="how many seeds, from 1 on")
     parser.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="for the sweep")
     parser.add_argument("--figure", type=Path, required=True, metavar="FILE", help="the figure to draw")
     sys.exit(run_script(parser, work))
