@@ -105,10 +105,11 @@ def constant_baseline(dataset: Dataset, splits: Splits, preference_accuracy: flo
 def audit_record(feedback: Feedback, audit: Audit) -> dict[str, float | bool | None]:
     """The flip rate, estimated and true, and how well p_wrong finds what is wrong; None where there is no truth.
 
-    A comparison of two texts that are truly alike counts as half wrong, as it does in the estimate.
+    Comparisons of texts with the same true rating do not count: they have no true order, and the estimate is of those
+    that have one.
     """
     flipped = feedback.flipped.ravel()
-    known = flipped[~np.isnan(flipped)]
+    known = flipped[np.isin(flipped, (0, 1))]
     auroc, precision = audit_scores(audit.p_wrong, flipped)
     record = {
         "estimated_flip_rate": audit.estimated_flip_rate,
