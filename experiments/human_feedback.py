@@ -44,7 +44,6 @@ from noisy_feedback.prepare import prepare
 LABELS = ("gold", "one", "flipped", "majority", "all")
 SETTINGS = {  # what the tables call a loss and its KL weight
     "bradley-terry": ("bradley-terry", "1"),
-    "robust": ("robust", "1"),
     "bradley-terry, adaptive": ("bradley-terry", ADAPTIVE),
     "holder-dpo, adaptive": ("holder-dpo", ADAPTIVE),
 }
