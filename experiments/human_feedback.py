@@ -62,7 +62,8 @@ def sweep(given: Namespace) -> pd.DataFrame:
     )
     runs = pd.read_csv(folder / "runs.csv")
     names = {setting: name for name, setting in SETTINGS.items()}
-    runs["loss"] = [names[loss, weight_text(w)] for loss, w in zip(runs["loss"], runs["kl_weight"], strict=True)]
+    runs["loss"] = [names.get((loss, weight_text(w))) for loss, w in zip(runs["loss"], runs["kl_weight"], strict=True)]
+    runs = runs[runs["loss"].notna()]  # the folder may hold other settings, too
     return runs.rename(columns={f"before_{METRIC}": "before", f"last_{METRIC}": "last"})
 
 
