@@ -25,6 +25,7 @@ from sweeps import integer_from, make_parser, print_table, run_script
 from noisy_feedback.config import PROTOCOLS, Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.preferences import Judgements
+from noisy_feedback.data.splits import kept_together
 from noisy_feedback.data.summary import disagreement_of, implied_flip_rate
 from noisy_feedback.errors import InputError
 from noisy_feedback.experiment import train_model
@@ -60,8 +61,8 @@ def audit(config: Config, dataset: Dataset, epochs: int) -> tuple[Audit, np.ndar
     return audit_margins(human.feedback_of(judgements, np.arange(len(judgements.chosen))), margins), margins
 
 
-def confident_learning(judgements: Judgements, vectors: np.ndarray) -> np.ndarray:
-    """How doubtful each judgement is (J,), 1 minus cleanlab's self-confidence; pairs stay in one fold."""
+def confident_learning(config: Config, judgements: Judgements, vectors: np.ndarray) -> np.ndarray:
+    """How doubtful each judgement is (J,), 1 minus cleanlab's self-confidence; groups stay in one fold."""
     from cleanlab.rank import get_label_quality_scores
     from sklearn.linear_model import LogisticRegression
     from sklearn.model_selection import GroupKFold, cross_val_predict
@@ -70,8 +71,8 @@ def confident_learning(judgements: Judgements, vectors: np.ndarray) -> np.ndarra
     second = np.maximum(judgements.chosen, judgements.rejected)
     labels = (judgements.chosen == first).astype(int)
     model, folds = LogisticRegression(max_iter=1000), GroupKFold(FOLDS, shuffle=True, random_state=0)
-    features = vectors[first] - vectors[second]
-    predicted = cross_val_predict(model, features, labels, groups=judgements.groups, cv=folds, method="predict_proba")
+    features, groups = vectors[first] - vectors[second], kept_together(config, judgements)
+    predicted = cross_val_predict(model, features, labels, groups=groups, cv=folds, method="predict_proba")
     return 1 - get_label_quality_scores(labels, predicted)
 
 
@@ -93,7 +94,7 @@ def compare(config: Config, dataset: Dataset, epochs: int, seen: int) -> dict[st
     doubts = {
         "the audit": found.p_wrong,
         "margin of a reward model": -margins,
-        "cleanlab": confident_learning(judgements, dataset.embeddings.cpu().numpy()),
+        "cleanlab": confident_learning(config, judgements, dataset.embeddings.cpu().numpy()),
         "Bradley-Terry of the texts (crowd-kit)": bradley_terry(judgements),
     }
     return {name: audit_scores(doubt, wrong.astype(float)) for name, doubt in doubts.items()}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.optimize import minimize_scalar
-from scipy.special import betaincinv, ndtr
+from scipy.special import betaincinv, ndtr, softmax
 
 from noisy_feedback.config import Config
 from noisy_feedback.evaluation.metrics import pairwise_accuracy
@@ -165,10 +165,10 @@ def audit_comparisons(
         judged = judged._replace(evidence=evidence)
     found = posterior(judged, hidden)
     independent = ~found.parameters[:, 1:4].any(axis=1)  # errors: no spread of easiness, nothing misleading
-    rate, low, high = flip_rate(found, len(rows), found.weight)
+    rate, low, high = flip_rate(found, len(rows), found.log_weight)
     if sd >= CALIBRATED and hidden:
-        high = max(high, flip_rate(found, len(rows), found.weight * ~independent)[2])
-        rate, low, _ = flip_rate(found, len(rows), found.weight * independent)
+        high = max(high, flip_rate(found, len(rows), np.where(independent, -np.inf, found.log_weight))[2])
+        rate, low, _ = flip_rate(found, len(rows), np.where(independent, found.log_weight, -np.inf))
     known = bool(high - low <= WIDEST and (sd < CALIBRATED or len(pair) > len(first)))
     p_wrong = np.abs((sign[rows] > 0) - found.p_first[pair[rows]])
     return Audit(p_wrong, rate, low, high, known, of_annotators)
@@ -198,8 +198,9 @@ def temperature_sd(prior: np.ndarray, calibration_pairs: float) -> float:
     return (known + UNKNOWN_TEMPERATURE**-2) ** -0.5
 
 
-def flip_rate(found: Posterior, claims: int, weight: np.ndarray) -> tuple[float, float, float]:
+def flip_rate(found: Posterior, claims: int, log_weight: np.ndarray) -> tuple[float, float, float]:
     """The share of wrong claimed orders and its 95 % interval: a mixture of normal distributions, one at each point."""
+    weight = softmax(log_weight)
     likely = weight > 1e-6 * weight.max()
     weight, rate = weight[likely] / weight[likely].sum(), (1 - found.gain[likely] / claims) / 2
     rates = np.linspace(0, 1, 2001)
@@ -213,7 +214,7 @@ def fit_annotators(judged: Pairs, annotators: np.ndarray, alike: Posterior) -> t
 
     It starts from the means of the posterior in which annotators are `alike`.
     """
-    level, _, _, _, log_temperature = alike.weight @ alike.parameters
+    level, _, _, _, log_temperature = softmax(alike.log_weight) @ alike.parameters
     prior, sign = np.exp(log_temperature) * judged.prior, np.sign(judged.evidence)
     mean, kappa, judgements = float(sigmoid(level)), KAPPAS[1], np.bincount(annotators)
     right = np.full(len(annotators), mean)

@@ -50,7 +50,7 @@ class Posterior(NamedTuple):
     """Of the parameters, S points on a grid, and of the orders."""
 
     parameters: np.ndarray  # (S, 5) level, spread, two shares, log temperature
-    weight: np.ndarray  # (S,)
+    log_weight: np.ndarray  # (S,) not normalised
     gain: np.ndarray  # (S,) expected right less wrong claimed orders
     variance: np.ndarray  # (S,) of the number of right claimed orders
     p_first: np.ndarray  # (N,) P(the first item is better)
@@ -67,11 +67,11 @@ def posterior(pairs: Pairs, hidden: bool) -> Posterior:
     parts = [posterior_at(pairs, table, spread, shares) for spread in spreads]
     parameters, log_weight, gain, variance = (np.concatenate([part[i] for part in parts]) for i in range(4))
     of_spread = softmax([logsumexp(part[1]) for part in parts])
-    return Posterior(parameters, softmax(log_weight), gain, variance, of_spread @ [part[4] for part in parts])
+    return Posterior(parameters, log_weight, gain, variance, of_spread @ [part[4] for part in parts])
 
 
 def posterior_at(pairs: Pairs, table: Likelihood, spread: float, shares: np.ndarray) -> Posterior:
-    """The posterior at one spread, `weight` as a logarithm and not normalised."""
+    """The posterior at one spread."""
     levels = np.linspace(-MAX_LEVEL, MAX_LEVEL, 13)
     temperatures = np.linspace(-2.5, 2.5, 5) if pairs.temperature_sd and pairs.prior.any() else np.zeros(1)
     for _ in range(REFINEMENTS):

@@ -376,3 +376,16 @@ def test_the_precision_is_of_as_many_of_the_most_suspected_as_are_wrong(p_wrong,
 @pytest.mark.parametrize("wrong", [[0.0, 0.0], [np.nan, 0.0], [np.nan, np.nan]])
 def test_where_none_is_wrong_there_are_no_scores(wrong):
     assert np.isnan(audit_scores(np.array([0.2, 0.4]), np.array(wrong))).all()
+
+
+def test_a_part_of_the_grid_that_is_very_unlikely_has_a_flip_rate_of_its_own():
+    """In large data without a known order hidden difficulty may be a million times as likely as independent errors."""
+    found = difficulty.Posterior(
+        np.zeros((2, 5)), np.array([-2000.0, 0.0]), np.array([60.0, 80.0]), np.ones(2), np.zeros(0)
+    )
+    for place, expected in ((0, 0.2), (1, 0.1)):
+        only = np.where(np.arange(2) == place, found.log_weight, -np.inf)
+        rate, low, high = audit.flip_rate(found, 100, only)
+        assert rate == pytest.approx(expected)
+        assert low < rate < high
+        assert high - low == pytest.approx(2 * 1.96 * 0.01, rel=0.01)
