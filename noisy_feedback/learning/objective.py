@@ -20,7 +20,7 @@ from noisy_feedback.learning.model import is_scalar
 # logits (B, g, C), ratings (B, g), reference (B, g, C) or None -> one value per list (B,), or a gradient (B, g, C)
 Function = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 MAX_ESTIMATE = 0.45  # the weight of `robust`, 1 / (1 - 2 e), multiplies the error of an estimate: here by 10
-KL_BASE, KL_POWER = 0.1, 1.0  # of the adaptive KL weight: chosen by experiments/remedies.py
+KL_BASE, KL_POWER = 0.1, 1.0  # of the adaptive KL weight: chosen by experiments/choice.py
 MAX_FLIP_RATE = 0.5 - 1e-9  # from one half on, comparisons hold no information, or the opposite
 
 

@@ -229,6 +229,9 @@ def flip_rate_lines(results: Sequence[RunResult]) -> list[str]:
     audits = [{"labels": run.config.labels, "ratio": run.config.ratio, **run.audit} for run in results if run.audit]
     if not audits:
         return []
+    for each in audits:
+        if not each["known"]:  # as in the lines of a run
+            each["estimated_flip_rate"] = None
     rates = ["estimated_flip_rate", "true_flip_rate"]
     table = pd.DataFrame(audits).astype(dict.fromkeys(rates, float))
     means = table.groupby(["labels", "ratio"], sort=False, as_index=False)[rates].mean()

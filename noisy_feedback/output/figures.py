@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from noisy_feedback.config import LABELS, SETTING_AXES
+from noisy_feedback.config import ADAPTIVE, LABELS, SETTING_AXES
 from noisy_feedback.evaluation.metrics import METRICS
 from noisy_feedback.evaluation.statistics import no_information, setting_names, shown_metrics
 from noisy_feedback.output import plots
@@ -59,6 +59,8 @@ def draw_curves(curves: pd.DataFrame, classes: int) -> Figure:
     seeds = describe_seeds(curves)
     band = "" if seeds == ONE_SEED else "; band: one standard deviation"
     notes = [f"{seeds}{band}; black: training", *plots.fine_tuning_note(*lengths)]
+    if ADAPTIVE in set(fine_tuning["kl_weight"]):
+        notes.append(f"KL weight {ADAPTIVE}: no line where nothing was fine-tuned")
     plots.add_notes(figure, [*notes, *information_notes(fine_tuning, classes)])
     return figure
 

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -367,3 +368,17 @@ def test_bars_close_and_count_what_they_are_given(capsys):
     error = capsys.readouterr().err
     assert "embedding" in error
     assert "training" in error
+
+
+def test_a_sweep_shows_no_flip_rate_that_the_judgements_do_not_tell():
+    runs = [
+        SimpleNamespace(
+            config=Config("human", labels=labels),
+            audit={"known": labels == "all", "estimated_flip_rate": 0.25, "true_flip_rate": None},
+        )
+        for labels in ("all", "one")
+    ]
+    assert [line.split() for line in console.flip_rate_lines(runs)[-2:]] == [
+        ["all", "0", "0.250", "-"],
+        ["one", "0", "-", "-"],
+    ]

@@ -180,6 +180,13 @@ def test_every_setting_has_a_panel_with_its_own_curves_behind_the_training_of_it
         check_curve(panels[loss], colors[ratio], 3, seeds_of_curves(own))
 
 
+def test_the_curves_of_the_adaptive_kl_weight_say_why_a_ratio_may_have_no_line():
+    for weight in (0.3, "adaptive"):
+        tuned = [{**run, "kl_weight": weight} for run in axes_of_runs() if run["ratio"] < 0.8]
+        note = figures.draw_curves(curves_of(tuned), CLASSES).get_supxlabel()
+        assert ("no line where nothing was fine-tuned" in note) == (weight == "adaptive")
+
+
 def test_a_sweep_of_one_phase_is_drawn_from_epoch_1_on():
     for epochs in ((0, 3), (3, 0)):
         figure = figures.draw_curves(curves_of(axes_of_runs(ratios=(0.2,)), *epochs), CLASSES)
