@@ -120,11 +120,8 @@ def true_orders(judgements: Judgements, rows: np.ndarray, labels: str) -> Feedba
 
 
 def reverse(feedback: Feedback, which: np.ndarray) -> Feedback:
-    """The same comparisons, with those at `which` reversed, and with them all judgements behind each."""
+    """The same comparisons, with those at `which` reversed; the judgements behind them say nothing of it."""
     lists, flipped = feedback.lists.copy(), feedback.flipped.copy()
     lists[which] = lists[which, ::-1]
     flipped[which] = 1 - flipped[which]
-    judged = feedback.judged
-    if judged is not None and judged.pairs is not None and feedback.pairs is not None:
-        judged = reverse(judged, np.flatnonzero(np.isin(judged.pairs, feedback.pairs[which])))
-    return replace(feedback, lists=lists, flipped=flipped, judged=judged)
+    return replace(feedback, lists=lists, flipped=flipped, judged=None if len(which) else feedback.judged)

@@ -87,11 +87,8 @@ def retell(config, x, ratings, judged=None, estimated=None):
     better, worse = lists[:, :-1].ravel(), lists[:, 1:].ravel()
     behind = [*zip(better, worse, np.arange(len(better)) if pairs is None else pairs, strict=True)]
     who = annotators
-    if judged and config.labels in ("one", "majority"):  # the audit knows all judgements of each pair
+    if judged and config.labels in ("one", "majority") and not config.ratio:  # the audit knows all judgements of a pair
         behind = [(j.chosen, j.rejected, j.pair) for j in in_tuning]
-        backwards = rng_for(config.seed, "noise").permutation(len(lists))[: round(config.ratio * len(lists))]
-        reversed_pairs = set(pairs[backwards])
-        behind = [(b, a, pair) if pair in reversed_pairs else (a, b, pair) for a, b, pair in behind]
         who = np.array([j.annotator for j in in_tuning])
     a, b, of_pair = np.array(behind).T
     prior = p_higher(config, *torch.from_numpy(probabilities[[a, b]]), temperature).numpy()
@@ -500,9 +497,7 @@ CASES = {
         **{"loss": "label-smoothing", "flip_rate": 0.2},
     },
     "human, all, robust, reversed": {**HUMAN, "ratio": 0.3, "loss": "robust", "flip_rate": 0.4},
-    "human, one, robust, half reversed": {
-        **{**HUMAN, "labels": "one", "ratio": 0.5, "loss": "robust", "flip_rate": "estimated"},
-    },
+    "human, all, robust, half reversed": {**HUMAN, "ratio": 0.5, "loss": "robust", "flip_rate": "estimated"},
     "human, one, study": {**HUMAN, "labels": "one", "loss": "study"},
     "human, scalar head": {**HUMAN, "head": "scalar", "labels": "majority"},
     "human, none to score": {
