@@ -50,6 +50,7 @@ class RatingModel:
     def rate(self, texts: Sequence[str]) -> np.ndarray:
         """Expected ratings (n,), in stars, of a list, tuple, array or Series of n texts; warns where texts are cut.
 
+        A model of comparisons alone gives rewards, on a scale of their own.
         Errors: InputError for what is no such sequence of texts, and where the encoder of training cannot be had.
         """
         check_sequence_of_texts(texts)

@@ -198,7 +198,8 @@ def summary_tables(summary: pd.DataFrame, results: Sequence[RunResult]) -> str:
         majority = np.mean([getattr(result.majority, metric) for result in results])
         rows = summary[summary["metric"] == metric]
         lines += ["", f"test {METRICS[metric]}: mean over seeds [95 % interval]; p: paired t-test"]
-        lines.append(f"  most frequent rating {number(float(majority))}")
+        baseline = "chance" if metric == "preference_accuracy" else "most frequent rating"
+        lines.append(f"  {baseline} {number(float(majority))}")
         for name in dict.fromkeys(rows["setting"]):
             lines += setting_lines(name, rows[rows["setting"] == name])
     if results[0].config.protocol == "human":
