@@ -8,7 +8,7 @@ which no method sees. The methods see one judgement of each pair, or two where t
 
 Compared are the audit; sorting by the margin of a reward model that was trained on the other folds (the model is TRL's
 loss on these embeddings); cleanlab's confident learning (Northcutt et al. 2021) with a logistic regression on the
-difference of the two embeddings; and a Bradley-Terry model of the texts (crowd-kit), which knows no embeddings. Printed
+difference of the two embeddings; and a Bradley-Terry model of the texts (crowd-kit), without embeddings. Printed
 are the area under the ROC curve and the precision among as many judgements as are wrong, and the flip rate that
 repeated judgements imply beside the audit's, of all pairs and of a random half of them.
 """

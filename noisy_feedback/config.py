@@ -164,8 +164,8 @@ class Config:
     loss: str = option("study", "preference loss (of a scalar head bradley-terry, where none is named)", values=LOSSES)
     kl_weight: float | str = option(
         0.0,
-        "weight of the KL divergence from the model before fine-tuning; 'adaptive': the more comparisons "
-        "may be wrong by the audit, the larger. --loss robust of --head scalar needs one",
+        "weight of the KL divergence from the model before fine-tuning; 'adaptive': computed from "
+        "the audit's flip rate. --loss robust of --head scalar needs one",
         values=Numbers(float, 0, metavar="WEIGHT"),
         also=(ADAPTIVE,),
     )

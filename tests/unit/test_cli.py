@@ -69,7 +69,7 @@ WITHOUT_OPTION = {"protocol": "binary", "validation_ratings": "misaligned", "lis
 HUMAN = {"comparisons", "labels", "head", "texts", "drop_invalid", "chosen_column", "rejected_column", "prompt_column"}
 HUMAN |= {"annotator_column", "split"}
 CHANGE_NO_NUMBER = {"use_cuda", "path", "comparisons", "texts", "embeddings", "pc", "output", "name", "export"}
-CHANGE_NO_NUMBER |= {"truncate"}  # by itself: that of the vectors is in the record of the encoder
+CHANGE_NO_NUMBER |= {"truncate"}  # the side that was used is in the record of the encoder
 
 
 @pytest.fixture
