@@ -105,11 +105,11 @@ def constant_baseline(dataset: Dataset, splits: Splits, preference_accuracy: flo
 def audit_record(feedback: Feedback, audit: Audit) -> dict[str, float | bool | None]:
     """The flip rate, estimated and true, and how well p_wrong finds what is wrong; None where there is no truth.
 
-    Comparisons of texts with the same true rating do not count: they have no true order, and the estimate is of those
-    that have one.
+    A comparison of texts with the same true rating counts as half wrong, as it does in the estimate: for the model such
+    texts are those whose order it is least sure of.
     """
     flipped = feedback.flipped.ravel()
-    known = flipped[np.isin(flipped, (0, 1))]
+    known = flipped[~np.isnan(flipped)]
     auroc, precision = audit_scores(audit.p_wrong, flipped)
     record = {
         "estimated_flip_rate": audit.estimated_flip_rate,

@@ -6,8 +6,8 @@ al. 2013, and RE-PO, ICLR 2026).
 
 Easy and misleading pairs look alike to the votes; only a model that was calibrated on known orders tells them apart.
 Without one the flip rate is what independent errors imply, the least that is possible, and its interval also holds what
-hidden easiness allows. Where people err more often the less sure the model is, one judgement of each pair shows too low
-a flip rate; several show it.
+hidden easiness allows. One judgement of each pair shows whether people err more often the less sure the model is, but
+only as the model of it, a straight line, lets it: a step hides from it.
 """
 
 from dataclasses import dataclass
@@ -19,7 +19,14 @@ from scipy.special import betaincinv, ndtr, softmax
 from noisy_feedback.config import Config
 from noisy_feedback.evaluation.metrics import pairwise_accuracy
 from noisy_feedback.feedback.comparisons import Feedback
-from noisy_feedback.feedback.difficulty import Pairs, Posterior, posterior, sigmoid
+from noisy_feedback.feedback.difficulty import (
+    Pairs,
+    Posterior,
+    posterior_of_easiness_by_margin,
+    posterior_of_equal_easiness,
+    posterior_of_hidden_easiness,
+    sigmoid,
+)
 from noisy_feedback.feedback.protocols import known_pairs
 
 TEMPERATURES = (0.05, 100.0)
@@ -161,9 +168,9 @@ def audit_comparisons(
     hidden = judgements[judgements >= REPEATED].sum() > len(pair) / 2
     of_annotators = None
     if annotators is not None:
-        evidence, of_annotators = fit_annotators(judged, annotators[by_pair], posterior(judged, hidden=False))
+        evidence, of_annotators = fit_annotators(judged, annotators[by_pair], posterior_of_equal_easiness(judged))
         judged = judged._replace(evidence=evidence)
-    found = posterior(judged, hidden)
+    found = posterior_of_hidden_easiness(judged) if hidden else posterior_of_easiness_by_margin(judged)
     independent = ~found.parameters[:, 1:4].any(axis=1)  # errors: no spread of easiness, nothing misleading
     rate, low, high = flip_rate(found, len(rows), found.log_weight)
     if sd >= CALIBRATED and hidden:

@@ -4,8 +4,12 @@ Hidden are the order of a pair, and how easy it is to judge. A judgement is righ
 its annotator (GLAD: Whitehill et al. 2009, *Whose vote should count more*). The prior of the order is the model's
 log-odds times a temperature. Neither the temperature nor the distribution of easiness is known: the posterior is
 computed at all points of a grid of them, so that what the judgements do not show makes the flip rate uncertain.
+
+Several judgements of a pair show how easy it is. A single one does not, but pairs of which the model is less sure may
+be harder: then the evidence of a judgement grows with the model's log-odds.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +20,10 @@ from scipy.special import gammainc, logsumexp, softmax
 SPREADS = (0.0, 0.3, 0.5, 0.65, 0.8, 1.0)
 MISLEADING = np.array([-0.25, -0.75])
 SHARES = np.array([(a, b) for a in (0, 3, 7, 11, 16, 22) for b in (0, 3, 7, 11, 16, 22) if a + b <= 30]) / 100  # (H, 2)
-NO_SPREAD, NO_MISLEADING, EXCHANGED = 0.8, 0.8, 0.01  # prior probabilities; exchanged: the level is negative
+# Where easiness follows the model: a share of the evidence is proportional to this power of how sure the model is.
+SLOPES = ((0.0, 1), (-0.3, 1), (0.3, 1), (0.6, 1), (1.0, 1), (0.6, 2))
+NO_SPREAD, NO_MISLEADING, NO_SLOPE = 0.8, 0.5, 0.5  # prior probabilities
+EXCHANGED = 0.01  # that the level is negative
 MAX_LEVEL = 6.0  # at most 99.75 % of the judgements are right
 STEP = 0.2
 EASINESS = np.arange(-45, 46) * STEP  # (E,) a distribution of easiness has weights at these points
@@ -56,18 +63,39 @@ class Posterior(NamedTuple):
     p_first: np.ndarray  # (N,) P(the first item is better)
 
 
-def posterior(pairs: Pairs, hidden: bool) -> Posterior:
-    """The parameters and the orders, given the judgements. Without `hidden` easiness it is the same for all pairs.
+def posterior_of_equal_easiness(pairs: Pairs) -> Posterior:
+    """The parameters and the orders, given the judgements, where all pairs are as easy to judge."""
+    return posterior_at(pairs, likelihood(pairs, EASINESS[:1]), SPREADS[0], SHARES[:1])
+
+
+def posterior_of_hidden_easiness(pairs: Pairs) -> Posterior:
+    """The same, where easiness is hidden: for pairs with several judgements.
 
     Where the model says nothing of any pair, nothing could show a misleading one: then there are none.
     """
-    spreads, shares = (SPREADS, SHARES) if hidden else (SPREADS[:1], SHARES[:1])
-    shares = shares if pairs.prior.any() else SHARES[:1]
-    table = likelihood(pairs, EASINESS if hidden else EASINESS[:1])
-    parts = [posterior_at(pairs, table, spread, shares) for spread in spreads]
+    shares, table = SHARES if pairs.prior.any() else SHARES[:1], likelihood(pairs, EASINESS)
+    return mixture([posterior_at(pairs, table, spread, shares) for spread in SPREADS])
+
+
+def posterior_of_easiness_by_margin(pairs: Pairs) -> Posterior:
+    """The same, where easiness depends on how sure the model is: for pairs with one judgement or two."""
+    if not pairs.prior.any():
+        return posterior_of_equal_easiness(pairs)
+    parts = []
+    for slope, power in SLOPES:
+        sure = np.abs(pairs.prior) ** power
+        easiness_of_pair = 1 + slope * (sure / sure.mean() - 1)
+        part = posterior_of_equal_easiness(pairs._replace(evidence=pairs.evidence * easiness_of_pair[pairs.pair]))
+        log_prior = np.log((1 - NO_SLOPE) / (len(SLOPES) - 1) if slope else NO_SLOPE)
+        parts.append(part._replace(log_weight=part.log_weight + log_prior))
+    return mixture(parts)
+
+
+def mixture(parts: Sequence[Posterior]) -> Posterior:
+    """The posterior whose parameters are any of those of the parts."""
     parameters, log_weight, gain, variance = (np.concatenate([part[i] for part in parts]) for i in range(4))
-    of_spread = softmax([logsumexp(part[1]) for part in parts])
-    return Posterior(parameters, log_weight, gain, variance, of_spread @ [part[4] for part in parts])
+    of_part = softmax([logsumexp(part.log_weight) for part in parts])
+    return Posterior(parameters, log_weight, gain, variance, of_part @ [part.p_first for part in parts])
 
 
 def posterior_at(pairs: Pairs, table: Likelihood, spread: float, shares: np.ndarray) -> Posterior:

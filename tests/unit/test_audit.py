@@ -140,24 +140,28 @@ def test_the_order_of_the_rows_does_not_matter(seed, by_name):
 
 def by_enumeration(given, better, pairs, hidden, temperature_sd=0):
     """P(wrong) of each judgement, and the share that is wrong, by loops over all that is not known."""
-    spreads = difficulty.SPREADS if hidden else [0]
+    spreads, slopes = (difficulty.SPREADS, [(0, 1)]) if hidden else ([0], difficulty.SLOPES)
     shares = difficulty.SHARES if hidden else [(0, 0)]
+    sure = np.abs(audit.logit(given))
     total, wrong = 0.0, np.zeros(len(better))
     quantiles = (np.arange(200) + 0.5) / 200
     standard = np.linspace(-4, 4, 33) if temperature_sd else [0]
-    for level, spread, (few, most), z in itertools.product(np.linspace(-6, 6, 61), spreads, shares, standard):
+    levels = np.linspace(-6, 6, 61)
+    for level, spread, (few, most), (slope, power), z in itertools.product(levels, spreads, shares, slopes, standard):
         p_better = audit.sigmoid(np.exp(temperature_sd * z) * audit.logit(given))
         usual = level * (gamma.ppf(quantiles, spread**-2, scale=spread**2) if spread else np.ones(1))
         points = np.append(usual, [-0.25 * level, -0.75 * level])
         weights = np.append(np.full(len(usual), (1 - few - most) / len(usual)), [few, most])
         prior = (0.01 if level < 0 else 0.99) * (0.8 if spread == 0 else 0.2 / 5)
-        prior *= 0.8 if few == most == 0 else 0.2 / (len(difficulty.SHARES) - 1)
+        prior *= 0.5 / (1 if few == most == 0 else len(difficulty.SHARES) - 1)
+        prior *= 0.5 / (1 if slope == 0 else len(difficulty.SLOPES) - 1)
         prior *= np.exp(-(z**2) / 2)
         p_wrong = np.empty(len(better))
         for pair in set(pairs):
             own = np.flatnonzero(pairs == pair)
             agrees = better[own] == better[own[0]]
-            right = 1 / (1 + np.exp(-np.outer(points, np.where(agrees, 1, -1))))  # if the first judgement's order is
+            easy = 1 + slope * (sure[own[0]] ** power / (sure**power).mean() - 1)
+            right = 1 / (1 + np.exp(-easy * np.outer(points, np.where(agrees, 1, -1))))  # if the first's order is
             both = p_better[own[0]] * weights @ right.prod(1), (1 - p_better[own[0]]) * weights @ (1 - right).prod(1)
             prior *= sum(both)
             p_wrong[own] = np.where(agrees, both[1], both[0]) / sum(both)
