@@ -62,7 +62,11 @@ WORLDS = {
     "five each, log-odds 1.3 times too large; no known order": World(3000, 5, known_orders=0, overconfidence=1.3),
     "five each, log-odds 1.3 times too large; 100 known orders": World(3000, 5, known_orders=100, overconfidence=1.3),
     "errors where the model is unsure, one a pair": World(3000, 1, 0, "unsure"),
+    "errors where the model is unsure, two a pair": World(3000, 2, 0, "unsure"),
     "errors where the model is unsure, five a pair": World(3000, 5, 0, "unsure"),
+    "errors where the model is unsure, one a pair; 1,000 known orders": World(3000, 1, 0, "unsure", known_orders=1000),
+    "some more errors where the model is unsure, one a pair": World(3000, 1, 0, "less sure"),
+    "more errors where the model is sure, one a pair": World(3000, 1, 0, "sure"),
     "majority: right model, several each": World(3000, 5, 200, majority=True),
     "majority: hard pairs": World(3000, 5, 200, "hard", majority=True),
 }
@@ -90,6 +94,8 @@ def draw(task: tuple[str, int]) -> tuple[float, ...]:
         "hard": np.where(rng.random(world.pairs) < 0.1, 0.3, 0.9),
         "bradley-terry": expit(np.abs(rng.normal(0, 2, world.pairs))),
         "unsure": 0.5 + 0.4 * np.minimum(np.abs(log_odds), 2) / 2 + 0.1,
+        "less sure": 0.73 + 0.1 * np.minimum(np.abs(log_odds), 2) / 2,
+        "sure": 0.9 - 0.2 * np.minimum(np.abs(log_odds), 2) / 2,
         "exchanged": np.full(world.pairs, 0.15),
     }.get(world.errors, np.full(world.pairs, 0.8))
     right_with = reliability[people] if world.errors in ("guessers", "reversed") else right_of_pair[pair]

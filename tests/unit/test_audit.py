@@ -203,6 +203,7 @@ def people(world, seed, pairs=1500, per_pair=5):
         "hard": np.where(rng.random(pairs) < 0.1, -0.85, 2.2),
         "bradley-terry": np.abs(rng.normal(0, 2, pairs)),
         "exchanged": np.full(pairs, -1.7),
+        "unsure": 1.7 * np.abs(log_odds),
     }[world]
     pair = np.repeat(np.arange(pairs), per_pair)
     first_is_better = (rng.random(pairs) < audit.sigmoid(log_odds))[pair]
@@ -212,20 +213,22 @@ def people(world, seed, pairs=1500, per_pair=5):
 
 
 @pytest.mark.parametrize(
-    ("world", "per_pair"), [("alike", 1), ("alike", 5), ("hard", 5), ("bradley-terry", 5), ("exchanged", 3)]
+    ("world", "per_pair"),
+    [("alike", 1), ("unsure", 1), ("unsure", 2), ("alike", 5), ("hard", 5), ("bradley-terry", 5), ("exchanged", 3)],
 )
 @pytest.mark.parametrize(("pairs", "seeds"), [(300, [1, 2]), pytest.param(1500, range(12), marks=pytest.mark.slow)])
 def test_the_interval_holds_the_flip_rate_and_what_seems_right_is_right(world, per_pair, pairs, seeds):
     holds, seem_right = [], []
+    pairs *= 1 if per_pair >= 3 else 4  # a single judgement says little, and takes little time
     for seed in seeds:
         *judged, wrong = people(world, seed, pairs, per_pair)
         found = audit_comparisons(*judged, rng_annotators(seed, len(wrong), per_pair))
         holds.append(found.flip_rate_low <= wrong.mean() <= found.flip_rate_high)
         seem_right.extend(wrong[found.p_wrong < 0.02])
         assert found.known or per_pair == 1
-        assert found.flip_rate_high - found.flip_rate_low < 6 / pairs**0.5
+        assert found.flip_rate_high - found.flip_rate_low < (6 if per_pair >= 3 else 12) / pairs**0.5
     assert sum(holds) >= 0.8 * len(seeds)
-    assert per_pair == 1 or world == "exchanged" or np.mean(seem_right) < 0.05
+    assert per_pair < 3 or world == "exchanged" or np.mean(seem_right) < 0.05
 
 
 def rng_annotators(seed, judgements, per_pair):
