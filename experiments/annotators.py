@@ -8,6 +8,10 @@ model's), the audit without (every prior 1/2), and three methods of crowd-kit, w
 2013), Dawid-Skene (1979), and a Bradley-Terry model of texts and annotators (Chen et al. 2013), which uses that a text
 is in many pairs. The true orders are the corpus's, which MACE found from all five judgements: with five it repeats
 itself, so that its result there is no measure of quality.
+
+Printed too is how much annotators differ: kappa of the beta distribution of their reliabilities, as the audit without
+texts estimates it, as follows from how often they agree with the majority of the other judgements of a pair, and with
+the true orders.
 """
 
 import sys
@@ -106,6 +110,38 @@ def scores(p_right: np.ndarray, feedback: Feedback) -> tuple[float, float]:
     return float(decided[first].mean()), float(np.abs(estimated - true)[many].sum() / counts[many].sum())
 
 
+def kappa_of(right: np.ndarray, annotators: np.ndarray, slope: float = 1.0) -> float:
+    """Kappa of the reliabilities of annotators, from `right` (J,): whether each judgement agrees with a standard.
+
+    The variance between annotators of P(agree), by products of an annotator's own judgements (Kleinman 1973); P(agree)
+    grows with the reliability by `slope`. Judgements that are NaN do not count.
+    """
+    known = ~np.isnan(right)
+    difference, of_known = right[known] - right[known].mean(), annotators[known]
+    counts = np.bincount(of_known)
+    products = np.bincount(of_known, difference) ** 2 - np.bincount(of_known, difference**2)
+    variance = products.sum() / (counts * (counts - 1)).sum() / slope**2
+    mean = (right[known].mean() - (1 - slope) / 2) / slope
+    return float(mean * (1 - mean) / variance - 1)
+
+
+def print_kappas(feedback: Feedback) -> None:
+    """How much annotators differ, by three standards."""
+    assert feedback.pairs is not None and feedback.annotators is not None
+    _, pair = np.unique(feedback.pairs, return_inverse=True)
+    first = 2 * label_of(feedback) - 1
+    others = np.bincount(pair, first)[pair] - first
+    agrees = np.where(others == 0, np.nan, others * first > 0)
+    better = feedback.lists[:, 0]
+    found = audit_comparisons(np.full(len(better), 0.5), better, feedback.pairs, feedback.annotators)
+    assert found.annotators is not None
+    # P(agree) = r q + (1 - r) (1 - q), where q is how often the majority of the others is right; its slope is 2 q - 1.
+    slope = (2 * np.nanmean(agrees) - 1) / (1 - 2 * found.estimated_flip_rate)
+    print(f"kappa, audit without texts: {found.annotators.strength:.0f}")
+    print(f"kappa, agreement with the majority of the others: {kappa_of(agrees, feedback.annotators, slope):.0f}")
+    print(f"kappa, agreement with the true orders: {kappa_of(1 - feedback.flipped[:, 0], feedback.annotators):.0f}")
+
+
 def work(given: Namespace) -> None:
     try:
         import crowdkit  # noqa: F401 (only to see that it is there)
@@ -124,6 +160,7 @@ def work(given: Namespace) -> None:
             feedback = human.feedback(run, dataset.judgements, trained.splits, dataset.ratings)
             for name, method in METHODS.items():
                 found.setdefault((name, labels), []).append(scores(method(trained, feedback), feedback))
+    print_kappas(human.feedback_of(dataset.judgements, np.arange(len(dataset.judgements.chosen))))
     rows = []
     for name in METHODS:
         cells = [np.array(found[name, labels]) for labels in ("all", "one")]

@@ -54,6 +54,7 @@ class Annotators:
     reliability: np.ndarray  # (A,) estimated P(a judgement is right), shrunk to the mean
     low: np.ndarray  # (A,) 95 % interval; NaN of a single judgement, which shows nothing of how annotators differ
     high: np.ndarray  # (A,)
+    strength: float = np.nan  # how many judgements the mean reliability counts for, in each estimate
 
 
 @dataclass(frozen=True)
@@ -238,7 +239,7 @@ def fit_annotators(judged: Pairs, annotators: np.ndarray, alike: Posterior) -> t
     reliability = (kappa * mean + np.bincount(annotators, right)) / (kappa + judgements)
     low, high = intervals(reliability, others, annotators, mean, min(kappa, KAPPA_OF_INTERVALS))
     low[judgements == 1] = high[judgements == 1] = np.nan
-    return evidence, Annotators(judgements, reliability, low, high)
+    return evidence, Annotators(judgements, reliability, low, high, kappa)
 
 
 def beta_prior(others: np.ndarray, annotators: np.ndarray, mean: float, kappa: float) -> tuple[float, float]:
