@@ -136,7 +136,7 @@ def print_kappas(feedback: Feedback) -> None:
     found = audit_comparisons(np.full(len(better), 0.5), better, feedback.pairs, feedback.annotators)
     assert found.annotators is not None
     # P(agree) = r q + (1 - r) (1 - q), where q is how often the majority of the others is right; its slope is 2 q - 1.
-    slope = (2 * np.nanmean(agrees) - 1) / (1 - 2 * found.estimated_flip_rate)
+    slope = (2 * float(np.nanmean(agrees)) - 1) / (1 - 2 * found.estimated_flip_rate)
     print(f"kappa, audit without texts: {found.annotators.strength:.0f}")
     print(f"kappa, agreement with the majority of the others: {kappa_of(agrees, feedback.annotators, slope):.0f}")
     print(f"kappa, agreement with the true orders: {kappa_of(1 - feedback.flipped[:, 0], feedback.annotators):.0f}")
