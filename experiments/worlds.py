@@ -67,6 +67,7 @@ WORLDS = {
     "errors where the model is unsure, one a pair; 1,000 known orders": World(3000, 1, 0, "unsure", known_orders=1000),
     "some more errors where the model is unsure, one a pair": World(3000, 1, 0, "less sure"),
     "more errors where the model is sure, one a pair": World(3000, 1, 0, "sure"),
+    "errors change with the model in a step, one a pair": World(3000, 1, 0, "step"),
     "majority: right model, several each": World(3000, 5, 200, majority=True),
     "majority: hard pairs": World(3000, 5, 200, "hard", majority=True),
 }
@@ -96,6 +97,7 @@ def draw(task: tuple[str, int]) -> tuple[float, ...]:
         "unsure": 0.5 + 0.4 * np.minimum(np.abs(log_odds), 2) / 2 + 0.1,
         "less sure": 0.73 + 0.1 * np.minimum(np.abs(log_odds), 2) / 2,
         "sure": 0.9 - 0.2 * np.minimum(np.abs(log_odds), 2) / 2,
+        "step": np.where(np.abs(log_odds) < 0.5, 0.6, 0.9),
         "exchanged": np.full(world.pairs, 0.15),
     }.get(world.errors, np.full(world.pairs, 0.8))
     right_with = reliability[people] if world.errors in ("guessers", "reversed") else right_of_pair[pair]
