@@ -120,7 +120,7 @@ def fine_tune_model(
     print_line(console.audit(feedback, audit))
     used = resolve_kl_weight(config, audit)
     if used != config:
-        print_line(console.adaptive_kl_weight(used))
+        print_line(console.adaptive_kl_weight(used, audit.known))
 
     compared = human.comparisons_to_score(dataset.judgements, splits, VALIDATION)
     task = TrainingTask(

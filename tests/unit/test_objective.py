@@ -187,16 +187,18 @@ def test_a_wrong_loss_is_one_line_that_names_the_function(name, monkeypatch):
     assert "\n" not in str(error.value)
 
 
-def test_the_adaptive_kl_weight_follows_the_upper_limit_of_the_flip_rate():
+def test_the_adaptive_kl_weight_follows_the_flip_rate_or_where_it_is_not_known_its_upper_limit():
     config = Config("multiclass", loss="hinge", kl_weight="adaptive", epochs_f=7)
 
-    def used(high, config=config):
-        return resolve_kl_weight(config, Audit(np.empty(0), 0.1, 0.0, high, True, None))
+    def used(rate, config=config, known=True):
+        rates = (rate, 0.0, 0.9) if known else (0.05, 0.0, rate)  # estimate, lower, upper limit
+        return resolve_kl_weight(config, Audit(np.empty(0), *rates, known, None))
 
     for power in (1, 1.5, 2):
         found = [adaptive_kl_weight(e, 0.3, power) for e in (0, 0.25, 0.4)]
         assert found == pytest.approx([0.3, 0.3 * 2**power, 0.3 * 5**power])
     assert used(0.3).kl_weight == adaptive_kl_weight(0.3) > adaptive_kl_weight(0.1) and used(0.3).epochs_f == 7
-    assert [used(high).epochs_f for high in (0.5, 0.8)] == [0, 0], "from one half on nothing is fine-tuned"
+    assert used(0.3, known=False) == used(0.3)
+    assert [used(rate).epochs_f for rate in (0.5, 0.8)] == [0, 0], "from one half on nothing is fine-tuned"
     fixed = Config("multiclass", kl_weight=0.5)
     assert used(0.8, fixed) == fixed
