@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as known
 
-from noisy_feedback.evaluation import metrics
+from noisy_feedback import metrics
 
 SCALE = np.arange(1, 6)
 
