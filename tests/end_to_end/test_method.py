@@ -198,7 +198,7 @@ def give_feedback(config, true, confidence):
     noisy, rng = noisy_ratings(config, true, confidence), rng_for(config.seed, "comparisons")
     usable = np.flatnonzero(noisy < C)
     if config.protocol == "binary":  # 1 star against 4, 2 against 5
-        lists = usable[build_pairs(noisy[usable] + 1, np.arange(C) + 1, 3, rng)]
+        lists = usable[build_pairs(noisy[usable] + 1, 3, rng)]
         assert (noisy[lists[:, 0]] - noisy[lists[:, 1]] == 3).all()
     else:
         lists = usable[build_lists(noisy[usable], config.k, C, rng)]
@@ -274,9 +274,7 @@ def calibrate(config, output, ratings):
     rng, pairs = rng_for(config.seed, "calibration"), []
     for _ in range(10):
         lists = (
-            build_pairs(ratings + 1, np.arange(C) + 1, 3, rng)
-            if config.protocol == "binary"
-            else build_lists(ratings, config.k, C, rng)
+            build_pairs(ratings + 1, 3, rng) if config.protocol == "binary" else build_lists(ratings, config.k, C, rng)
         )
         pairs += [pair for found in lists for pair in pairwise(found)]
     better, worse = torch.from_numpy(output[np.array(pairs).T])  # (P, C) each

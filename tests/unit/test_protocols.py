@@ -54,7 +54,7 @@ def test_comparisons_claim_the_noisy_ratings_and_are_flipped_where_the_true_ones
 def test_binary_builds_pairs_by_stars_and_not_by_classes():
     ratings, scale = np.array([0, 1, 2, 2, 1]), np.array([1, 2, 5])  # classes 1 and 2 are three stars apart
     found = compare(Config("binary"), ratings, ratings, np.arange(5), scale)
-    assert (found.lists == build_pairs(scale[ratings], scale, 3, rng_for(84, "comparisons"))).all()
+    assert (found.lists == build_pairs(scale[ratings], 3, rng_for(84, "comparisons"))).all()
     assert found.ratings.tolist() == [[2, 1], [2, 1]]
 
 
