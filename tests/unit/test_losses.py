@@ -36,17 +36,6 @@ def of_margins(loss, z):
     return value.detach(), torch.autograd.grad(value.sum(), z)[0]
 
 
-def sigmoid(z):
-    return 1 / (1 + math.exp(-z))
-
-
-@pytest.mark.parametrize("name", [name for name in LOSSES if name != "re-po"])  # it holds w fixed
-def test_gradients_agree_with_finite_differences(name):
-    for k in (1, 3):
-        logits, ratings = random_lists(k, lists=2)
-        assert torch.autograd.gradcheck(partial(named(name), ratings=ratings), logits.requires_grad_())
-
-
 @pytest.mark.parametrize("name", [name for name in LOSSES if name not in OF_A_WHOLE_BATCH])
 def test_a_list_has_the_same_loss_whatever_else_is_in_the_batch(name):
     logits, ratings = random_lists(k=2)
