@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import minimize_scalar
-from scipy.special import expit, logit
+from scipy.special import expit, logit, softmax
 from sklearn import metrics
 from torch import nn
 from torch.distributions import Normal, kl_divergence
@@ -312,37 +312,32 @@ def audit(prior, better, pairs, annotators, known):
     Beta(kappa mean, kappa (1 - mean)).
     """
     sides = (pairs[:, None] == pairs) * np.where(better[:, None] == better, 1, -1)  # 0: of another pair
-    first = (sides != 0).argmax(1) == np.arange(len(pairs))  # one judgement of each pair
+    own = np.unique(np.abs(sides).argmax(0))  # the first judgement of each pair
+    of_pair = np.abs(sides[own])  # (pairs, J)
+    side = sides[own].sum(0)  # (J,) for the order of the first judgement of its pair, or against it
     prior = prior.clip(1e-9, 1 - 1e-9)
     model = logit(prior)
-    sd = (known * (model[first] ** 2 * prior[first] * (1 - prior[first])).mean() + 1) ** -0.5
+    sd = (known * (model[own] ** 2 * prior[own] * (1 - prior[own])).mean() + 1) ** -0.5
     levels, z = np.linspace(-6, 6, 361), np.linspace(-2.5, 2.5, 41)
-    tempered = expit(np.exp(sd * z)[:, None] * model[first])
+    tempered = expit(np.exp(sd * z)[:, None] * model[own])
 
     def posterior(evidence):
         """P(right), the mean of level and of sd z."""
-        weights, p_first = np.empty((len(levels), len(z))), np.empty((len(levels), len(z), first.sum()))
-        for at, level in enumerate(levels):
-            says = np.log(expit(level * sides[first] * evidence)) * (sides[first] != 0)
-            against = np.log(expit(-level * sides[first] * evidence)) * (sides[first] != 0)
-            if_right, if_wrong = np.exp(says.sum(1)) * tempered, np.exp(against.sum(1)) * (1 - tempered)
-            weights[at] = np.log(if_right + if_wrong).sum(1) + np.log(0.01 if level < 0 else 0.99) - z**2 / 2
-            p_first[at] = if_right / (if_right + if_wrong)
-        weights = np.exp(weights - weights.max())
-        weights /= weights.sum()
-        p = np.tensordot(weights, p_first, 2)
-        right = np.where(sides[first] == 1, p[:, None], 1 - p[:, None])[
-            (sides[first] != 0).argmax(0), range(len(pairs))
-        ]
-        return right, levels @ weights.sum(1), sd * z @ weights.sum(0)
+        log_odds = levels[:, None] * side * evidence
+        if_first = np.exp(np.log(expit(log_odds)) @ of_pair.T)[:, None] * tempered  # (levels, z, pairs)
+        if_second = np.exp(np.log(expit(-log_odds)) @ of_pair.T)[:, None] * (1 - tempered)
+        log_prior = np.log(np.where(levels < 0, 0.01, 0.99))[:, None] - z**2 / 2
+        weights = softmax(np.log(if_first + if_second).sum(2) + log_prior)
+        p = np.tensordot(weights, if_first / (if_first + if_second), 2) @ of_pair  # (J,)
+        return np.where(side == 1, p, 1 - p), levels @ weights.sum(1), sd * z @ weights.sum(0)
 
     right, level, log_temperature = posterior(np.ones(len(prior)))
     if annotators is None:
         return right
-    kappa, mean, own = 1000.0, expit(level), [annotators == name for name in np.unique(annotators)]
+    kappa, mean, people = 1000.0, expit(level), [annotators == name for name in np.unique(annotators)]
     right, evidence, others = np.full(len(prior), mean), np.empty(len(prior)), sides - np.eye(len(prior))
     for _ in range(500):
-        for judged in own:  # as its annotator's other judgements deserve
+        for judged in people:  # as its annotator's other judgements deserve
             expected = kappa * mean + right[judged].sum() - right[judged]
             evidence[judged] = logit(expected / (kappa + judged.sum() - 1))
         p = expit(np.exp(log_temperature) * model + others @ evidence)  # that it is right, whoever made it
@@ -350,7 +345,7 @@ def audit(prior, better, pairs, annotators, known):
         likelihoods, spread = mean * p + (1 - mean) * (1 - p), mean * (1 - mean)
         score, information = (2 * p - 1) / likelihoods, (2 * p - 1) ** 2 / (likelihoods * (1 - likelihoods))
         products, expected, steps, total = 0, 0, 0.9 - mean, 1
-        for judged in own:
+        for judged in people:
             s, i = score[judged], information[judged]
             weight, two = 1 / (1 + spread / (kappa + 1) * i.sum()), ~np.eye(len(s), dtype=bool)
             products += weight**2 * np.outer(s, s)[two].sum()
