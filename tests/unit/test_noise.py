@@ -5,7 +5,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from noisy_feedback.config import Config
 from noisy_feedback.errors import InputError
@@ -59,14 +58,6 @@ def test_more_noise_changes_what_less_noise_changes_in_the_same_way_and_more(kin
             assert (more[some != given] == some[some != given]).all()
 
 
-@pytest.mark.parametrize("kind", ["uniform", "adjacent"])
-def test_every_review_is_equally_likely_to_change(kind):
-    reviews = rated(np.arange(20) % 5)
-    changed = sum(add(kind, reviews, 0.3, seed) != reviews.ratings for seed in range(2000))
-    # Exactly 6 of 20 change each time, so the counts vary a little less than chi-squared supposes.
-    assert stats.chisquare(changed).pvalue > 1e-3
-
-
 def test_least_confident_noise_changes_the_ratings_of_which_the_model_is_least_sure_the_first_of_equals():
     confidence = np.random.default_rng(0).integers(4, size=1000).astype(float)
     noisy = add("least-confident", rated(np.zeros(1000, dtype=int), confidence=confidence), 0.3)
@@ -74,15 +65,7 @@ def test_least_confident_noise_changes_the_ratings_of_which_the_model_is_least_s
     assert np.flatnonzero(noisy).tolist() == sorted(expected)
 
 
-def test_redrawn_off_scale_draws_from_one_to_five_where_classes_are_zero_to_four():
-    noisy = add("redrawn-off-scale", rated(np.zeros(50_000, dtype=int)), 1.0)
-    counts = np.bincount(noisy + 1, minlength=6)  # of -1, 0, 1, 2, 3, 4
-    assert counts[1] == 0
-    assert stats.chisquare(np.delete(counts, 1)).pvalue > 1e-3
-
-
 # --- the noisy ratings of a run
-
 
 WRONG_NOISE = {
     "raises": (lambda reviews, ratio, rng: 1 / 0, "fails: ZeroDivisionError('division by zero')"),
