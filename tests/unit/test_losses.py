@@ -12,7 +12,6 @@ from noisy_feedback.learning import losses
 from noisy_feedback.learning.losses import LOSS_FUNCTIONS
 
 MARGINS = torch.linspace(-6, 6, 25, dtype=torch.double)
-OF_A_WHOLE_BATCH = ("dr-dpo", "re-po")
 
 
 def named(name):
@@ -34,13 +33,6 @@ def of_margins(loss, z):
     z = z.clone().requires_grad_()
     value = loss(torch.stack([z, torch.zeros_like(z)], dim=-1)[..., None], torch.tensor([[1, 0]]).expand(len(z), -1))
     return value.detach(), torch.autograd.grad(value.sum(), z)[0]
-
-
-@pytest.mark.parametrize("name", [name for name in LOSSES if name not in OF_A_WHOLE_BATCH])
-def test_a_list_has_the_same_loss_whatever_else_is_in_the_batch(name):
-    logits, ratings = random_lists(k=2)
-    alone = [named(name)(logits[row, None], ratings[row, None]) for row in range(4)]
-    assert torch.allclose(named(name)(logits, ratings), torch.cat(alone), rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", LOSSES)
