@@ -31,7 +31,6 @@ from noisy_feedback.errors import InputError
 from noisy_feedback.experiment import fine_tune_model, train_model
 from noisy_feedback.feedback import noise
 from noisy_feedback.feedback.comparisons import build_lists, build_pairs
-from noisy_feedback.learning.training import single_threaded
 from noisy_feedback.rng import rng_for
 
 C = 5  # ratings are classes 0..4 and stand for 1 to 5 stars
@@ -571,11 +570,9 @@ def run_twice(case):
         columns = (given.chosen, given.rejected, given.pairs, given.annotators, given.correct)
         names = ("chosen", "rejected", "pair", "annotator", "correct")
         judged = [SimpleNamespace(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
-    with single_threaded():
-        trained = train_model(config, dataset)
-        tuned = fine_tune_model(config, dataset, trained)
-        retold = retell(config, dataset.embeddings, dataset.ratings, judged, tuned.audit.estimated_flip_rate)
-    return retold, trained, tuned
+    trained = train_model(config, dataset)
+    tuned = fine_tune_model(config, dataset, trained)
+    return retell(config, dataset.embeddings, dataset.ratings, judged, tuned.audit.estimated_flip_rate), trained, tuned
 
 
 @pytest.mark.parametrize("case", CASES)
