@@ -99,18 +99,6 @@ def test_a_limit_that_one_round_could_fill_keeps_lists_of_every_round_alike_in_t
 # --- pairs whose order is known
 
 
-@pytest.mark.parametrize("protocol", ["multiclass", "human"])
-def test_known_pairs_have_different_ratings_the_better_first(protocol):
-    better, worse = RATINGS[known_pairs(Config(protocol), RATINGS, SCALE)].T
-    assert {*zip(better.tolist(), worse.tolist(), strict=True)} == {(a, b) for a in range(5) for b in range(a)}
-
-
-def test_known_pairs_of_binary_are_three_stars_apart():
-    scale = np.array([1, 2, 4, 5, 9])
-    better, worse = scale[RATINGS[known_pairs(Config("binary"), RATINGS, scale)]].T
-    assert (better - worse == 3).all()
-
-
 @pytest.mark.parametrize(("k", "lists"), [(1, 20), (2, 13), (4, 8)])  # of 40 reviews, each in one list
 def test_known_pairs_are_the_adjacent_items_of_several_draws_from_their_own_stream(k, lists):
     ratings, rng = np.repeat(np.arange(5), 8), rng_for(7, "calibration")
