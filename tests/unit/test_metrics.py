@@ -25,6 +25,7 @@ def test_metrics_are_scikit_learns(n, stars, seed):
     assert found.macro_precision == pytest.approx(known.precision_score(ratings, predicted, **macro))
     assert found.macro_recall == pytest.approx(known.recall_score(ratings, predicted, **macro))
     assert found.mean_absolute_error == pytest.approx(known.mean_absolute_error(scale[ratings], expected))
+    assert metrics.expected_class(probabilities) == pytest.approx((probabilities * range(len(stars))).sum(1))
     table = known.confusion_matrix(ratings, predicted, labels=range(len(stars)))
     assert found.confusion_matrix == table.tolist()
     true, nearest = scale[ratings], [min(scale, key=lambda star: abs(star - rating)) for rating in expected]
