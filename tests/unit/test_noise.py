@@ -72,6 +72,7 @@ WRONG_NOISE = {
     "a list": (lambda reviews, ratio, rng: reviews.ratings.tolist(), "must return an array of 9 classes, 0 to 4"),
     "too few": (lambda reviews, ratio, rng: reviews.ratings[:-1], "must return an array"),
     "floats": (lambda reviews, ratio, rng: reviews.ratings.astype(float), "must return an array"),
+    "too low": (lambda reviews, ratio, rng: reviews.ratings - 2, "must return an array"),
     "too high": (lambda reviews, ratio, rng: reviews.ratings + 1, "must return an array"),
 }
 
