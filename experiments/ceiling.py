@@ -41,7 +41,6 @@ from sweeps import (
 
 from noisy_feedback.config import ADAPTIVE, PROTOCOLS, Config
 from noisy_feedback.data.dataset import Dataset
-from noisy_feedback.evaluation.metrics import Metrics, majority_baseline
 from noisy_feedback.evaluation.results import evaluate_on_test
 from noisy_feedback.evaluation.statistics import paired_t_test
 from noisy_feedback.experiment import Trained, train_model
@@ -50,6 +49,7 @@ from noisy_feedback.learning.examples import single_reviews, validation_reviews
 from noisy_feedback.learning.model import init_model
 from noisy_feedback.learning.objective import TRAINING_OBJECTIVES
 from noisy_feedback.learning.training import TrainConfig, TrainingTask, fit, single_threaded
+from noisy_feedback.metrics import Metrics, majority_baseline
 from noisy_feedback.prepare import prepare
 from noisy_feedback.rng import rng_for
 

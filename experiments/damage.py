@@ -19,11 +19,11 @@ from tqdm import tqdm
 
 from noisy_feedback.cli import default_values
 from noisy_feedback.config import Config
-from noisy_feedback.evaluation.metrics import expected_rating, quadratic_weighted_kappa
 from noisy_feedback.evaluation.statistics import paired_t_test
 from noisy_feedback.experiment import fine_tune_model, train_model
 from noisy_feedback.learning.model import predict
 from noisy_feedback.learning.training import select_rows, single_threaded
+from noisy_feedback.metrics import confusion_matrix, expected_rating, quadratic_weighted_kappa
 from noisy_feedback.prepare import prepare
 
 
@@ -41,9 +41,8 @@ def variants_of(config: Config) -> dict[str, Config]:
 
 def kappa_of(ratings: np.ndarray, true: np.ndarray, scale: np.ndarray) -> float:
     """Quadratic weighted kappa of ratings (n,), rounded to the nearest on the scale; `true` (n,) are classes."""
-    counts = np.zeros((len(scale), len(scale)), dtype=np.int64)
-    np.add.at(counts, (true, np.abs(ratings[:, None] - scale).argmin(axis=1)), 1)
-    return quadratic_weighted_kappa(counts, scale)
+    nearest = np.abs(ratings[:, None] - scale).argmin(axis=1)
+    return quadratic_weighted_kappa(confusion_matrix(true, nearest, len(scale)), scale)
 
 
 def work(given: Namespace) -> None:

@@ -19,13 +19,13 @@ from tqdm import tqdm
 
 from noisy_feedback.config import PROTOCOLS, RATIOS, Config
 from noisy_feedback.data.dataset import Dataset
-from noisy_feedback.evaluation.metrics import expected_class
 from noisy_feedback.evaluation.results import audit_record
 from noisy_feedback.experiment import Trained, reviews_to_compare, train_model
 from noisy_feedback.feedback import human, noise, protocols
 from noisy_feedback.feedback.audit import audit_feedback, audit_scores
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.learning.training import single_threaded
+from noisy_feedback.metrics import expected_class
 from noisy_feedback.prepare import prepare
 
 

@@ -11,7 +11,6 @@ from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.reviews import Splits
 from noisy_feedback.data.splits import VALIDATION
-from noisy_feedback.evaluation.metrics import Metrics
 from noisy_feedback.evaluation.results import RunResult, evaluate_on_test, make_result
 from noisy_feedback.feedback import human, noise, protocols
 from noisy_feedback.feedback.audit import Audit, audit_feedback, audit_margins, calibrate, fit_temperature
@@ -21,6 +20,7 @@ from noisy_feedback.learning.cross_fitting import cross_fitted_margins
 from noisy_feedback.learning.model import RatingMLP, init_model, predict
 from noisy_feedback.learning.objective import TRAINING_OBJECTIVES, fine_tuning_objective, resolve_kl_weight
 from noisy_feedback.learning.training import FitResult, TrainConfig, TrainingTask, fit, select_rows, single_threaded
+from noisy_feedback.metrics import Metrics
 from noisy_feedback.output import bars, console, records
 from noisy_feedback.prepare import prepare
 from noisy_feedback.rng import rng_for

@@ -17,9 +17,9 @@ from noisy_feedback.data.columns import has_lone_surrogate
 from noisy_feedback.data.embeddings import EmbeddingsInfo
 from noisy_feedback.data.encoder import count_tokens, fetch_encoder, find_encoder, load_encoder
 from noisy_feedback.errors import InputError
-from noisy_feedback.evaluation.metrics import expected_rating
 from noisy_feedback.files import METADATA
 from noisy_feedback.learning.model import RatingMLP, from_state_dict, predict
+from noisy_feedback.metrics import expected_rating
 
 
 class RatingModel:

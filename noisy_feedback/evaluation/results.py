@@ -12,7 +12,13 @@ from noisy_feedback.data.preferences import Judgements, number_pairs
 from noisy_feedback.data.reviews import Splits
 from noisy_feedback.data.splits import TEST
 from noisy_feedback.data.summary import disagreement_of, implied_flip_rate
-from noisy_feedback.evaluation.metrics import (
+from noisy_feedback.evaluation.preferences import interval_over_pairs
+from noisy_feedback.feedback import human
+from noisy_feedback.feedback.audit import Audit, audit_scores
+from noisy_feedback.feedback.comparisons import Feedback
+from noisy_feedback.learning.model import RatingMLP, predict
+from noisy_feedback.learning.training import EpochStats, FitResult, select_rows
+from noisy_feedback.metrics import (
     Metrics,
     evaluate,
     expected_class,
@@ -20,12 +26,6 @@ from noisy_feedback.evaluation.metrics import (
     preference_accuracy,
     unrated,
 )
-from noisy_feedback.evaluation.preferences import interval_over_pairs
-from noisy_feedback.feedback import human
-from noisy_feedback.feedback.audit import Audit, audit_scores
-from noisy_feedback.feedback.comparisons import Feedback
-from noisy_feedback.learning.model import RatingMLP, predict
-from noisy_feedback.learning.training import EpochStats, FitResult, select_rows
 
 STAGES = ("before", "best", "last")  # of fine-tuning: the models that are evaluated and saved
 

@@ -15,8 +15,8 @@ import pandas as pd
 from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats takes a second to import
 
 from noisy_feedback.config import SETTING_AXES
-from noisy_feedback.evaluation.metrics import METRICS
 from noisy_feedback.evaluation.results import STAGES
+from noisy_feedback.metrics import METRICS
 
 CONFIDENCE = 0.95
 ROUNDING = 1e-12  # values that differ by less are equal but for the order of sums

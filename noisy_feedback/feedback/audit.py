@@ -17,7 +17,6 @@ from scipy.optimize import minimize_scalar
 from scipy.special import betaincinv, ndtr, softmax
 
 from noisy_feedback.config import Config
-from noisy_feedback.evaluation.metrics import pairwise_accuracy
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.feedback.difficulty import (
     Pairs,
@@ -28,6 +27,7 @@ from noisy_feedback.feedback.difficulty import (
     sigmoid,
 )
 from noisy_feedback.feedback.protocols import known_pairs
+from noisy_feedback.metrics import pairwise_accuracy
 
 TEMPERATURES = (0.05, 100.0)
 UNKNOWN_TEMPERATURE = 1.0  # prior standard deviation of the log temperature where no order is known

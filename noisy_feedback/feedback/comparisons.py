@@ -78,11 +78,11 @@ def build_lists(ratings: np.ndarray, k: int, classes: int, rng: np.random.Genera
     return rng.permutation(result)
 
 
-def build_pairs(stars: np.ndarray, scale: np.ndarray, gap: int, rng: np.random.Generator) -> np.ndarray:
+def build_pairs(stars: np.ndarray, gap: int, rng: np.random.Generator) -> np.ndarray:
     """As many pairs of reviews exactly `gap` stars apart as there can be, each review at most once.
 
-    `stars` (n,) are ratings on their `scale` (C,); returns row numbers (L, 2), the better first. The study's
-    *selective* pairs: 1 star against 4, and 2 against 5. Errors: InputError where there is none.
+    `stars` (n,) are ratings; returns row numbers (L, 2), the better first. The study's *selective* pairs: 1 star
+    against 4, and 2 against 5. Errors: InputError where there is none.
     """
     rows_of = {int(star): rng.permutation(np.flatnonzero(stars == star)) for star in np.unique(stars)}
     found = []
@@ -92,15 +92,10 @@ def build_pairs(stars: np.ndarray, scale: np.ndarray, gap: int, rng: np.random.G
             count = min(len(better), len(worse))
             found.append(np.stack([better[:count], worse[:count]], axis=1))
             rows_of[star + gap] = better[count:]  # on scales of more than 2 * gap stars a rating meets two others
-    if not np.isin(scale + gap, scale).any():
-        raise InputError(
-            f"no two ratings on the scale {', '.join(map(str, scale))} are exactly {gap} stars apart, which "
-            "`binary` compares; use multiclass"
-        )
     if not sum(map(len, found)):
         raise InputError(
-            f"no pair of ratings exactly {gap} stars apart in the fine-tuning part: "
-            f"it has {', '.join(map(str, sorted(rows_of)))} (--shuffle mixes sorted files)"
+            f"no pair of ratings exactly {gap} stars apart in the fine-tuning part: it has "
+            f"{', '.join(map(str, sorted(rows_of)))} (--shuffle mixes sorted files; multiclass compares any ratings)"
         )
     return rng.permutation(np.concatenate(found))
 

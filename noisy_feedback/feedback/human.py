@@ -64,7 +64,9 @@ def select_judgements(labels: str, judgements: Judgements, rows: np.ndarray, rng
         return majority(judgements, rows)
     if labels == "gold":
         return true_orders(judgements, rows, labels)
-    one = feedback_of(judgements, one_of_each_pair(judgements, rows, rng))
+    mixed = rng.permutation(rows)
+    drawn = mixed[np.unique(judgements.pairs[mixed], return_index=True)[1]]  # one of each pair, in the order of pairs
+    one = feedback_of(judgements, drawn)
     if labels == "one":
         return replace(one, judged=feedback_of(judgements, rows))
     gold = true_orders(judgements, rows, labels)
@@ -83,12 +85,6 @@ def feedback_of(judgements: Judgements, rows: np.ndarray) -> Feedback:
         pairs=judgements.pairs[rows],
         annotators=None if judgements.annotators is None else judgements.annotators[rows],
     )
-
-
-def one_of_each_pair(judgements: Judgements, rows: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """One of the judgements `rows` of each pair, drawn at random; in the order of the pairs."""
-    mixed = rng.permutation(rows)
-    return mixed[np.unique(judgements.pairs[mixed], return_index=True)[1]]
 
 
 def majority(judgements: Judgements, rows: np.ndarray) -> Feedback:

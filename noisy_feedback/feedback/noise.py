@@ -55,24 +55,21 @@ def least_confident(reviews: RatedReviews, ratio: float, rng: np.random.Generato
     return shift(reviews, order, ratio, rng.integers(1, reviews.classes, size=len(order)))
 
 
-def redrawn(reviews: RatedReviews, ratio: float, rng: np.random.Generator) -> np.ndarray:
-    """The published code's noise: round(ratio * n) ratings are drawn anew from all, so some stay as they were."""
+def redrawn(reviews: RatedReviews, ratio: float, rng: np.random.Generator, lowest: int = 0) -> np.ndarray:
+    """The published code's noise: round(ratio * n) ratings are drawn anew from all, so some stay as they were.
+
+    A rating off the scale, which it draws where the `lowest` class is above 0, is -1: its review is in no comparison.
+    """
     chosen = rng.permutation(len(reviews.ratings))[: round(ratio * len(reviews.ratings))]
     noisy = reviews.ratings.copy()
-    noisy[chosen] = rng.integers(reviews.classes, size=len(chosen))
+    drawn = rng.integers(lowest, lowest + reviews.classes, size=len(chosen))
+    noisy[chosen] = np.where(drawn < reviews.classes, drawn, -1)
     return noisy
 
 
 def redrawn_off_scale(reviews: RatedReviews, ratio: float, rng: np.random.Generator) -> np.ndarray:
-    """The published noise of `binary`: drawn from 1..5 where classes are 0..4, so a fifth of them leaves the scale.
-
-    A rating off the scale is -1: its review is in no comparison.
-    """
-    chosen = rng.permutation(len(reviews.ratings))[: round(ratio * len(reviews.ratings))]
-    noisy = reviews.ratings.copy()
-    drawn = rng.integers(1, reviews.classes + 1, size=len(chosen))
-    noisy[chosen] = np.where(drawn == reviews.classes, -1, drawn)
-    return noisy
+    """The published noise of `binary`: drawn from 1..5 where classes are 0..4, so a fifth of them leaves the scale."""
+    return redrawn(reviews, ratio, rng, lowest=1)
 
 
 def reverse_lists(lists: np.ndarray, ratio: float, rng: np.random.Generator) -> np.ndarray:

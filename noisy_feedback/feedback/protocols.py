@@ -1,5 +1,7 @@
 """How each protocol makes comparisons from ratings. To add one, write a function and add it to BUILDERS."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from noisy_feedback.config import Config
@@ -12,24 +14,14 @@ GAP = 3  # stars between the reviews of a selective pair: 1 against 4, 2 against
 CALIBRATION_DRAWS = 10  # each uses every review once at most
 
 
-def different_ratings(config: Config, ratings: np.ndarray, scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """`multiclass`: lists (L, k+1) of reviews whose ratings are all different, best first, in random order.
-
-    `ratings` (n,) are classes 0..C-1, `scale` (C,) their stars. Errors: InputError where there is none.
-    """
-    return build_lists(ratings, config.k, len(scale), rng)
-
-
-def selective_pairs(config: Config, ratings: np.ndarray, scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """`binary`, the study's *selective* pairs (L, 2): ratings exactly GAP stars apart. As `different_ratings`."""
-    return build_pairs(scale[ratings], scale, GAP, rng)
-
-
-BUILDERS = {
-    "multiclass": different_ratings,
-    "binary": selective_pairs,
-    "human": different_ratings,  # for its audit's calibration alone
+# From ratings (n,), classes 0..C-1, and their stars, the scale (C,): lists (L, k+1) of positions, best first, in random
+# order. Errors: InputError where there is none.
+Builder = Callable[[Config, np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
+BUILDERS: dict[str, Builder] = {
+    "multiclass": lambda config, ratings, scale, rng: build_lists(ratings, config.k, len(scale), rng),
+    "binary": lambda config, ratings, scale, rng: build_pairs(scale[ratings], GAP, rng),
 }
+BUILDERS["human"] = BUILDERS["multiclass"]  # for its audit's calibration alone
 
 
 def compare(config: Config, noisy: np.ndarray, ratings: np.ndarray, rows: np.ndarray, scale: np.ndarray) -> Feedback:

@@ -5,11 +5,11 @@ import numpy as np
 from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.splits import kept_together
-from noisy_feedback.evaluation.metrics import expected_class
 from noisy_feedback.learning.examples import Examples
 from noisy_feedback.learning.model import init_model, predict
 from noisy_feedback.learning.objective import TRAINING_OBJECTIVES
 from noisy_feedback.learning.training import TrainConfig, TrainingTask, fit
+from noisy_feedback.metrics import expected_class
 from noisy_feedback.rng import rng_for
 
 FOLDS = 5

@@ -53,10 +53,6 @@ def compared_reviews(config: Config, feedback: Feedback, output: np.ndarray, dev
     if not config.kl_weight:
         return Examples(feedback.lists, feedback.ratings)
     before = output[feedback.lists]
-    reference = torch.from_numpy(before).float() if config.head == "scalar" else log_probabilities(before)
-    return Examples(feedback.lists, feedback.ratings, reference.to(device))
-
-
-def log_probabilities(probabilities: np.ndarray) -> Tensor:
-    """Logarithms in single precision, finite where a probability is 0: log 0 times 0 would be NaN."""
-    return torch.from_numpy(np.log(probabilities.clip(min=np.finfo(np.float32).tiny))).float()
+    if config.head != "scalar":  # finite where a probability is 0, in single precision: log 0 times 0 would be NaN
+        before = np.log(before.clip(min=np.finfo(np.float32).tiny))
+    return Examples(feedback.lists, feedback.ratings, torch.from_numpy(before).float().to(device))

@@ -105,7 +105,12 @@ def fine_tuning_objective(
         per_list = loss(logits, ratings)
         return per_list if reference is None else per_list + kl_weight * kl_to_reference(logits, reference)
 
-    return Objective(value, partial(autograd_gradient, value))
+    @torch.enable_grad()
+    def gradient(logits: Tensor, ratings: Tensor, reference: Tensor | None) -> Tensor:
+        logits = logits.detach().requires_grad_()
+        return torch.autograd.grad(value(logits, ratings, reference).sum(), logits)[0]
+
+    return Objective(value, gradient)
 
 
 def flip_rates(
@@ -162,13 +167,6 @@ def kl_to_reference(logits: Tensor, reference: Tensor) -> Tensor:
         return (logits - reference).square().sum(dim=(-1, -2)) / 2
     now = torch.log_softmax(logits, dim=-1)
     return (reference.exp() * (reference - now)).sum(dim=(-1, -2))
-
-
-@torch.enable_grad()
-def autograd_gradient(value: Function, logits: Tensor, ratings: Tensor, reference: Tensor | None) -> Tensor:
-    """The gradient of the summed values in the logits (B, k+1, C), by autograd."""
-    logits = logits.detach().requires_grad_()
-    return torch.autograd.grad(value(logits, ratings, reference).sum(), logits)[0]
 
 
 @torch.enable_grad()

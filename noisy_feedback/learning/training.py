@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from noisy_feedback import metrics
 from noisy_feedback.errors import InputError
-from noisy_feedback.evaluation import metrics
 from noisy_feedback.learning.examples import Examples
 from noisy_feedback.learning.losses import margins
 from noisy_feedback.learning.model import Learner, RatingMLP, forward, is_scalar, predict_class

@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from noisy_feedback.config import ADAPTIVE, LABELS, SETTING_AXES
-from noisy_feedback.evaluation.metrics import METRICS
 from noisy_feedback.evaluation.statistics import no_information, setting_names, shown_metrics
+from noisy_feedback.metrics import METRICS
 from noisy_feedback.output import plots
 
 DOTS: Any = {"linestyle": "", "markersize": 2, "alpha": 0.35, "zorder": 1}  # single seeds, behind their mean

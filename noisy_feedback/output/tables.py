@@ -8,10 +8,10 @@ from typing import Any
 import pandas as pd
 
 from noisy_feedback.config import SWEEP_AXES
-from noisy_feedback.evaluation.metrics import METRICS
 from noisy_feedback.evaluation.results import RunResult
 from noisy_feedback.evaluation.statistics import setting_names, summarise
 from noisy_feedback.files import atomic_write
+from noisy_feedback.metrics import METRICS
 from noisy_feedback.output.records import CURVE_COLUMNS, SweepFolder, axes_of, curve_rows, write_table
 
 AUDIT_COLUMNS = {  # columns of the tables: keys of a run's audit record

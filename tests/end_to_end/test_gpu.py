@@ -16,7 +16,6 @@ from noisy_feedback.data.reviews import Reviews
 from noisy_feedback.experiment import fine_tune_model, train_model
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.learning import examples
-from noisy_feedback.learning.training import single_threaded
 from tests.conftest import options, run_script
 
 N, DIMENSIONS = 400, 8
@@ -131,8 +130,7 @@ CASES = {
 def learn(config, device):
     """A training and a fine-tuning: the result and the model at the end."""
     dataset = small_dataset(device)
-    with single_threaded():
-        tuned = fine_tune_model(config, dataset, train_model(config, dataset))
+    tuned = fine_tune_model(config, dataset, train_model(config, dataset))
     return tuned.result, tuned.models["last"].parameters
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 
-from tests.conftest import only_folder, output_of, run_script, start_script
+from tests.conftest import only_folder, options, output_of, run_script, start_script
 
 EPOCHS_T, EPOCHS_F = 15, 6
 COMMON = ("--pc", "--epochs-t", EPOCHS_T, "--epochs-f", EPOCHS_F)
 COMMANDS = {
-    "multiclass, k=3": ("multiclass/main.py", *COMMON, "--ratio", 0.2, "--k", 3),
+    "multiclass, k=3": ("multiclass/main.py", *COMMON, "--ratio", 0.2, "--k", 3, "--kl-weight", "adaptive"),
     "binary": ("binary/main.py", *COMMON, "--ratio", 0.31),
     "not fine-tuned": ("multiclass/main.py", "--pc", "--epochs-t", EPOCHS_T, "--epochs-f", 0, "--ratio", 0.2),
 }
@@ -56,6 +56,7 @@ ORDER = [
 def test_the_screen_shows_the_run_in_its_order_with_its_numbers(runs, name):
     screen, found = runs[name].screen, runs[name].json
     assert re.findall(f"^(?:{'|'.join(ORDER)})", screen, re.MULTILINE) == ORDER
+    assert ("\nKL weight  " in screen) == ("adaptive" in COMMANDS[name])
     changed, ratio = found["noise"]["changed"], found["noise"]["ratio"]
     assert f"noise      {changed} of 160 fine-tuning ratings changed (ratio {ratio:g})" in screen
     assert re.search(rf"^feedback   {found['comparisons']['count']} (lists|pairs) ", screen, re.MULTILINE)
@@ -86,7 +87,13 @@ def test_whoever_may_read_one_file_of_a_run_may_read_all(runs):
     assert matplotlib.image.imread(runs["binary"].folder / "curves.png")[..., :3].std() > 0.01  # not blank
 
 
-# --- folders
+def test_a_name_that_another_result_has_is_refused_before_training(separable_reviews, tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "run.json").write_text("{}")  # damaged: nothing shows that it is the same
+    run_script("multiclass/main.py", options(separable_reviews, tmp_path, "--name", "mine"), status=2)
+    error = capsys.readouterr().err
+    assert "error: --name mine: " in error
+    assert "training" not in error
 
 
 # --- what is imported, what is on stderr

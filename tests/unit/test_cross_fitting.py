@@ -1,5 +1,6 @@
 """Margins of models that have not seen a comparison: by a `fit` that learns nothing and remembers what it was given."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -45,16 +46,19 @@ def calls(monkeypatch):
     return calls
 
 
-def test_a_margin_is_that_of_the_last_model_of_a_training_on_the_other_groups(calls):
-    margins = cross_fitting.cross_fitted_margins(CONFIG, DATASET, epochs=7)
+@pytest.mark.parametrize(("count", "folds"), [(12, 5), (3, 3)])
+def test_a_margin_is_that_of_the_last_model_of_a_training_on_the_other_groups(calls, count, folds):
+    groups = GROUPS % count
+    dataset = replace(DATASET, judgements=replace(JUDGEMENTS, groups=groups))
+    margins = cross_fitting.cross_fitted_margins(CONFIG, dataset, epochs=7)
     x = DATASET.embeddings[:, 0].numpy()
     number = (margins / (x[CHOSEN] - x[REJECTED])).round(3)  # of the model
-    assert set(number) == {1, 2, 3, 4, 5}
+    assert set(number) == set(range(1, folds + 1))
     for n, (task, config) in enumerate(calls, start=1):
         pairs = np.stack([CHOSEN, REJECTED], axis=1)
         assert task.examples.rows.tolist() == pairs[number != n].tolist()
         assert task.validation_comparisons.tolist() == pairs[number == n].tolist()
-        assert not set(GROUPS[number == n]) & set(GROUPS[number != n])
+        assert not set(groups[number == n]) & set(groups[number != n])
         assert (config.epochs, config.learning_rate, config.batch) == (7, CONFIG.lr_t, CONFIG.batch_t)
 
 

@@ -13,10 +13,10 @@ from scipy import stats
 
 from noisy_feedback.config import Config
 from noisy_feedback.evaluation import statistics
-from noisy_feedback.evaluation.metrics import METRICS
 from noisy_feedback.evaluation.results import RunResult
 from noisy_feedback.evaluation.statistics import summarise
 from noisy_feedback.learning.training import EpochStats
+from noisy_feedback.metrics import METRICS
 from noisy_feedback.output import figures, plots
 
 SETTING = ["labels", "loss", "kl_weight", "noise"]

@@ -6,7 +6,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as known
 
-from noisy_feedback.evaluation import metrics
+from noisy_feedback import metrics
 
 SCALE = np.arange(1, 6)
 
@@ -25,6 +25,7 @@ def test_metrics_are_scikit_learns(n, stars, seed):
     assert found.macro_precision == pytest.approx(known.precision_score(ratings, predicted, **macro))
     assert found.macro_recall == pytest.approx(known.recall_score(ratings, predicted, **macro))
     assert found.mean_absolute_error == pytest.approx(known.mean_absolute_error(scale[ratings], expected))
+    assert metrics.expected_class(probabilities) == pytest.approx((probabilities * range(len(stars))).sum(1))
     table = known.confusion_matrix(ratings, predicted, labels=range(len(stars)))
     assert found.confusion_matrix == table.tolist()
     true, nearest = scale[ratings], [min(scale, key=lambda star: abs(star - rating)) for rating in expected]
@@ -52,15 +53,11 @@ def test_a_metric_that_is_not_defined_is_nan():
     assert np.isnan(metrics.preference_accuracy(np.empty(0)))
 
 
-def test_a_scalar_output_is_scored_by_its_distance_and_its_nearest_rating():
-    found = metrics.evaluate(np.array([[0.2], [3.6], [5.0]]), np.array([0, 4, 4]), SCALE)
-    assert found.accuracy == 1
-    assert found.mean_absolute_error == pytest.approx((0.2 + 0.4 + 1.0) / 3)
-
-
-def test_a_scalar_output_between_classes_is_between_their_stars():
-    output = np.array([[0.5], [1.5], [-1.0], [3.0]])
-    assert metrics.expected_rating(output, np.array([1, 2, 10])).tolist() == [1.5, 6, 0, 11]
+def test_a_scalar_output_between_classes_is_between_their_stars_and_beyond_the_ends_a_class_is_a_star():
+    output, scale = np.array([[0.4], [1.5], [-1.0], [3.0]]), np.array([1, 2, 10])  # in stars 1.4, 6, 0 and 11
+    assert metrics.expected_rating(output, scale).tolist() == pytest.approx([1.4, 6, 0, 11])
+    found = metrics.evaluate(output, np.array([0, 1, 0, 2]), scale)
+    assert (found.accuracy, found.mean_absolute_error) == (1, pytest.approx((0.4 + 4 + 1 + 1) / 4))
 
 
 @given(st.lists(st.sampled_from([-2.0, -0.5, 0.0, 0.5, 1.0]), min_size=1))
@@ -71,8 +68,3 @@ def test_preference_accuracy_is_the_share_of_positive_margins_and_half_of_the_ti
     assert found.preference_accuracy == pytest.approx((right + ties / 2) / len(margins))
     without = metrics.evaluate(output, ratings, SCALE)
     assert repr(replace(found, preference_accuracy=np.nan)) == repr(without)  # NaN differs from itself
-
-
-def test_the_reward_is_the_expected_class_or_the_scalar_output():
-    assert metrics.expected_class(np.array([[1, 0, 0], [0.25, 0.25, 0.5], [0, 0, 1]])).tolist() == [0, 1.25, 2]
-    assert metrics.expected_class(np.array([[-3.5], [0.25]])).tolist() == [-3.5, 0.25]

@@ -13,15 +13,8 @@ from noisy_feedback.learning.model import (
     predict_class,
     state_dict,
 )
-from noisy_feedback.learning.training import single_threaded
 
 WIDTHS = [(7, 64, 32, 5), (7, 64, 32, 1), (3, 8, 2), (4, 3)]  # also other depths: the last has no hidden layer
-
-
-@pytest.fixture(autouse=True)
-def on_one_thread():
-    with single_threaded():
-        yield
 
 
 def random(*shape):

@@ -1,11 +1,10 @@
-from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
 from noisy_feedback.config import Config
 from noisy_feedback.errors import InputError
@@ -45,16 +44,6 @@ def test_exactly_the_requested_share_changes_and_of_redrawn_ratings_at_most_that
         assert np.abs(noisy - reviews.ratings).max() <= 1
 
 
-@given(n=st.integers(1, 200), ratio=st.floats(0, 1), seed=st.integers(0, 2**32))
-def test_exactly_the_requested_share_of_lists_is_reversed_in_a_copy(n, ratio, seed):
-    lists = np.arange(3 * n).reshape(n, 3)
-    noisy = noise.reverse_lists(lists, ratio, np.random.default_rng(seed))
-    changed = (noisy == lists[:, ::-1]).all(axis=1)
-    assert changed.sum() == round(ratio * n)
-    assert (noisy[~changed] == lists[~changed]).all()
-    assert (lists == np.arange(3 * n).reshape(n, 3)).all()
-
-
 @pytest.mark.parametrize("kind", [*RATING_NOISE, "reversed"])
 def test_more_noise_changes_what_less_noise_changes_in_the_same_way_and_more(kind):
     for ratio, larger in ((0.0, 0.2), (0.2, 0.6), (0.6, 1.0)):
@@ -69,14 +58,6 @@ def test_more_noise_changes_what_less_noise_changes_in_the_same_way_and_more(kin
             assert (more[some != given] == some[some != given]).all()
 
 
-@pytest.mark.parametrize("kind", ["uniform", "adjacent"])
-def test_every_review_is_equally_likely_to_change(kind):
-    reviews = rated(np.arange(20) % 5)
-    changed = sum(add(kind, reviews, 0.3, seed) != reviews.ratings for seed in range(2000))
-    # Exactly 6 of 20 change each time, so the counts vary a little less than chi-squared supposes.
-    assert stats.chisquare(changed).pvalue > 1e-3
-
-
 def test_least_confident_noise_changes_the_ratings_of_which_the_model_is_least_sure_the_first_of_equals():
     confidence = np.random.default_rng(0).integers(4, size=1000).astype(float)
     noisy = add("least-confident", rated(np.zeros(1000, dtype=int), confidence=confidence), 0.3)
@@ -84,21 +65,14 @@ def test_least_confident_noise_changes_the_ratings_of_which_the_model_is_least_s
     assert np.flatnonzero(noisy).tolist() == sorted(expected)
 
 
-def test_redrawn_off_scale_draws_from_one_to_five_where_classes_are_zero_to_four():
-    noisy = add("redrawn-off-scale", rated(np.zeros(50_000, dtype=int)), 1.0)
-    counts = np.bincount(noisy + 1, minlength=6)  # of -1, 0, 1, 2, 3, 4
-    assert counts[1] == 0
-    assert stats.chisquare(np.delete(counts, 1)).pvalue > 1e-3
-
-
 # --- the noisy ratings of a run
-
 
 WRONG_NOISE = {
     "raises": (lambda reviews, ratio, rng: 1 / 0, "fails: ZeroDivisionError('division by zero')"),
     "a list": (lambda reviews, ratio, rng: reviews.ratings.tolist(), "must return an array of 9 classes, 0 to 4"),
     "too few": (lambda reviews, ratio, rng: reviews.ratings[:-1], "must return an array"),
     "floats": (lambda reviews, ratio, rng: reviews.ratings.astype(float), "must return an array"),
+    "too low": (lambda reviews, ratio, rng: reviews.ratings - 2, "must return an array"),
     "too high": (lambda reviews, ratio, rng: reviews.ratings + 1, "must return an array"),
 }
 
@@ -141,31 +115,18 @@ def test_the_transition_matrix_is_the_frequency_of_noisy_ratings(kind, classes, 
     assert (counts[matrix == 0] == 0).all()
 
 
-@cache
-def noisy_lists(kind, ratio, k, n=60_000):
-    """True and noisy ratings of lists (L, k+1) that are built from the noisy ratings of reviews in these shares."""
-    rng = np.random.default_rng(0)
-    ratings = rng.choice(5, size=n, p=SHARES)
-    noisy = add(kind, rated(ratings, confidence=rng.random(n)), ratio)
-    lists = build_lists(noisy, k, 5, rng)
-    return ratings[lists], noisy[lists]
-
-
-def derived_flip_rates(kind, ratio, k):
-    noisy = noisy_lists(kind, ratio, k)[1]
-    adjacent_pairs = np.stack([noisy[:, :-1].ravel(), noisy[:, 1:].ravel()], axis=1)
-    return noise.expected_flip_rates(RATING_NOISE[kind].matrix(ratio, 5), SHARES, adjacent_pairs)
-
-
 @pytest.mark.parametrize(
     ("kind", "ratio"),
     [("uniform", 0.0), ("uniform", 0.4), ("uniform", 1.0), ("adjacent", 0.8), ("least-confident", 0.4), ("redrawn", 1)],
 )
 def test_the_flip_rates_are_those_of_simulated_lists(kind, ratio):
+    rng = np.random.default_rng(0)
+    ratings = rng.choice(5, size=60_000, p=SHARES)
+    noisy = add(kind, rated(ratings, confidence=rng.random(len(ratings))), ratio)
     for k in (1, 3):
-        true = noisy_lists(kind, ratio, k)[0]
-        better, worse = true[:, :-1], true[:, 1:]
-        given_different, wrong = derived_flip_rates(kind, ratio, k)
+        pairs = np.array([pair for found in build_lists(noisy, k, 5, rng) for pair in pairwise(found)])
+        better, worse = ratings[pairs].T
+        given_different, wrong = noise.expected_flip_rates(RATING_NOISE[kind].matrix(ratio, 5), SHARES, noisy[pairs])
         assert given_different == pytest.approx((better < worse).sum() / (better != worse).sum(), abs=0.015)
         assert wrong == pytest.approx((better < worse).mean() + (better == worse).mean() / 2, abs=0.015)
 

@@ -16,12 +16,12 @@ from noisy_feedback.data.dataset import JudgementsInfo, Provenance, ReviewsInfo
 from noisy_feedback.data.embeddings import EmbeddingsInfo
 from noisy_feedback.data.summary import Summary
 from noisy_feedback.errors import InputError
-from noisy_feedback.evaluation.metrics import METRICS, Metrics
 from noisy_feedback.evaluation.results import RunResult
 from noisy_feedback.feedback.audit import Annotators, Audit
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.learning.model import init_model, predict
 from noisy_feedback.learning.training import EpochStats
+from noisy_feedback.metrics import METRICS, Metrics
 from noisy_feedback.output import plots, records, tables
 from noisy_feedback.output.records import SweepFolder, save_run
 

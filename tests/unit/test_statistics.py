@@ -8,7 +8,6 @@ from scipy import stats
 
 from noisy_feedback.config import NOISES, Config
 from noisy_feedback.data.dataset import Dataset
-from noisy_feedback.evaluation.metrics import METRICS
 from noisy_feedback.evaluation.statistics import (
     mean_and_interval,
     no_information,
@@ -21,6 +20,7 @@ from noisy_feedback.evaluation.statistics import (
 from noisy_feedback.experiment import fine_tune_model, train_model
 from noisy_feedback.feedback.noise import RATING_NOISE
 from noisy_feedback.learning.training import single_threaded
+from noisy_feedback.metrics import METRICS
 
 STAGES = ("before", "best", "last")
 

@@ -24,47 +24,31 @@ _CENTRES = torch.randn(CLASSES, 12, generator=torch.Generator().manual_seed(0))
 EMBEDDINGS = _CENTRES[RATINGS] + 0.5 * torch.randn(400, 12, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.fixture(autouse=True)
-def on_one_thread():
-    with single_threaded():
-        yield
-
-
 def new_model(head="categorical"):
     return init_model((12, 64, 32, 1 if head == "scalar" else CLASSES), np.random.default_rng(5))
 
 
-def singles(rows):
-    return Examples(rows[:, None], RATINGS[rows][:, None])
+def training_task(head="categorical"):
+    rows = np.arange(400)[:, None]
+    train, validation = Examples(rows[:300], RATINGS[rows[:300]]), Examples(rows[300:], RATINGS[rows[300:]])
+    return TrainingTask(train, validation, TRAINING_OBJECTIVES[head], np.random.default_rng(1))
 
 
-def training_task(head="categorical", n=300, seed=1, comparisons=None):
-    rows, rng = np.arange(400), np.random.default_rng(seed)
-    return TrainingTask(singles(rows[:n]), singles(rows[300:]), TRAINING_OBJECTIVES[head], rng, comparisons)
-
-
-def preference_task(loss="study", kl_weight=0.0, head="categorical", seed=2):
+def preference_task(loss="study", kl_weight=0.0, head="categorical"):
     """Lists of three reviews, best first; with a KL penalty, a reference that no model has given."""
     rng = np.random.default_rng(9)
     rows = np.stack([rng.choice(np.flatnonzero(RATINGS[:300] == c), 130) for c in (3, 1, 0)], axis=1)
     config = Config("multiclass", k=2, loss=loss, kl_weight=kl_weight, head=head, flip_rate=0.2)
-    objective = fine_tuning_objective(
-        config, Feedback(rows, RATINGS[rows], 0, 130, np.zeros((130, 2))), np.full(4, 0.25)
-    )
+    feedback = Feedback(rows, RATINGS[rows], 0, 130, np.zeros((130, 2)))
     reference = torch.from_numpy(np.log(rng.dirichlet(np.ones(CLASSES), size=(130, 3)))).float()
     reference = (reference[..., :1] if head == "scalar" else reference) if kl_weight else None
-    examples = Examples(rows, RATINGS[rows], reference)
-    return replace(training_task(seed=seed), examples=examples, objective=objective)
+    objective = fine_tuning_objective(config, feedback, np.full(4, 0.25))
+    return replace(training_task(), examples=Examples(rows, RATINGS[rows], reference), objective=objective)
 
 
 def learned(task, model=None, embeddings=EMBEDDINGS, **config):
-    config = replace(TrainConfig(learning_rate=0.002, batch=51, epochs=3, scale=SCALE), **config)
-    return fit(
-        model or new_model("scalar" if task.objective is TRAINING_OBJECTIVES["scalar"] else "categorical"),
-        embeddings,
-        task,
-        config,
-    )
+    model = model or new_model("scalar" if task.objective is TRAINING_OBJECTIVES["scalar"] else "categorical")
+    return fit(model, embeddings, task, replace(TrainConfig(0.002, 51, 3, SCALE), **config))
 
 
 # --- what is measured
@@ -156,8 +140,9 @@ def test_any_rows_are_selected_in_their_order_and_those_that_follow_one_another_
 
 
 def test_the_number_of_threads_is_restored_also_after_an_error():
-    torch.set_num_threads(2)
-    with pytest.raises(KeyError), single_threaded():
-        assert torch.get_num_threads() == 1
-        raise KeyError
-    assert torch.get_num_threads() == 2
+    with single_threaded():  # restores the number of this process
+        torch.set_num_threads(2)
+        with pytest.raises(KeyError), single_threaded():
+            assert torch.get_num_threads() == 1
+            raise KeyError
+        assert torch.get_num_threads() == 2
