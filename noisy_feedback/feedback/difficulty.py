@@ -185,3 +185,7 @@ def log_sigmoid(x: np.ndarray) -> np.ndarray:
 
 def sigmoid(x: np.ndarray | float) -> np.ndarray:
     return (1 + np.tanh(x / 2)) / 2  # without overflow
+
+
+def logit(p: np.ndarray | float) -> np.ndarray:
+    return np.log(p) - np.log1p(-p)

@@ -8,7 +8,8 @@ import pytest
 
 from noisy_feedback.data.preferences import read_judgements
 from noisy_feedback.errors import InputError
-from noisy_feedback.feedback.audit import Annotators, Audit
+from noisy_feedback.feedback.annotators import Annotators
+from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.output.comparisons import annotator_table, check_export, export_comparisons, feedback_table
 

@@ -17,7 +17,8 @@ from noisy_feedback.data.embeddings import EmbeddingsInfo
 from noisy_feedback.data.summary import Summary
 from noisy_feedback.errors import InputError
 from noisy_feedback.evaluation.results import RunResult
-from noisy_feedback.feedback.audit import Annotators, Audit
+from noisy_feedback.feedback.annotators import Annotators
+from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.learning.model import init_model, predict
 from noisy_feedback.learning.training import EpochStats
