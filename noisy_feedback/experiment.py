@@ -57,7 +57,7 @@ def run(config: Config, embeddings_sha256: str | None = None) -> Path:
     `embeddings_sha256` asks for exactly the embeddings of an earlier run.
     """
     dataset = prepare([config], embeddings_sha256)
-    records.check_run_name(config, dataset.provenance)
+    records.run_folder(config, dataset.provenance)  # refuses the --name of another result before the work
     with single_threaded():
         with bars.epoch_bar("training", config.epochs_t) as bar:
             trained = train_model(config, dataset, bar.update)

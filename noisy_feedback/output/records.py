@@ -46,7 +46,6 @@ def save_run(
     """
     config, provenance = result.config, dataset.provenance
     folder = run_folder(config, provenance)
-    check_run_name(config, provenance)
     for name in ("run.json", "feedback.csv", "annotators.csv", "curves.png"):  # of an earlier run of the same name
         (folder / name).unlink(missing_ok=True)
     rows = curve_rows({}, "training", result.training) + curve_rows({}, "fine-tuning", result.fine_tuning)
@@ -72,12 +71,14 @@ def save_run(
     found = {name: getattr(result, name) for name in ("noise", "comparisons", "audit", "best_epochs", "kl_weight_used")}
     for stage, metrics in {"majority": result.majority, **result.stages()}.items():
         found[stage] = metrics and without_nan(asdict(metrics))
-    write_text(folder / "run.json", record_text(config, config_record(config), provenance, found))
+    write_record(folder / "run.json", config, config_record(config), provenance, found)
     return folder
 
 
-def record_text(config: Config, options: Mapping[str, Any], provenance: Provenance, found: Mapping[str, Any]) -> str:
-    """The content of run.json or sweep.json: the same command on the same machine gives the same, to the last bit."""
+def write_record(
+    file: Path, config: Config, options: Mapping[str, Any], provenance: Provenance, found: Mapping[str, Any]
+) -> None:
+    """Write run.json or sweep.json: the same command on the same machine gives the same, to the last bit."""
     record = {
         "identity": identity(options, provenance),
         "path": None if config.path is None else str(config.path),  # where the data were, as they were given
@@ -88,7 +89,7 @@ def record_text(config: Config, options: Mapping[str, Any], provenance: Provenan
         **found,
         "versions": versions(),
     }
-    return json.dumps(record, indent=2, allow_nan=False) + "\n"
+    write_text(file, json.dumps(record, indent=2, allow_nan=False) + "\n")
 
 
 def write_text(file: Path, text: str) -> None:
@@ -107,8 +108,7 @@ class SweepFolder:
         self.config = sweep.config
         self.shared = {name: value for name, value in config_record(sweep.config).items() if name not in SWEEP_AXES}
         self.identity = identity(self.shared, provenance)
-        self.path = folder_of(sweep.config, name_parts(self.config, self.shared, provenance), self.identity)
-        check_name(sweep.config, self.path, self.identity)
+        self.path = folder_of(self.config, name_parts(self.config, self.shared, provenance), self.identity)
 
     def file_of(self, run: Config) -> Path:
         values = (f"{axis.replace('_', '-')}-{format_number(getattr(run, axis))}" for axis in SWEEP_AXES)
@@ -144,18 +144,10 @@ class SweepFolder:
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
-    def record(self, results: Sequence[RunResult]) -> str:
-        """The content of sweep.json: what the tables were made from and which runs they hold."""
-        runs = [axes_of(result.config) for result in results]
-        return record_text(self.config, self.shared, self.provenance, {"runs": runs})
-
-    def is_recorded(self, results: Sequence[RunResult]) -> bool:
-        """Whether tables and figures of exactly these runs have been written."""
-        file = self.path / "sweep.json"
-        return file.is_file() and file.read_bytes() == self.record(results).encode()
-
     def write_record(self, results: Sequence[RunResult]) -> None:
-        write_text(self.path / "sweep.json", self.record(results))
+        """Write sweep.json: what the tables were made from and which runs they hold."""
+        runs = [axes_of(result.config) for result in results]
+        write_record(self.path / "sweep.json", self.config, self.shared, self.provenance, {"runs": runs})
 
 
 def curve_rows(axes: Mapping[str, Any], phase: str, epochs: Sequence[EpochStats]) -> list[dict[str, Any]]:
@@ -197,25 +189,10 @@ def name_parts(config: Config, record: Mapping[str, Any], provenance: Provenance
 
 
 def folder_of(config: Config, parts: Sequence[str], identity: str) -> Path:
-    """`--name`, or the parts and the identity."""
-    return config.output / (config.name or f"{'_'.join(parts)[:LONGEST_NAME]}_{identity}")
-
-
-def identity(record: Mapping[str, Any], provenance: Provenance) -> str:
-    """Eight hexadecimal digits over everything that a number depends on: options, data, device, versions, code."""
-    content = json.dumps([record, asdict(provenance), versions()], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:8]
-
-
-def check_run_name(config: Config, provenance: Provenance) -> None:
-    """Refuse a run whose --name another result has."""
-    check_name(config, run_folder(config, provenance), identity(config_record(config), provenance))
-
-
-def check_name(config: Config, folder: Path, identity: str) -> None:
-    """Refuse to replace another result that has the same --name."""
+    """`--name`, or the parts and the identity. Errors: InputError where another result has this --name."""
     if config.name is None:
-        return
+        return config.output / f"{'_'.join(parts)[:LONGEST_NAME]}_{identity}"
+    folder = config.output / config.name
     for record in (folder / "run.json", folder / "sweep.json", *(folder / "runs").glob("[!.]*.json")):
         try:
             other = json.loads(record.read_text(encoding="utf-8"))["identity"] != identity
@@ -227,31 +204,13 @@ def check_name(config: Config, folder: Path, identity: str) -> None:
             raise InputError(
                 f"--name {config.name}: {folder} holds a result of other options, data or code; choose another name"
             )
+    return folder
 
 
-def check_named_result(config: Config, sha256: Mapping[str, str | None]) -> None:
-    """Refuse, before embedding, to replace a result of the same --name and other options, data or versions.
-
-    `sha256` are the digests of `data` and `judgements`. check_name refuses what only the embeddings show, and damaged
-    records.
-    """
-    if config.name is None:
-        return
-    folder = config.output / config.name
-    own = {**config_record(config), **sha256, **versions()}
-    for file in (folder / "run.json", folder / "sweep.json"):
-        try:
-            record = json.loads(file.read_text(encoding="utf-8"))
-            contents = {part: record[part] and record[part]["sha256"] for part in sha256}
-            recorded = {**record["config"], **contents, **record["versions"]}
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        for name, value in recorded.items():
-            if value != own.get(name):
-                raise InputError(
-                    f"--name {config.name}: {folder} holds a result with {name} {value!r}, this command has "
-                    f"{own.get(name)!r}; choose another name"
-                )
+def identity(record: Mapping[str, Any], provenance: Provenance) -> str:
+    """Eight hexadecimal digits over everything that a number depends on: options, data, device, versions, code."""
+    content = json.dumps([record, asdict(provenance), versions()], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
 def format_number(value: Any) -> str:

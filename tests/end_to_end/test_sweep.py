@@ -259,17 +259,6 @@ def test_runs_of_other_code_data_or_options_are_not_used(copy, tmp_path, monkeyp
     assert all(kept.stat().st_mtime_ns == time for kept, time in before.items())
 
 
-def test_figures_are_drawn_again_only_where_one_is_gone_or_runs_were_added(overlapping_reviews, complete, copy):
-    (only_folder(copy) / "metrics.pdf").unlink()
-    run_script(CONFIG, options(overlapping_reviews, copy, *SIX_RUNS))
-    found, before = contents(copy, FIGURES), contents(complete[0], FIGURES)
-    drawn = {name for name in FIGURES if found[name] == b"figure"}
-    assert drawn == {"metrics.png", "metrics.pdf"}
-    assert all(found[name] == before[name] for name in set(FIGURES) - drawn)
-    run_script(CONFIG, options(overlapping_reviews, copy, "--k", 2, "--seeds", 4, "--ratio", 0))
-    assert set(contents(copy, FIGURES).values()) == {b"figure"}
-
-
 # --- what cannot be run
 
 

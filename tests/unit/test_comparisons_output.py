@@ -159,22 +159,18 @@ def test_reviews_with_the_same_texts_and_repeated_comparisons_are_read_again_wit
 
 
 def test_only_another_file_of_a_right_format_in_a_folder_may_be_written(tmp_path):
-    """Not one that the run reads, nor one among stored embeddings, also through a link."""
-    inputs = [tmp_path / "reviews/data.jsonl", tmp_path / "comparisons/data.jsonl"]
+    """Not one that the run reads, also through a link."""
+    inputs = [tmp_path / "data.jsonl", tmp_path / "texts.parquet"]
     for file in inputs:
-        (file.parent / "embeddings").mkdir(parents=True)
-        (file.parent / "embeddings.pt").touch()
         file.touch()
     (tmp_path / "folder.jsonl").mkdir()
-    (tmp_path / "file").touch()
-    (tmp_path / "folder").symlink_to(tmp_path / "comparisons/embeddings")
-    (tmp_path / "link.jsonl").symlink_to(inputs[1])
-    (tmp_path / "hard.jsonl").hardlink_to(tmp_path / "reviews/embeddings.pt")
+    (tmp_path / "earlier.jsonl").touch()
+    (tmp_path / "link.jsonl").symlink_to(inputs[0])
+    (tmp_path / "hard.jsonl").hardlink_to(inputs[1])
     refused = {
         "ends with neither .jsonl nor .parquet; choose one of them": ["a.csv", "a.jsonl.gz"],
-        "is one; choose another file": ["nowhere/a.jsonl", "folder.jsonl", "file/a.jsonl"],
-        "which this run reads; choose another file": ["link.jsonl", "hard.jsonl", "comparisons/data.jsonl"],
-        "is for stored embeddings; choose another folder": ["comparisons/embeddings/new.jsonl", "folder/new.jsonl"],
+        "is one; choose another file": ["nowhere/a.jsonl", "folder.jsonl", "data.jsonl/a.jsonl"],
+        "which this run reads; choose another file": ["link.jsonl", "hard.jsonl", "data.jsonl"],
     }
     for says, names in refused.items():
         for name in names:
@@ -182,10 +178,6 @@ def test_only_another_file_of_a_right_format_in_a_folder_may_be_written(tmp_path
                 check_export(tmp_path / name, inputs)
             assert str(error.value).startswith(f"--export {tmp_path / name}: ")
             assert str(error.value).endswith(says)
-    for name in ("reviews/new.parquet", "reviews/earlier.jsonl"):
-        (tmp_path / "reviews/earlier.jsonl").touch()
+    for name in ("new.parquet", "earlier.jsonl"):
         check_export(tmp_path / name, inputs)
-    assert not (tmp_path / "reviews/new.parquet").exists()
-    for store in (tmp_path, tmp_path / "new.jsonl"):  # --embeddings
-        with pytest.raises(InputError, match=f"^--export .*: {store} is for stored embeddings; choose another folder$"):
-            check_export(tmp_path / "new.jsonl", inputs, store)
+    assert not (tmp_path / "new.parquet").exists()

@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 
 from noisy_feedback.errors import InputError
-from noisy_feedback.files import METADATA, atomic_write, check_writable, sha256_of, write_csv, write_tensors
+from noisy_feedback.files import METADATA, atomic_write, check_writable, sha256_of, write_tensors
 
 
 def names_in(folder):
@@ -57,12 +57,6 @@ def test_whoever_may_read_other_files_may_read_this_one(tmp_path):
         temporary.touch(mode=0o600)  # as safetensors does
     modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "model.safetensors")}
     assert len(modes) == 1
-
-
-def test_a_table_has_every_digit_quotes_where_they_are_needed_and_an_empty_cell_for_none(tmp_path):
-    write_csv(tmp_path / "t.csv", ("a", "b"), [(0.1 + 0.2, None), ('x "y", z', "é")])
-    expected = 'a,b\n0.30000000000000004,\n"x ""y"", z",é\n'
-    assert (tmp_path / "t.csv").read_bytes() == expected.encode()
 
 
 def test_tensors_are_written_with_one_text_about_them(tmp_path):
