@@ -16,7 +16,7 @@ from textwrap import shorten
 from typing import Any
 
 from noisy_feedback.cli import OneLineParser
-from noisy_feedback.config import SWEEP_AXES, Config, Sweep
+from noisy_feedback.config import SWEEP_AXES, Config
 from noisy_feedback.errors import InputError, run_with_error_messages
 from noisy_feedback.files import METADATA, check_writable, sha256_of
 
@@ -82,7 +82,7 @@ def reproduce(given: Namespace) -> bool:
         if record.file.name == "run.json":
             new = run(runs[0], record.embeddings_sha256)
         else:
-            new = run_sweep(Sweep(runs[0], runs, given.dask), record.embeddings_sha256)
+            new = run_sweep(runs, given.dask, record.embeddings_sha256)
         names = [name for name in COMPARED[record.file.name] if (old / name).is_file() or (new / name).is_file()]
         differences = {name: difference(old / name, new / name) for name in names}
         now = json.loads((new / record.file.name).read_text(encoding="utf-8"))["versions"]

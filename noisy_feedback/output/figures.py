@@ -59,6 +59,8 @@ def draw_curves(curves: pd.DataFrame, classes: int) -> Figure:
     seeds = describe_seeds(curves)
     band = "" if seeds == ONE_SEED else "; band: one standard deviation"
     notes = [f"{seeds}{band}; black: training", *plots.fine_tuning_note(*lengths)]
+    if fine_tuning.empty:
+        notes.append("nothing was fine-tuned: no epochs, or an adaptive KL weight that is infinite")
     if ADAPTIVE in set(fine_tuning["kl_weight"]):
         notes.append(f"KL weight {ADAPTIVE}: no line where nothing was fine-tuned")
     plots.add_notes(figure, [*notes, *information_notes(fine_tuning, classes)])

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from noisy_feedback.code_version import CODE_VERSION
-from noisy_feedback.config import RECORDED, SWEEP_AXES, Config, Sweep
+from noisy_feedback.config import RECORDED, SWEEP_AXES, Config
 from noisy_feedback.data.dataset import Dataset, Provenance
 from noisy_feedback.errors import InputError
 from noisy_feedback.evaluation.metrics import Metrics, expected_class
@@ -103,12 +103,13 @@ class SweepFolder:
     `runs`/ keeps every finished run in a file of its own; the tables are made from all of these and nothing else.
     """
 
-    def __init__(self, sweep: Sweep, provenance: Provenance) -> None:
+    def __init__(self, config: Config, provenance: Provenance) -> None:
+        """`config` is that of one of the runs, for what they share."""
         self.provenance = provenance
-        self.config = sweep.config
-        self.shared = {name: value for name, value in config_record(sweep.config).items() if name not in SWEEP_AXES}
+        self.config = config
+        self.shared = {name: value for name, value in config_record(config).items() if name not in SWEEP_AXES}
         self.identity = identity(self.shared, provenance)
-        self.path = folder_of(self.config, name_parts(self.config, self.shared, provenance), self.identity)
+        self.path = folder_of(config, name_parts(config, self.shared, provenance), self.identity)
 
     def file_of(self, run: Config) -> Path:
         values = (f"{axis.replace('_', '-')}-{format_number(getattr(run, axis))}" for axis in SWEEP_AXES)

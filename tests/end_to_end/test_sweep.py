@@ -270,15 +270,21 @@ def test_a_second_sweep_into_the_same_folder_says_so_and_stops(overlapping_revie
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_run_that_fails_ends_the_sweep_in_one_line(overlapping_reviews, tmp_path, capsys, workers, cores):
+def test_runs_that_cannot_be_made_are_named_when_all_others_are_kept(
+    overlapping_reviews, tmp_path, capsys, workers, cores
+):
     """With a KL weight beyond the range of float32 the loss is infinite."""
     cores(workers)
-    line = refused(capsys, options(overlapping_reviews, tmp_path, "--seeds", 1, 2, "--kl-weight", 0, 1e300))
+    arguments = options(overlapping_reviews, tmp_path, "--seeds", 1, 2, "--ratio", 0.5, "--kl-weight", 0, 1e300)
+    line = refused(capsys, arguments)
     assert re.search(r"not finite in epoch \d+: .* learning rate \(--lr-f, --lr-t\) is too high", line)
-    assert not (only_folder(tmp_path) / "sweep.json").exists()
-    if workers == 1:  # of several at once, one that fails may come before one that would succeed
-        kept = {file.name.partition("_noise-")[0] for file in kept_files(tmp_path)}
-        assert kept == {"seed-1_labels-all_loss-study_kl-weight-0"}
+    assert "; 2 of 4 runs cannot be made, the others are kept: " in line
+    names = [f"seed-{seed}_labels-all_loss-study_kl-weight-1e+300_noise-uniform_ratio-0.5" for seed in (1, 2)]
+    assert sorted(line.rpartition(": ")[2].split(", ")) == names
+    runs = table(tmp_path, "runs.csv")
+    assert list(zip(runs["seed"], runs["kl_weight"], strict=True)) == [(1, 0), (2, 0)]
+    assert len(json.loads((only_folder(tmp_path) / "sweep.json").read_text())["runs"]) == 2
+    assert refused(capsys, arguments).rpartition(": ")[0] == line.rpartition(": ")[0]  # again
 
 
 # --- small sweeps

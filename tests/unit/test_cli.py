@@ -74,13 +74,13 @@ CHANGE_NO_NUMBER |= {"truncate"}  # the side that was used is in the record of t
 
 @pytest.fixture
 def parse(monkeypatch):
-    """Call a script's parser; returns the Sweep of config.py, or the Config of main.py."""
+    """Call a script's parser; returns the runs of config.py, or the Config of main.py."""
 
     def parse(script, *arguments, protocol="multiclass"):
         found = []
         monkeypatch.setattr(sys, "argv", [script, *map(str, arguments)])
         monkeypatch.setattr("noisy_feedback.experiment.run", found.append)
-        monkeypatch.setattr("noisy_feedback.sweep.run_sweep", found.append)
+        monkeypatch.setattr("noisy_feedback.sweep.run_sweep", lambda runs, dask: found.append(runs))
         assert SCRIPTS[script](protocol) == 0
         return found[0]
 
@@ -133,13 +133,13 @@ def test_every_field_is_tried_here():
 
 def test_without_options_a_sweep_has_the_studys_five_seeds_and_ratios(parse):
     for protocol, ratios in {"multiclass": RATIOS, "binary": RATIOS, "human": [0.0]}.items():
-        runs = parse("config.py", protocol=protocol).runs
+        runs = parse("config.py", protocol=protocol)
         assert {(run.seed, run.ratio) for run in runs} == set(product(SEEDS, ratios))
         assert (runs[0].epochs_t, len(runs)) == (30, 5 * len(ratios))
 
 
 def test_human_comparisons_are_noisy_as_they_are_and_their_flip_rate_is_estimated(parse):
-    for run in (parse("main.py", protocol="human"), parse("config.py", protocol="human").config):
+    for run in (parse("main.py", protocol="human"), parse("config.py", protocol="human")[0]):
         assert (run.loss, run.noise, run.ratio, run.flip_rate) == ("bradley-terry", "reversed", 0.0, "estimated")
     assert parse("main.py").flip_rate is None  # what the noise implies
     assert parse("main.py", "--flip-rate", "estimated").flip_rate == "estimated"
@@ -147,7 +147,7 @@ def test_human_comparisons_are_noisy_as_they_are_and_their_flip_rate_is_estimate
 
 def test_a_scalar_head_learns_by_bradley_terry_where_no_loss_is_named(parse):
     assert parse("main.py", "--head", "scalar").loss == "bradley-terry"
-    assert {run.loss for run in parse("config.py", "--head", "scalar").runs} == {"bradley-terry"}
+    assert {run.loss for run in parse("config.py", "--head", "scalar")} == {"bradley-terry"}
     human = parse("main.py", "--head", "scalar", protocol="human")
     assert (human.loss, human.kl_weight) == ("bradley-terry", 1.0)
 
@@ -163,12 +163,12 @@ def test_a_sweep_holds_every_combination_once_whatever_the_order_of_the_argument
     default = Config("multiclass", **PROTOCOLS["multiclass"]["config.py"])
     names = ("seed", "loss", "kl_weight", "noise", "ratio")
     runs = [replace(default, **dict(zip(names, values, strict=True))) for values in expected]
-    assert sweeps[0].runs == sweeps[1].runs == runs
+    assert sweeps[0] == sweeps[1] == runs
 
 
 def test_a_loss_of_a_sweep_can_have_a_kl_weight_of_its_own(parse):
     def settings(arguments):
-        runs = parse("config.py", *arguments.split(), "--seeds", 1, "--ratio", 0.2).runs
+        runs = parse("config.py", *arguments.split(), "--seeds", 1, "--ratio", 0.2)
         return [(run.loss, run.kl_weight) for run in runs]
 
     pairs = "--loss symmetric-sigmoid:0.3 robust:1 robust:1.0 study study:0.5"

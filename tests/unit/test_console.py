@@ -365,6 +365,7 @@ def test_bars_close_and_count_what_they_are_given(capsys):
     with bars.epoch_bar("training", 2) as bar:
         bar.update()
         assert bar.n == 1
+    assert bar.n == 2  # also where nothing is fine-tuned
     error = capsys.readouterr().err
     assert "embedding" in error
     assert "training" in error

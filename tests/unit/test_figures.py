@@ -192,6 +192,7 @@ def test_a_sweep_of_one_phase_is_drawn_from_epoch_1_on():
         figure = figures.draw_curves(curves_of(axes_of_runs(ratios=(0.2,)), *epochs), CLASSES)
         points = np.concatenate([line.get_xydata() for line in figure.axes[0].lines if len(line.get_xydata())])
         assert points[:, 0].tolist() == [1, 2, 3]
+        assert ("nothing was fine-tuned" in figure.get_supxlabel()) == (epochs == (3, 0))
 
 
 # --- metrics

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
-from noisy_feedback.config import RECORDED, SWEEP_AXES, Config, Sweep
+from noisy_feedback.config import RECORDED, SWEEP_AXES, Config
 from noisy_feedback.data.dataset import JudgementsInfo, Provenance, ReviewsInfo
 from noisy_feedback.data.embeddings import EmbeddingsInfo
 from noisy_feedback.data.summary import Summary
@@ -85,7 +85,7 @@ def config(tmp_path):
 
 @pytest.fixture
 def sweep_folder(config):
-    return SweepFolder(Sweep(config, [config]), MADE_FROM)
+    return SweepFolder(config, MADE_FROM)
 
 
 def model_of(seed):
@@ -122,7 +122,7 @@ def test_a_folders_name_begins_with_the_data_and_says_what_differs_from_the_defa
 
 def test_other_data_embeddings_devices_or_code_make_other_folders(config, monkeypatch):
     def folders(origin=MADE_FROM):
-        return records.run_folder(config, origin), SweepFolder(Sweep(config, [config]), origin).path
+        return records.run_folder(config, origin), SweepFolder(config, origin).path
 
     found = [
         folders(replace(MADE_FROM, data=replace(MADE_FROM.data, sha256="ab13"))),
@@ -219,18 +219,14 @@ def test_comparisons_and_annotators_are_saved_beside_the_run_and_do_not_stay_whe
 # --- --name
 
 
-def sweep_of(config):
-    return SweepFolder(Sweep(config, [config]), MADE_FROM)
-
-
 def files_in(folder):
     return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
 KEPT = {  # in the folder of this name
     "run": lambda config: save(result_of(config)),
-    "sweep": lambda config: sweep_of(config).write_record([result_of(config)]),
-    "interrupted sweep": lambda config: sweep_of(config).save(result_of(config)),
+    "sweep": lambda config: SweepFolder(config, MADE_FROM).write_record([result_of(config)]),
+    "interrupted sweep": lambda config: SweepFolder(config, MADE_FROM).save(result_of(config)),
 }
 
 
@@ -243,7 +239,7 @@ def test_a_name_is_that_of_one_result_which_may_be_made_again_or_extended_and_no
     assert before
     KEPT[kept](named)
     if kept != "run":
-        sweep_of(extended)
+        SweepFolder(extended, MADE_FROM)
     others = [replace(named, k=3)] + ([named] if kept == "run" else [])
     for make, other in [*product(KEPT.values(), others), (KEPT["run"], extended)]:
         if not (make is KEPT["run"] and other is named):
@@ -269,7 +265,7 @@ def test_a_damaged_record_is_not_replaced(config):
 @pytest.mark.parametrize("epochs_f", [20, 0])
 def test_a_kept_run_is_read_back_as_it_was_from_a_file_named_after_what_is_swept(config, epochs_f):
     config = replace(config, epochs_f=epochs_f)
-    folder = SweepFolder(Sweep(config, [config]), MADE_FROM)
+    folder = SweepFolder(config, MADE_FROM)
     assert not folder.has(config)
     folder.save(result_of(config))
     assert folder.has(config)
