@@ -18,26 +18,20 @@ from noisy_feedback.evaluation.metrics import METRICS, Metrics
 from noisy_feedback.evaluation.results import STAGES, RunResult, audit_record
 from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import Feedback
-from noisy_feedback.feedback.protocols import GAP
 
 WIDTH = 80  # columns
 FEW_COMPARISONS = 10
 UNEQUAL_COMPARISONS = 0.2  # counts that differ by a larger share of the largest are reported
 
 
-def count(number: int, noun: str) -> str:
-    """As in `1 run` and `1,200 runs`."""
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
 def file_choice(folder: Path, file: Path) -> str:
     """Which file of a folder is read."""
-    if file.name == SAMPLE_FILE:
-        return (
-            f"{folder} has no TripAdvisor file: running on the bundled sample of made-up reviews "
-            "(data/README.md says how to get the real ones)"
-        )
-    return f"data       {file}"
+    if file.name != SAMPLE_FILE:
+        return f"data       {file}"
+    return (
+        f"{folder} has no TripAdvisor file: running on the bundled sample of made-up reviews "
+        "(data/README.md says how to get the real ones)"
+    )
 
 
 def reviews(found: Reviews, splits: Splits) -> str:
@@ -56,7 +50,7 @@ def reviews(found: Reviews, splits: Splits) -> str:
 def judgements(found: Judgements, splits: Splits) -> str:
     """How many human comparisons there are, by whom, in which parts of the split they are, and what they are like."""
     assert splits.judgements is not None
-    by = f" by {count(len(found.annotator_names), 'annotator')}" if found.annotators is not None else ""
+    by = f" by {len(found.annotator_names):,} annotators" if found.annotators is not None else ""
     counts = {name: int((splits.judgements == part).sum()) for part, name in PARTS.items()}
     where = "texts in two parts"
     if len(splits.train):  # there are reviews, and their ratings are learned from in training
@@ -64,12 +58,11 @@ def judgements(found: Judgements, splits: Splits) -> str:
         del counts["training"]
     in_part = ", ".join(f"{number:,} {name}" for name, number in counts.items())
     lines = [
-        f"judgements {len(found.chosen):,} of {count(found.pairs.max() + 1, 'pair')}{by} from {found.name}",
+        f"judgements {len(found.chosen):,} of {found.pairs.max() + 1:,} pairs{by} from {found.name}",
         f"           {in_part}; {(splits.judgements == LEFT_OUT).sum():,} left out: {where}",
     ]
     if found.texts:
-        texts = f"{count(len(found.texts), 'text')} of the comparisons not among the reviews, word for word"
-        lines.append(f"           {texts}: part of fine-tuning")
+        lines.append(f"           {len(found.texts):,} texts are not among the reviews: part of fine-tuning")
     if not counts["validation"]:
         lines.append("warning    no comparison in the validation part: ratings choose the best epoch")
     if not counts["test"]:
@@ -81,9 +74,9 @@ def embeddings(found: Embeddings, how: str) -> str:
     """The encoder, how the embeddings were obtained, and how many texts were truncated."""
     line = f"embeddings {found.vectors.shape[1]} dimensions from {found.info.model}, {how}"
     if found.truncated:
-        limit = f"the encoder's limit of {found.max_tokens} tokens"
         line += (
-            f"\n           {count(found.truncated, 'text')} cut at {limit}, on the {found.info.truncate} (--truncate)"
+            f"\n           {found.truncated:,} texts cut at the encoder's limit of {found.max_tokens} tokens, "
+            f"on the {found.info.truncate} (--truncate)"
         )
     return line
 
@@ -91,44 +84,36 @@ def embeddings(found: Embeddings, how: str) -> str:
 def feedback(config: Config, given: Feedback) -> str:
     """How much the noise changed, and how many comparisons there are."""
     what = "comparisons reversed" if config.noise == "reversed" else "fine-tuning ratings changed"
-    kind = "" if config.noise == "uniform" else f", {config.noise}"
-    lists, texts = len(given.lists), len(np.unique(given.lists))
-    compared = {
-        "human": f"{count(lists, 'human comparison')} ({config.labels}), from {count(texts, 'text')}",
-        "binary": f"{count(lists, 'pair')} {GAP} stars apart, from {count(texts, 'review')}",
-        "multiclass": f"{count(lists, 'list')} of {config.k + 1} different ratings, from {count(texts, 'review')}",
-    }
-    of_own_protocol = f"{count(lists, 'comparison')} ({config.protocol}), from {count(texts, 'review')}"
+    kind = config.labels if config.protocol == "human" else f"k={config.k}"
     lines = [
-        f"noise      {given.changed:,} of {given.total:,} {what} (ratio {config.ratio:g}{kind})",
-        f"feedback   {compared.get(config.protocol, of_own_protocol)}",
+        f"noise      {given.changed:,} of {given.total:,} {what} (ratio {config.ratio:g}, {config.noise})",
+        f"feedback   {len(given.lists):,} {config.protocol} comparisons ({kind}), "
+        f"from {len(np.unique(given.lists)):,} texts",
     ]
     if given.ties:
-        lines.append(f"           {count(given.ties, 'pair')} left out: as many judgements for either order")
-    if lists < FEW_COMPARISONS:
-        lines.append(f"warning    only {count(lists, 'comparison')}, too few to learn from: the result is chance")
-    return "\n".join(lines)
+        lines.append(f"           {given.ties:,} pairs left out: as many judgements for either order")
+    return "\n".join([*lines, *few_comparisons(len(given.lists))])
 
 
 def audit(given: Feedback, found: Audit) -> str:
     """What the audit estimates, and how right it is where the truth is known."""
     record = audit_record(given, found)
     truth = "" if record["true_flip_rate"] is None else f"; in truth {record['true_flip_rate']:.1%}"
-    limits = f"{found.flip_rate_low:.1%} to {found.flip_rate_high:.1%}"
+    estimate = "how many comparisons are wrong cannot be told from these judgements"
     if found.known:
-        line = f"audit      {found.estimated_flip_rate:.1%} of the comparisons are wrong (estimate){truth}"
-        line += f"\n           95 % interval of the estimate: {limits}"
-    else:
-        line = "audit      how many comparisons are wrong cannot be told from these judgements"
-        line += f"\n           95 % interval: {limits}{truth}"
+        estimate = f"{found.estimated_flip_rate:.1%} of the comparisons are wrong (estimate)"
+    lines = [
+        f"audit      {estimate}{truth}",
+        f"           95 % interval: {found.flip_rate_low:.1%} to {found.flip_rate_high:.1%}",
+    ]
     if found.known and found.estimated_flip_rate > 0.5:
-        line += "\nwarning    more than half are wrong: are chosen and rejected exchanged?"
+        lines.append("warning    more than half are wrong: are chosen and rejected exchanged?")
     if record["auroc"] is not None:
-        line += (
-            f"\n           of the {(given.flipped == 1).sum():,} most suspected {record['precision']:.1%} are wrong; "
+        lines.append(
+            f"           of the {(given.flipped == 1).sum():,} most suspected {record['precision']:.1%} are wrong; "
             f"AUROC of p_wrong {record['auroc']:.3f}"
         )
-    return line
+    return "\n".join(lines)
 
 
 def adaptive_kl_weight(used: Config) -> str:
@@ -145,12 +130,10 @@ def run_tables(result: RunResult, scale: np.ndarray) -> str:
     if result.best and result.last:
         best += f", {result.best_epochs['fine_tuning']} of {len(result.fine_tuning)} in fine-tuning"
         columns |= {"best epoch": result.best, "last epoch": result.last}
-    tables = [f"{best}\n\ntest part\n{metrics_table(columns)}{preference_note(result)}"]
-    if warned := constant_start([result]):
-        tables.append(warned)
-    matrices = {name: metrics.confusion_matrix for name, metrics in columns.items() if name != "most frequent"}
-    matrices = {name: matrix for name, matrix in matrices.items() if matrix}  # without ratings there is none
-    tables += [f"confusion matrix, {name}\n{confusion_table(matrix, scale)}" for name, matrix in matrices.items()]
+    tables = [f"{best}\n\ntest part\n{metrics_table(columns)}{preference_note(result)}", *constant_start([result])]
+    for name, metrics in columns.items():
+        if name != "most frequent" and metrics.confusion_matrix:  # without ratings there is none
+            tables.append(f"confusion matrix, {name}\n{confusion_table(metrics.confusion_matrix, scale)}")
     return "\n" + "\n\n".join(tables) + "\n"
 
 
@@ -189,7 +172,7 @@ def summary_tables(summary: pd.DataFrame, results: Sequence[RunResult]) -> str:
 
     summary = summary.assign(setting=setting_names(summary))
     seeds = {result.config.seed for result in results}
-    lines = [f"the tables cover all {count(len(results), 'run')} in the folder: {count(len(seeds), 'seed')}"]
+    lines = [f"the tables cover all {len(results):,} runs in the folder: {len(seeds)} seeds"]
     if summary["seeds"].min() < 2:
         lines.append("note       one seed has no 95 % interval")
     for noise, ratio in no_information(summary, len(results[0].before.confusion_matrix)).items():
@@ -204,17 +187,15 @@ def summary_tables(summary: pd.DataFrame, results: Sequence[RunResult]) -> str:
             lines += setting_lines(name, rows[rows["setting"] == name])
     if results[0].config.protocol == "human":
         lines += flip_rate_lines(results)
-    for text in (constant_start(results), few_comparisons(results), unequal_comparisons(summary, results)):
-        lines += ["", text] if text else []
-    return "\n".join([*lines, ""])
+    least = min((result.comparisons["count"] for result in results if result.fine_tuning), default=FEW_COMPARISONS)
+    warnings = [*constant_start(results), *few_comparisons(least), *unequal_comparisons(summary, results)]
+    return "\n".join([*lines, *(line for text in warnings for line in ("", text)), ""])
 
 
 def setting_lines(name: str, rows: pd.DataFrame) -> list[str]:
     """The lines of one setting of loss, KL weight and kind of noise."""
     before, best, last = (rows[rows["stage"] == stage] for stage in STAGES)
-    start = f"before fine-tuning {interval(before.iloc[0])}"
-    together = f"  {name}; {start}"
-    lines = [together] if len(together) <= WIDTH else [f"  {name}", f"  {start}"]
+    lines = [f"  {name}", f"  before fine-tuning {interval(before.iloc[0])}"]
     if len(last):
         lines.append(f"  {'noise':>5}{'lists':>7}{'best':>7}  {'last epoch':20}  {'vs before':>14}  {'vs noise 0':>14}")
     for (_, row), best_mean in zip(last.iterrows(), best["mean"], strict=True):
@@ -227,41 +208,35 @@ def setting_lines(name: str, rows: pd.DataFrame) -> list[str]:
 
 def flip_rate_lines(results: Sequence[RunResult]) -> list[str]:
     """The flip rate that the audit estimates, and the true one where it is known, by labels and noise ratio."""
+    columns = {"labels": "labels", "ratio": "noise", "estimated_flip_rate": "estimated", "true_flip_rate": "true"}
     audits = [{"labels": run.config.labels, "ratio": run.config.ratio, **run.audit} for run in results if run.audit]
     if not audits:
         return []
-    for each in audits:
-        if not each["known"]:  # as in the lines of a run
-            each["estimated_flip_rate"] = None
-    rates = ["estimated_flip_rate", "true_flip_rate"]
-    table = pd.DataFrame(audits).astype(dict.fromkeys(rates, float))
-    means = table.groupby(["labels", "ratio"], sort=False, as_index=False)[rates].mean()
-    lines = ["", "flip rate of the comparisons: mean over seeds", f"  {'labels':10}{'noise':>5}  estimated   true"]
-    for labels, ratio, estimated, true in means.itertuples(index=False):
-        lines.append(f"  {labels:10}{ratio:>5g}  {number(estimated):>9}  {number(true):>5}")
-    return lines
+    table = pd.DataFrame(audits).astype({"estimated_flip_rate": float, "true_flip_rate": float})
+    table.loc[~table["known"], "estimated_flip_rate"] = math.nan  # as in the lines of a run
+    means = table[list(columns)].groupby(["labels", "ratio"], sort=False).mean().reset_index().rename(columns=columns)
+    text = means.to_string(index=False, float_format="{:.3f}".format, na_rep="-")
+    return ["", "flip rate of the comparisons: mean over seeds", textwrap.indent(text, "  ")]
 
 
-def constant_start(results: Sequence[RunResult]) -> str:
+def constant_start(results: Sequence[RunResult]) -> list[str]:
     """A warning where the model before fine-tuning has learned no more than the most frequent rating."""
     seeds = {result.config.seed for result in results}
     constant = {result.config.seed for result in results if result.before.accuracy <= result.majority.accuracy}
-    where = f" in {len(constant)} of {count(len(seeds), 'seed')}" if len(seeds) > 1 else ""
     text = (
-        "the model before fine-tuning is no more accurate than always predicting the most frequent rating"
-        f"{where} (--select macro_f1 chooses the best epoch by another score)"
+        f"in {len(constant)} of {len(seeds)} seeds the model before fine-tuning is no more accurate than always "
+        "predicting the most frequent rating (--select macro_f1 chooses the best epoch by another score)"
     )
-    return warning(text) if constant else ""
+    return [warning(text)] if constant else []
 
 
-def few_comparisons(results: Sequence[RunResult]) -> str:
-    """A warning where a run had too few comparisons to learn from."""
-    least = min((result.comparisons["count"] for result in results if result.fine_tuning), default=FEW_COMPARISONS)
-    text = f"a run has only {count(least, 'comparison')}, too few to learn from: its result is chance"
-    return warning(text) if least < FEW_COMPARISONS else ""
+def few_comparisons(least: int) -> list[str]:
+    """A warning where a run has too few comparisons to learn from."""
+    text = f"only {least} comparisons in a run, too few to learn from: the result is chance"
+    return [warning(text)] if least < FEW_COMPARISONS else []
 
 
-def unequal_comparisons(summary: pd.DataFrame, results: Sequence[RunResult]) -> str:
+def unequal_comparisons(summary: pd.DataFrame, results: Sequence[RunResult]) -> list[str]:
     """A warning where noise ratios have different numbers of comparisons, and the option that makes them equal."""
     by_setting = summary.groupby(list(SETTING_AXES))["comparisons"].agg(["min", "max"])
     least, most = max(by_setting.itertuples(index=False), key=lambda counts: counts[1] - counts[0])
@@ -270,7 +245,7 @@ def unequal_comparisons(summary: pd.DataFrame, results: Sequence[RunResult]) -> 
         f"noise ratios differ in the number of comparisons, {math.floor(least):,} to {math.ceil(most):,}: noise and "
         f"amount of feedback are mixed; --lists {smallest} makes them equal"
     )
-    return warning(text) if most - least > UNEQUAL_COMPARISONS * most else ""
+    return [warning(text)] if most - least > UNEQUAL_COMPARISONS * most else []
 
 
 def warning(text: str) -> str:

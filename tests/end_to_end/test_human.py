@@ -202,7 +202,7 @@ def test_comparisons_and_texts_may_have_moved_and_others_or_another_feedback_are
         header, first, *rows = (folder / name).read_text().splitlines()
         (folder / name).write_text("\n".join([header, first.replace("0.", "1.", 1), *rows]) + "\n")
     screen = reproduced(folder, *given, status=1)
-    assert all(f"{name:25} 1 of " in screen for name in ("feedback.csv", "annotators.csv"))
+    assert all(f"{name:25} differs in " in screen for name in ("feedback.csv", "annotators.csv"))
     for file, what in ((moved[1], "texts"), (moved[0], "comparisons")):
         capsys.readouterr()
         file.write_text(file.read_text() + "\n")

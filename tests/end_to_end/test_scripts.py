@@ -57,8 +57,8 @@ def test_the_screen_shows_the_run_in_its_order_with_its_numbers(runs, name):
     screen, found = runs[name].screen, runs[name].json
     assert re.findall(f"^(?:{'|'.join(ORDER)})", screen, re.MULTILINE) == ORDER
     changed, ratio = found["noise"]["changed"], found["noise"]["ratio"]
-    assert f"noise      {changed} of 160 fine-tuning ratings changed (ratio {ratio:g})" in screen
-    assert re.search(rf"^feedback   {found['comparisons']['count']} (lists|pairs) ", screen, re.MULTILINE)
+    assert f"noise      {changed} of 160 fine-tuning ratings changed (ratio {ratio:g}, uniform)" in screen
+    assert f"\nfeedback   {found['comparisons']['count']} {name.partition(',')[0]} comparisons (k=" in screen
     best = found["best_epochs"]
     assert f"best epoch {best['training']} of {EPOCHS_T} in training, {best['fine_tuning']} of {EPOCHS_F} in" in screen
     assert screen.splitlines()[-1] == f"results    {runs[name].folder}"

@@ -254,7 +254,7 @@ def test_runs_of_other_code_data_or_options_are_not_used(copy, tmp_path, monkeyp
     more = other.split() if other.startswith("--") else []
     screen = run_script(CONFIG, options(file, copy, "--k", 2, *more, "--seeds", 1, "--ratio", 0.5))
     assert "1 runs, of which 0 are kept already" in screen
-    assert "the tables cover all 1 run in the folder" in screen
+    assert "the tables cover all 1 runs in the folder" in screen
     assert len(list(copy.iterdir())) == 2
     assert all(kept.stat().st_mtime_ns == time for kept, time in before.items())
 
@@ -295,7 +295,7 @@ def test_a_test_part_of_one_rating_leaves_metrics_undefined_and_the_sweep_comple
     more = ["--seeds", 1, 2, "--ratio", 0, 0.5, "--loss", "study", "hinge"]
     screen = run_script(CONFIG, options(file, tmp_path / "results", *more))
     kappa = screen[screen.index("test quadratic weighted kappa") :]
-    assert "study; before fine-tuning - [-, -]" in kappa
+    assert "  study\n  before fine-tuning - [-, -]" in kappa
     assert "nan" not in screen
     assert (only_folder(tmp_path / "results") / "change.png").exists()  # it compares settings
 
