@@ -112,23 +112,6 @@ def test_the_tables_have_one_row_per_run_and_epoch_and_the_numbers_of_the_kept_r
     assert accuracy[0.5] < accuracy[0]  # noise does harm
 
 
-def test_every_figure_has_the_name_of_what_it_shows(overlapping_reviews, copy, monkeypatch):
-    drawn = {}
-    monkeypatch.setattr(
-        "noisy_feedback.output.plots.save_figure",
-        lambda figure, file: (drawn.update({file.name.partition("-")[2]: figure.axes[0]}), file.write_bytes(b"")),
-    )
-    run_script(CONFIG, options(overlapping_reviews, copy, *SIX_RUNS, "--loss", "study", "hinge"))
-    for suffix in ("png", "pdf"):
-        assert drawn[f"curves.{suffix}"].get_ylabel().replace("\n", " ") == "validation accuracy"
-        assert drawn[f"metrics.{suffix}"].get_ylabel().replace("\n", " ") == "test macro F1"
-        assert drawn[f"change.{suffix}"].get_title() == "test macro F1"
-        assert drawn[f"audit.{suffix}"].get_ylabel() == "estimated flip rate"
-    dots = [line for line in drawn["audit.png"].lines if line.get_linestyle() == "None"]
-    assert sum(len(line.get_xydata()) for line in dots) == 6  # of every seed and ratio
-    assert drawn["change.png"].images[0].get_array().shape == (2, 2)  # losses, ratios
-
-
 def test_the_screen_ends_with_the_summary_in_80_columns_and_where_everything_is(complete):
     output, screen = complete
     assert "sweep      6 runs, of which 0 are kept already" in screen
@@ -242,20 +225,23 @@ def test_a_damaged_run_is_computed_again(overlapping_reviews, complete, copy):
     assert contents(copy) == contents(complete[0])
 
 
-@pytest.mark.parametrize("other", ["code", "reviews.csv", "embeddings.pt", "--lr-f 0.5"])
-def test_runs_of_other_code_data_or_options_are_not_used(copy, tmp_path, monkeypatch, other):
+def test_runs_of_other_code_data_or_options_are_not_used(copy, tmp_path, monkeypatch):
     before, file = kept_files(copy), write_overlapping(tmp_path / "data")
-    if other == "code":
-        monkeypatch.setattr(records, "CODE_VERSION", "another")
-    elif other == "reviews.csv":
-        file.write_text(file.read_text().replace("review 0,", "review zero,"))
-    elif other == "embeddings.pt":
-        torch.save(torch.load(file.parent / other) * 1.5, file.parent / other)
-    more = other.split() if other.startswith("--") else []
-    screen = run_script(CONFIG, options(file, copy, "--k", 2, *more, "--seeds", 1, "--ratio", 0.5))
-    assert "1 runs, of which 0 are kept already" in screen
-    assert "the tables cover all 1 runs in the folder" in screen
-    assert len(list(copy.iterdir())) == 2
+    few = ["--k", 2, "--seeds", 1, "--ratio", 0.5]
+
+    def none_is_used(*more):
+        screen = run_script(CONFIG, options(file, copy, *few, *more))
+        assert "1 runs, of which 0 are kept already" in screen
+        assert "the tables cover all 1 runs in the folder" in screen
+
+    none_is_used("--lr-f", 0.5)
+    torch.save(torch.load(file.parent / "embeddings.pt") * 1.5, file.parent / "embeddings.pt")
+    none_is_used()
+    file.write_text(file.read_text().replace("review 0,", "review zero,"))
+    none_is_used()
+    monkeypatch.setattr(records, "CODE_VERSION", "another")
+    none_is_used()
+    assert len(list(copy.iterdir())) == 5
     assert all(kept.stat().st_mtime_ns == time for kept, time in before.items())
 
 

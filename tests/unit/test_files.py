@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import os
-import stat
 import sys
 from pathlib import Path
 
@@ -48,15 +47,6 @@ def test_the_content_is_on_the_disk_before_the_name_points_to_it(tmp_path, monke
     with atomic_write(tmp_path / "run.json") as temporary:
         temporary.write_text("new")
     assert order == ["sync", "rename"]
-
-
-def test_whoever_may_read_other_files_may_read_this_one(tmp_path):
-    (tmp_path / "plain").touch()
-    with atomic_write(tmp_path / "model.safetensors") as temporary:
-        temporary.unlink()
-        temporary.touch(mode=0o600)  # as safetensors does
-    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "model.safetensors")}
-    assert len(modes) == 1
 
 
 def test_tensors_are_written_with_one_text_about_them(tmp_path):
