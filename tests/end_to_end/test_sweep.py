@@ -14,7 +14,7 @@ from matplotlib.image import imread
 from noisy_feedback.config import SWEEP_AXES
 from noisy_feedback.learning.objective import KL_BASE, KL_POWER
 from noisy_feedback.output import records
-from tests.conftest import assert_same_cell, only_folder, options, run_script, write_overlapping, write_separable
+from tests.conftest import assert_same_cell, only_folder, options, run_script, write_overlapping
 
 CONFIG, MAIN = "multiclass/config.py", "multiclass/main.py"
 TABLES = ("sweep.json", "runs.csv", "curves.csv", "summary.csv")
@@ -274,16 +274,6 @@ def test_runs_that_cannot_be_made_are_named_when_all_others_are_kept(
 
 
 # --- small sweeps
-
-
-def test_a_test_part_of_one_rating_leaves_metrics_undefined_and_the_sweep_complete(tmp_path):
-    file = write_separable(tmp_path / "data", ratings=[1, 2, 3, 4, 5] * 18 + [3] * 10)
-    more = ["--seeds", 1, 2, "--ratio", 0, 0.5, "--loss", "study", "hinge"]
-    screen = run_script(CONFIG, options(file, tmp_path / "results", *more))
-    kappa = screen[screen.index("test quadratic weighted kappa") :]
-    assert "  study\n  before fine-tuning - [-, -]" in kappa
-    assert "nan" not in screen
-    assert (only_folder(tmp_path / "results") / "change.png").exists()  # it compares settings
 
 
 @pytest.mark.parametrize(("epochs_t", "figures"), [(3, "curves.png"), (0, "none: no epoch was run")])

@@ -126,10 +126,9 @@ def test_an_export_has_the_texts_the_stars_and_what_is_known_and_is_read_as_judg
 def test_lists_are_exported_as_pairs_of_adjacent_items_without_annotator(file):
     table = export(file, SIMULATED, WITHOUT_ANNOTATORS)
     assert list(table) == ["chosen", "rejected", "chosen_rating", "rejected_rating", "p_wrong", "wrong", "pair"]
-    assert table["pair"].tolist() == [0, 1, 2, 3]
-    assert table["chosen"].tolist() == [TEXTS[3], TEXTS[2], TEXTS[2], TEXTS[1]]
-    assert table["rejected"].tolist() == [TEXTS[2], TEXTS[0], TEXTS[1], TEXTS[0]]
-    assert (table["chosen_rating"].tolist(), table["rejected_rating"].tolist()) == ([10, 2, 10, 2], [2, 1, 2, 1])
+    rows = table[["chosen", "rejected", "chosen_rating", "rejected_rating", "pair"]].itertuples(index=False, name=None)
+    pairs = [(3, 2, 10, 2, 0), (2, 0, 2, 1, 1), (2, 1, 10, 2, 2), (1, 0, 2, 1, 3)]
+    assert [*rows] == [(TEXTS[chosen], TEXTS[rejected], *more) for chosen, rejected, *more in pairs]
 
 
 def test_what_is_not_known_is_null_and_a_rating_an_integer(tmp_path):

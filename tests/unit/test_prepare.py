@@ -122,15 +122,6 @@ def test_the_run_of_a_sweep_with_nothing_to_learn_is_named(make_config, never_em
         prepare(runs)
 
 
-def test_the_flip_rate_is_that_of_the_ratings_to_learn_from(make_config, monkeypatch):
-    given = []
-    monkeypatch.setattr(
-        "noisy_feedback.prepare.fine_tuning_objective", lambda config, feedback, priors: given.append(priors)
-    )
-    prepare([make_config([1, 1, 2, 5] * 10 + EVERY_RATING[:60], loss="robust", ratio=0.2)])
-    assert given[0] == pytest.approx([0.5, 0.25, 0, 0, 0.25])
-
-
 def test_a_flip_rate_that_is_given_estimated_or_implied_by_the_noise_is_taken_by_a_loss_that_needs_one(make_config):
     prepare([make_config(loss="robust", noise="reversed", ratio=0.6, flip_rate=0.1)])
     prepare(sweep_of(make_config(flip_rate=0.1), loss=["study", "robust"]))
@@ -194,8 +185,6 @@ def test_texts_that_are_in_no_review_are_embedded_as_the_reviews_are(human, tiny
 
 def test_an_export_that_cannot_be_written_or_would_replace_an_input_is_refused_first(human, never_embeds, tmp_path):
     config = human((0, 1))
-    with pytest.raises(InputError, match=r"^--export .*comparisons\.csv: ends with neither"):
-        prepare([replace(config, export=tmp_path / "comparisons.csv")])
     with pytest.raises(InputError, match=r"^--export: with --epochs-f 0 there are no comparisons to write"):
         prepare([replace(config, export=tmp_path / "c.jsonl", epochs_f=0)])
     reviews = config.path.rename(config.path.with_name(SAMPLE_FILE))
