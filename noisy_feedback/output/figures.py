@@ -55,7 +55,7 @@ def draw_curves(curves: pd.DataFrame, classes: int) -> Figure:
     if values:
         handles = [Line2D([], [], **style) for style in plots.ratio_styles(len(values))]
         plots.add_legend(figure, handles, axis_labels(values), columns=5, title=AXIS_NAMES[axis])
-    seeds = describe_seeds(curves)
+    seeds = describe_seeds(training if fine_tuning.empty else fine_tuning)
     band = "" if seeds == ONE_SEED else "; band: one standard deviation"
     notes = [f"{seeds}{band}; black: training", *plots.fine_tuning_note(*lengths)]
     if fine_tuning.empty:
@@ -255,11 +255,8 @@ def split_settings(table: pd.DataFrame, axes: Sequence[str]) -> list[tuple[Any, 
 
 def describe_seeds(table: pd.DataFrame) -> str:
     """How many seeds stand behind every point: "mean of 3 to 20 seeds" where settings or ratios differ."""
-    if "seeds" in table:  # a summary
-        counts = table["seeds"]
-    else:
-        tuned = table.dropna(subset=["ratio"])
-        counts = (table if tuned.empty else tuned).groupby([*SETTING_AXES, "ratio"], dropna=False)["seed"].nunique()
+    by_point = table.groupby([*SETTING_AXES, "ratio"], dropna=False)  # a summary has a column of their numbers
+    counts = table["seeds"] if "seeds" in table else by_point["seed"].nunique()
     least, most = counts.min(), counts.max()
     if most == 1:
         return ONE_SEED

@@ -268,7 +268,7 @@ DAMAGES = {  # a text in place of the record, or parts of it
 WRONG_OPTIONS = {"k": 9.5, "loss": "$(touch ran)", "seed": "--output=/", "hidden": [0], "unknown": 1}
 
 
-def test_a_damaged_record_or_one_with_a_value_that_no_option_could_have_given_is_named(capsys, copy):
+def test_a_damaged_record_or_one_with_a_value_that_no_option_could_have_given_is_named(capsys, copy, results, tmp_path):
     record = (copy / "run.json").read_bytes()
     config = part_of(copy, "config")
     wrong = {name: {"config": {**config, name: value}} for name, value in WRONG_OPTIONS.items()}
@@ -281,10 +281,7 @@ def test_a_damaged_record_or_one_with_a_value_that_no_option_could_have_given_is
         line = refusal(capsys, copy)
         assert f"{copy / 'run.json'}: damaged, or of another version of this project" in line, damage
         assert damage in line or damage in DAMAGES
-
-
-def test_a_sweeps_record_with_damaged_runs_is_refused(capsys, results, tmp_path):
-    copy = shutil.copytree(results["sweep"], tmp_path / "copy")
+    copy = shutil.copytree(results["sweep"], tmp_path / "sweep")
     for runs in ([], [{"seed": 1}], {"seed": 1}, 7):
         change(copy, "sweep.json", runs=runs)
         assert "sweep.json: damaged, or of another version of this project" in refusal(capsys, copy)
