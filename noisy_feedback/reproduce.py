@@ -4,13 +4,13 @@ Exit status 0 where everything but versions is the same, 1 where something diffe
 """
 
 import json
-import math
 import shutil
 import sys
 import tempfile
 from argparse import Namespace
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -149,7 +149,7 @@ def find_same(record: Record, option: str, given: Path | None) -> Path:
 
 
 def difference(old: Path, new: Path) -> str:
-    """Which parts of two files differ, and by how much; empty where none does."""
+    """Which parts of two files differ, of a table how many cells, and by how much; empty where none does."""
     if not old.is_file() or not new.is_file():
         return f"is missing from the {'old' if new.is_file() else 'new'} results"
     if old.read_bytes() == new.read_bytes():
@@ -162,8 +162,15 @@ def difference(old: Path, new: Path) -> str:
         largest = pd.Series([largest_distance(before.get(name), after.get(name)) for name in names], dtype=float).max()
     except Exception as error:  # a damaged file makes the readers raise many kinds; for the user they are one
         return f"cannot be compared ({' '.join(str(error).split())[:200]})"
-    by = "" if math.isnan(largest) else f", by at most {largest:.3g}"
-    return f"differs in {shorten(', '.join(names), 100)}{by}" if names else ""
+    where = shorten(", ".join(names), 100)
+    if old.suffix == ".csv":
+        cells = [
+            cell for name in {**before, **after} for cell in zip_longest(before.get(name, ()), after.get(name, ()))
+        ]
+        different = sum(first != second for first, second in cells)
+        where = f"{different} of {len(cells)} cells ({where or 'order or layout'})"
+    by = f", by at most {largest:.3g}" if largest > 0 else ""
+    return f"differs in {where}{by}" if where else ""
 
 
 def parts_of(file: Path) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def run_sweep(runs: Sequence[Config], dask: str | None = None, embeddings_sha256
         folder = SweepFolder(runs[0], dataset.provenance)
         lock(folder.path, stack)
         missing = [run for run in runs if not folder.has(run)]
-        print(f"sweep      {len(runs)} runs, of which {len(runs) - len(missing)} are kept already")
+        print(f"sweep      {console.count(len(runs), 'run')}, {len(runs) - len(missing)} kept already")
         seeds = {run.seed for run in missing}  # each is trained once
         refused: dict[str, InputError] = {}  # by name of the run
         epochs = len(missing) * runs[0].epochs_f + len(seeds) * runs[0].epochs_t
@@ -65,7 +65,8 @@ def run_sweep(runs: Sequence[Config], dask: str | None = None, embeddings_sha256
             print(f"figures    {', '.join(figure.name for figure in figures) or 'none: no epoch was run'}")
     if refused:
         names, reason = shorten(", ".join(refused), 400), next(iter(refused.values()))
-        raise InputError(f"{reason}; {len(refused)} of {len(runs)} runs cannot be made, the others are kept: {names}")
+        which = f"{len(refused)} of {console.count(len(runs), 'run')}"
+        raise InputError(f"{reason}; {which} cannot be made, the others are kept: {names}")
     return folder.path
 
 

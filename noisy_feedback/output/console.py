@@ -24,6 +24,11 @@ FEW_COMPARISONS = 10
 UNEQUAL_COMPARISONS = 0.2  # counts that differ by a larger share of the largest are reported
 
 
+def count(number: int, noun: str) -> str:
+    """As in `1 run` and `1,200 runs`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def file_choice(folder: Path, file: Path) -> str:
     """Which file of a folder is read."""
     if file.name != SAMPLE_FILE:
@@ -50,7 +55,7 @@ def reviews(found: Reviews, splits: Splits) -> str:
 def judgements(found: Judgements, splits: Splits) -> str:
     """How many human comparisons there are, by whom, in which parts of the split they are, and what they are like."""
     assert splits.judgements is not None
-    by = f" by {len(found.annotator_names):,} annotators" if found.annotators is not None else ""
+    by = f" by {count(len(found.annotator_names), 'annotator')}" if found.annotators is not None else ""
     counts = {name: int((splits.judgements == part).sum()) for part, name in PARTS.items()}
     where = "texts in two parts"
     if len(splits.train):  # there are reviews, and their ratings are learned from in training
@@ -58,11 +63,11 @@ def judgements(found: Judgements, splits: Splits) -> str:
         del counts["training"]
     in_part = ", ".join(f"{number:,} {name}" for name, number in counts.items())
     lines = [
-        f"judgements {len(found.chosen):,} of {found.pairs.max() + 1:,} pairs{by} from {found.name}",
+        f"judgements {len(found.chosen):,} of {count(found.pairs.max() + 1, 'pair')}{by} from {found.name}",
         f"           {in_part}; {(splits.judgements == LEFT_OUT).sum():,} left out: {where}",
     ]
     if found.texts:
-        lines.append(f"           {len(found.texts):,} texts are not among the reviews: part of fine-tuning")
+        lines.append(f"           {count(len(found.texts), 'text')} not among the reviews: part of fine-tuning")
     if not counts["validation"]:
         lines.append("warning    no comparison in the validation part: ratings choose the best epoch")
     if not counts["test"]:
@@ -75,7 +80,7 @@ def embeddings(found: Embeddings, how: str) -> str:
     line = f"embeddings {found.vectors.shape[1]} dimensions from {found.info.model}, {how}"
     if found.truncated:
         line += (
-            f"\n           {found.truncated:,} texts cut at the encoder's limit of {found.max_tokens} tokens, "
+            f"\n           {count(found.truncated, 'text')} cut at the encoder's limit of {found.max_tokens} tokens, "
             f"on the {found.info.truncate} (--truncate)"
         )
     return line
@@ -83,15 +88,15 @@ def embeddings(found: Embeddings, how: str) -> str:
 
 def feedback(config: Config, given: Feedback) -> str:
     """How much the noise changed, and how many comparisons there are."""
-    what = "comparisons reversed" if config.noise == "reversed" else "fine-tuning ratings changed"
+    what, done = ("comparison", "reversed") if config.noise == "reversed" else ("fine-tuning rating", "changed")
     kind = config.labels if config.protocol == "human" else f"k={config.k}"
     lines = [
-        f"noise      {given.changed:,} of {given.total:,} {what} (ratio {config.ratio:g}, {config.noise})",
-        f"feedback   {len(given.lists):,} {config.protocol} comparisons ({kind}), "
-        f"from {len(np.unique(given.lists)):,} texts",
+        f"noise      {given.changed:,} of {count(given.total, what)} {done} (ratio {config.ratio:g}, {config.noise})",
+        f"feedback   {count(len(given.lists), f'{config.protocol} comparison')} ({kind}), "
+        f"from {count(len(np.unique(given.lists)), 'text')}",
     ]
     if given.ties:
-        lines.append(f"           {given.ties:,} pairs left out: as many judgements for either order")
+        lines.append(f"           {count(given.ties, 'pair')} left out: as many judgements for either order")
     return "\n".join([*lines, *few_comparisons(len(given.lists))])
 
 
@@ -172,7 +177,7 @@ def summary_tables(summary: pd.DataFrame, results: Sequence[RunResult]) -> str:
 
     summary = summary.assign(setting=setting_names(summary))
     seeds = {result.config.seed for result in results}
-    lines = [f"the tables cover all {len(results):,} runs in the folder: {len(seeds)} seeds"]
+    lines = [f"the tables cover all {count(len(results), 'run')} in the folder: {count(len(seeds), 'seed')}"]
     if summary["seeds"].min() < 2:
         lines.append("note       one seed has no 95 % interval")
     for noise, ratio in no_information(summary, len(results[0].before.confusion_matrix)).items():
@@ -224,15 +229,15 @@ def constant_start(results: Sequence[RunResult]) -> list[str]:
     seeds = {result.config.seed for result in results}
     constant = {result.config.seed for result in results if result.before.accuracy <= result.majority.accuracy}
     text = (
-        f"in {len(constant)} of {len(seeds)} seeds the model before fine-tuning is no more accurate than always "
-        "predicting the most frequent rating (--select macro_f1 chooses the best epoch by another score)"
+        f"in {len(constant)} of {count(len(seeds), 'seed')} the model before fine-tuning is no more accurate than "
+        "always predicting the most frequent rating (--select macro_f1 chooses the best epoch by another score)"
     )
     return [warning(text)] if constant else []
 
 
 def few_comparisons(least: int) -> list[str]:
     """A warning where a run has too few comparisons to learn from."""
-    text = f"only {least} comparisons in a run, too few to learn from: the result is chance"
+    text = f"only {count(least, 'comparison')} in a run, too few to learn from: the result is chance"
     return [warning(text)] if least < FEW_COMPARISONS else []
 
 

@@ -71,14 +71,12 @@ def save_run(
     found = {name: getattr(result, name) for name in ("noise", "comparisons", "audit", "best_epochs", "kl_weight_used")}
     for stage, metrics in {"majority": result.majority, **result.stages()}.items():
         found[stage] = metrics and without_nan(asdict(metrics))
-    write_record(folder / "run.json", config, config_record(config), provenance, found)
+    write_text(folder / "run.json", record_text(config, config_record(config), provenance, found))
     return folder
 
 
-def write_record(
-    file: Path, config: Config, options: Mapping[str, Any], provenance: Provenance, found: Mapping[str, Any]
-) -> None:
-    """Write run.json or sweep.json: the same command on the same machine gives the same, to the last bit."""
+def record_text(config: Config, options: Mapping[str, Any], provenance: Provenance, found: Mapping[str, Any]) -> str:
+    """The content of run.json or sweep.json: the same command on the same machine gives the same, to the last bit."""
     record = {
         "identity": identity(options, provenance),
         "path": None if config.path is None else str(config.path),  # where the data were, as they were given
@@ -89,7 +87,7 @@ def write_record(
         **found,
         "versions": versions(),
     }
-    write_text(file, json.dumps(record, indent=2, allow_nan=False) + "\n")
+    return json.dumps(record, indent=2, allow_nan=False) + "\n"
 
 
 def write_text(file: Path, text: str) -> None:
@@ -109,7 +107,7 @@ class SweepFolder:
         self.config = config
         self.shared = {name: value for name, value in config_record(config).items() if name not in SWEEP_AXES}
         self.identity = identity(self.shared, provenance)
-        self.path = folder_of(config, name_parts(config, self.shared, provenance), self.identity)
+        self.path = folder_of(config, name_parts(config, self.shared, provenance), self.shared, self.identity)
 
     def file_of(self, run: Config) -> Path:
         values = (f"{axis.replace('_', '-')}-{format_number(getattr(run, axis))}" for axis in SWEEP_AXES)
@@ -145,10 +143,18 @@ class SweepFolder:
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
-    def write_record(self, results: Sequence[RunResult]) -> None:
-        """Write sweep.json: what the tables were made from and which runs they hold."""
+    def record(self, results: Sequence[RunResult]) -> str:
+        """The content of sweep.json: what the tables were made from and which runs they hold."""
         runs = [axes_of(result.config) for result in results]
-        write_record(self.path / "sweep.json", self.config, self.shared, self.provenance, {"runs": runs})
+        return record_text(self.config, self.shared, self.provenance, {"runs": runs})
+
+    def is_recorded(self, results: Sequence[RunResult]) -> bool:
+        """Whether tables and figures of exactly these runs have been written."""
+        file = self.path / "sweep.json"
+        return file.is_file() and file.read_bytes() == self.record(results).encode()
+
+    def write_record(self, results: Sequence[RunResult]) -> None:
+        write_text(self.path / "sweep.json", self.record(results))
 
 
 def curve_rows(axes: Mapping[str, Any], phase: str, epochs: Sequence[EpochStats]) -> list[dict[str, Any]]:
@@ -177,7 +183,7 @@ def run_folder(config: Config, provenance: Provenance) -> Path:
     record = config_record(config)
     parts = name_parts(config, record, provenance, config.loss)
     parts += [f"ratio{format_number(config.ratio)}", f"seed{config.seed}"]
-    return folder_of(config, parts, identity(record, provenance))
+    return folder_of(config, parts, record, identity(record, provenance))
 
 
 def name_parts(config: Config, record: Mapping[str, Any], provenance: Provenance, *more: str) -> list[str]:
@@ -189,22 +195,29 @@ def name_parts(config: Config, record: Mapping[str, Any], provenance: Provenance
     return [provenance.data.name.partition(".")[0], config.protocol, *k, *more, *options]
 
 
-def folder_of(config: Config, parts: Sequence[str], identity: str) -> Path:
-    """`--name`, or the parts and the identity. Errors: InputError where another result has this --name."""
+def folder_of(config: Config, parts: Sequence[str], options: Mapping[str, Any], identity: str) -> Path:
+    """`--name`, or the parts and the identity.
+
+    Errors: InputError where another result has this --name, with what differs of options, versions and code.
+    """
     if config.name is None:
         return config.output / f"{'_'.join(parts)[:LONGEST_NAME]}_{identity}"
-    folder = config.output / config.name
-    for record in (folder / "run.json", folder / "sweep.json", *(folder / "runs").glob("[!.]*.json")):
+    folder, own = config.output / config.name, {**options, **versions()}
+    for file in (folder / "run.json", folder / "sweep.json", *(folder / "runs").glob("[!.]*.json")):
+        differs = []
         try:
-            other = json.loads(record.read_text(encoding="utf-8"))["identity"] != identity
+            record = json.loads(file.read_text(encoding="utf-8"))
+            other = record["identity"] != identity
+            recorded = {**record.get("config", {}), **record.get("versions", {})}  # a kept run has none
+            names = [name for name, value in recorded.items() if own.get(name, value) != value]
+            differs = [f"{name} {recorded[name]!r} (here {own[name]!r})" for name in names]
         except FileNotFoundError:
             continue
         except (OSError, ValueError, KeyError, TypeError):
-            other = record.parent == folder  # a damaged kept run is computed again, as in any sweep
+            other = file.parent == folder  # a damaged kept run is computed again, as in any sweep
         if other:
-            raise InputError(
-                f"--name {config.name}: {folder} holds a result of other options, data or code; choose another name"
-            )
+            what = f"with {', '.join(differs)}" if differs else "of other options, data or code"
+            raise InputError(f"--name {config.name}: {folder} holds a result {what}; choose another name")
     return folder
 
 

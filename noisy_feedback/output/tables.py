@@ -25,7 +25,8 @@ AUDIT_COLUMNS = {  # columns of the tables: keys of a run's audit record
 def write(folder: SweepFolder, results: Sequence[RunResult]) -> tuple[pd.DataFrame, list[Path]]:
     """Write runs.csv, curves.csv, summary.csv and the figures, then sweep.json; the summary and the figures' files.
 
-    Of each figure there is a .png and a .pdf; the heat map of changes compares settings, where there are several.
+    Of each figure there is a .png and a .pdf; the heat map of changes compares settings, where there are several. A
+    figure that is there stays where sweep.json says that it is of the same runs: drawing takes a second.
     """
     classes = len(folder.provenance.data.scale)
     runs = pd.DataFrame([run_row(result) for result in results]).astype(dict.fromkeys(AUDIT_COLUMNS, float))
@@ -41,12 +42,16 @@ def write(folder: SweepFolder, results: Sequence[RunResult]) -> tuple[pd.DataFra
             shown["change"] = (summary,)
     if runs["true_flip_rate"].notna().any():
         shown["audit"] = (runs,)
+    same = folder.is_recorded(results)
     for name, drawn in shown.items():
+        files = [folder.path / f"{name}{suffix}" for suffix in (".png", ".pdf")]
+        if same and all(file.exists() for file in files):
+            continue
         from noisy_feedback.output import figures, plots  # imports matplotlib: only when there is something to draw
 
         figure = getattr(figures, f"draw_{name}")(*drawn, classes)
-        for suffix in (".png", ".pdf"):
-            with atomic_write(folder.path / f"{name}{suffix}") as temporary:
+        for file in files:
+            with atomic_write(file) as temporary:
                 plots.save_figure(figure, temporary)
     folder.write_record(results)
     return summary, [folder.path / f"{name}.png" for name in shown]

@@ -96,7 +96,7 @@ def test_a_sweep_that_is_no_full_grid_is_reproduced_beside_the_old_one_and_not_f
     assert len(part_of(folder, "runs", "sweep.json")) == 3
     before = {file: file.stat().st_mtime_ns for file in folder.rglob("*")}
     screen = reproduced(folder)
-    assert "3 runs, of which 0 are kept already" in screen
+    assert "3 runs, 0 kept already" in screen
     assert compared(screen) == dict.fromkeys(SWEEP, "the same")
     assert {file: file.stat().st_mtime_ns for file in folder.rglob("*")} == before
     assert list(tmp_path.iterdir()) == [folder]
@@ -215,13 +215,14 @@ def test_what_a_saved_model_says_of_itself_is_compared(results, tmp_path):
     assert reproduce.difference(old, new).startswith("cannot be compared (")
 
 
-def test_a_table_that_differs_says_in_which_columns_and_by_how_much(tmp_path):
+def test_a_table_that_differs_says_in_how_many_cells_and_by_how_much(tmp_path):
     tables = {
         "a,b\n1,x\n2,\n": "",
-        "a,b\n1.5,x\n2,\n": "differs in a, by at most 0.5",
-        "a,b\n3,y\n2,4\n": "differs in a, b, by at most 2",
-        "a,c\n1,x\n2,\n": "differs in b, c",
-        "a,b\n1,x\n": "differs in a, b, by at most 0",
+        "a,b\n1.5,x\n2,\n": "differs in 1 of 4 cells (a), by at most 0.5",
+        "a,b\n3,y\n2,4\n": "differs in 3 of 4 cells (a, b), by at most 2",
+        "a,c\n1,x\n2,\n": "differs in 4 of 6 cells (b, c)",
+        "a,b\n1,x\n": "differs in 2 of 4 cells (a, b)",
+        "b,a\nx,1\n,2\n": "differs in 0 of 4 cells (order or layout)",
     }
     old, new = tmp_path / "old.csv", tmp_path / "new.csv"
     old.write_text(next(iter(tables)))

@@ -114,7 +114,7 @@ def test_the_tables_have_one_row_per_run_and_epoch_and_the_numbers_of_the_kept_r
 
 def test_the_screen_ends_with_the_summary_in_80_columns_and_where_everything_is(complete):
     output, screen = complete
-    assert "sweep      6 runs, of which 0 are kept already" in screen
+    assert "sweep      6 runs, 0 kept already" in screen
     lines = screen.splitlines()
     start = lines.index("the tables cover all 6 runs in the folder: 3 seeds")
     assert max(map(len, lines[start:-2])) <= 80
@@ -191,15 +191,15 @@ def test_more_seeds_and_ratios_extend_the_same_result(overlapping_reviews, compl
         return run_script(CONFIG, arguments)
 
     extend([1], [0.5])
-    assert "2 runs, of which 1 are kept already" in extend([1], [0, 0.5])
-    assert "6 runs, of which 2 are kept already" in extend([1, 2, 3], [0, 0.5])
+    assert "2 runs, 1 kept already" in extend([1], [0, 0.5])
+    assert "6 runs, 2 kept already" in extend([1, 2, 3], [0, 0.5])
     assert contents(tmp_path) == contents(complete[0])
 
 
 def test_a_command_with_fewer_runs_takes_none_away_and_one_with_other_losses_adds_theirs(overlapping_reviews, copy):
     before, fewer = contents(copy), ["--k", 2, "--seeds", 1, 2, "--ratio", 0.5]
     screen = run_script(CONFIG, options(overlapping_reviews, copy, *fewer))
-    assert "2 runs, of which 2 are kept already" in screen
+    assert "2 runs, 2 kept already" in screen
     assert "the tables cover all 6 runs in the folder: 3 seeds" in screen
     assert contents(copy) == before
     pairs = ["--loss", "hinge:0.5", "bradley-terry:1"]
@@ -220,7 +220,7 @@ def test_a_damaged_run_is_computed_again(overlapping_reviews, complete, copy):
     whole = file.read_bytes()
     file.write_bytes(b"{")
     screen = run_script(CONFIG, options(overlapping_reviews, copy, *SIX_RUNS))
-    assert "6 runs, of which 5 are kept already" in screen
+    assert "6 runs, 5 kept already" in screen
     assert file.read_bytes() == whole
     assert contents(copy) == contents(complete[0])
 
@@ -231,8 +231,8 @@ def test_runs_of_other_code_data_or_options_are_not_used(copy, tmp_path, monkeyp
 
     def none_is_used(*more):
         screen = run_script(CONFIG, options(file, copy, *few, *more))
-        assert "1 runs, of which 0 are kept already" in screen
-        assert "the tables cover all 1 runs in the folder" in screen
+        assert "1 run, 0 kept already" in screen
+        assert "the tables cover all 1 run in the folder" in screen
 
     none_is_used("--lr-f", 0.5)
     torch.save(torch.load(file.parent / "embeddings.pt") * 1.5, file.parent / "embeddings.pt")
@@ -243,6 +243,17 @@ def test_runs_of_other_code_data_or_options_are_not_used(copy, tmp_path, monkeyp
     none_is_used()
     assert len(list(copy.iterdir())) == 5
     assert all(kept.stat().st_mtime_ns == time for kept, time in before.items())
+
+
+def test_figures_are_drawn_again_only_where_one_is_gone_or_runs_were_added(overlapping_reviews, complete, copy):
+    (only_folder(copy) / "metrics.pdf").unlink()
+    run_script(CONFIG, options(overlapping_reviews, copy, *SIX_RUNS))
+    found, before = contents(copy, FIGURES), contents(complete[0], FIGURES)
+    drawn = {name for name in FIGURES if found[name] == b"figure"}
+    assert drawn == {"metrics.png", "metrics.pdf"}
+    assert all(found[name] == before[name] for name in set(FIGURES) - drawn)
+    run_script(CONFIG, options(overlapping_reviews, copy, "--k", 2, "--seeds", 4, "--ratio", 0))
+    assert set(contents(copy, FIGURES).values()) == {b"figure"}
 
 
 # --- what cannot be run

@@ -64,11 +64,23 @@ def test_reviews_are_counted_by_rating_and_by_part_and_dropped_ones_too():
     assert console.reviews(dropped, splits).splitlines() == [first, "dropped    1 empty, 2,345 duplicates", second]
 
 
+def test_nouns_are_singular_for_one_alone():
+    assert [console.count(number, "run") for number in (0, 1, 1200)] == ["0 runs", "1 run", "1,200 runs"]
+    one = replace(feedback_of(1, k=1), changed=1, total=1)
+    assert console.feedback(Config("human", noise="reversed"), one).splitlines() == [
+        "noise      1 of 1 comparison reversed (ratio 0, reversed)",
+        "feedback   1 human comparison (all), from 2 texts",
+        "warning    only 1 comparison in a run, too few to learn from: the result is",
+        "           chance",
+    ]
+
+
 def test_texts_that_were_cut_are_counted():
     info = EmbeddingsInfo("bert", "1", "cls", "library", "ab", "cpu")
     line, cut = "embeddings 384 dimensions from bert, computed now", "limit of 256 tokens, on the right (--truncate)"
-    for truncated, more in ((0, []), (1200, [f"           1,200 texts cut at the encoder's {cut}"])):
+    for truncated, texts in ((0, []), (1, ["1 text"]), (1200, ["1,200 texts"])):
         found = Embeddings(torch.zeros(2, 384), info, truncated, 256)
+        more = [f"           {text} cut at the encoder's {cut}" for text in texts]
         assert console.embeddings(found, "computed now").splitlines() == [line, *more]
 
 
@@ -111,10 +123,10 @@ def test_judgements_are_counted_by_pair_annotator_and_part_and_parts_without_any
         "judgements 1,109 of 500 pairs by 3 annotators from judged.csv",
         "           1,100 fine-tuning, 2 validation, 3 test; 4 left out: texts in two parts, or in training",
     ]
-    assert shown(judged([0, 1], texts=["a text"]), [2, 2]).splitlines()[:5] == [
-        "judgements 2 of 2 pairs from judged.csv",
+    assert shown(judged([0, 0], ["al", "al"], ["a text"]), [2, 2]).splitlines()[:5] == [
+        "judgements 2 of 1 pair by 1 annotator from judged.csv",
         "           2 fine-tuning, 0 validation, 0 test; 0 left out: texts in two parts, or in training",
-        "           1 texts are not among the reviews: part of fine-tuning",
+        "           1 text not among the reviews: part of fine-tuning",
         "warning    no comparison in the validation part: ratings choose the best epoch",
         "warning    no comparison in the test part: there is no preference accuracy",
     ]
@@ -196,7 +208,7 @@ def test_a_model_no_better_than_the_most_frequent_rating_is_warned_of():
     for accuracy, warned in ((0.3, True), (0.4, True), (0.41, False)):
         result = replace(result_of(Config("human"), compared=True), before=metrics_of(accuracy))
         text = console.run_tables(result, [1, 2, 4])
-        assert ("warning in 1 of 1 seeds the model before fine-tuning is no more accurate" in unwrapped(text)) == warned
+        assert ("warning in 1 of 1 seed the model before fine-tuning is no more accurate" in unwrapped(text)) == warned
         assert len(widest(text)) <= 80, widest(text)
 
 
@@ -244,7 +256,7 @@ def test_differences_have_the_p_values_of_paired_tests():
 def test_one_seed_has_no_interval():
     lines = tables_of(results_of(seeds=(1,), ratios=(0.0,))).splitlines()
     assert lines[:2] == [
-        "the tables cover all 1 runs in the folder: 1 seeds",
+        "the tables cover all 1 run in the folder: 1 seed",
         "note       one seed has no 95 % interval",
     ]
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 
+from noisy_feedback.code_version import CODE_VERSION
 from noisy_feedback.config import RECORDED, SWEEP_AXES, Config
 from noisy_feedback.data.dataset import JudgementsInfo, Provenance, ReviewsInfo
 from noisy_feedback.data.embeddings import EmbeddingsInfo
@@ -243,9 +244,26 @@ def test_a_name_is_that_of_one_result_which_may_be_made_again_or_extended_and_no
     others = [replace(named, k=3)] + ([named] if kept == "run" else [])
     for make, other in [*product(KEPT.values(), others), (KEPT["run"], extended)]:
         if not (make is KEPT["run"] and other is named):
-            with pytest.raises(InputError, match=r"--name mine: .*mine holds a result of other options, data or code"):
+            with pytest.raises(InputError, match=r"--name mine: .*mine holds a result .*; choose another name"):
                 make(other)
     assert files_in(folder) == before
+
+
+@pytest.mark.parametrize("kept", ["run", "sweep"])
+def test_a_name_that_is_refused_says_what_differs(config, monkeypatch, kept):
+    named = replace(config, name="mine")
+    KEPT[kept](named)
+
+    def refused(config, says, origin=MADE_FROM):
+        with pytest.raises(InputError, match=f"^--name mine: .*mine holds a result {says}; choose another name$"):
+            records.run_folder(config, origin) if kept == "run" else SweepFolder(config, origin)
+
+    refused(replace(named, k=3), r"with k 2 \(here 3\)")
+    other = replace(named, lists=50, hidden=(8,))
+    refused(other, r"with hidden \[64, 32\] \(here \[8\]\), lists None \(here 50\)")
+    refused(named, "of other options, data or code", replace(MADE_FROM, device="NVIDIA H100"))
+    monkeypatch.setattr(records, "CODE_VERSION", "another")
+    refused(named, rf"with code '{CODE_VERSION}' \(here 'another'\)")
 
 
 def test_a_damaged_record_is_not_replaced(config):
