@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from noisy_feedback import processes
-from noisy_feedback.config import AXES, OPTIONS, PROTOCOLS, SWEEP_AXES, Config, Sweep, grid
+from noisy_feedback.config import AXES, OPTIONS, PROTOCOLS, SWEEP_AXES, Config, grid
 from noisy_feedback.errors import run_with_error_messages
 from noisy_feedback.options import SWITCH, Numbers, Option
 
@@ -73,7 +73,7 @@ def run_config(protocol: str) -> int:
                 processes.start_server()
             from noisy_feedback.sweep import run_sweep
 
-        run_sweep(Sweep(runs[0], runs, dask))
+        run_sweep(runs, dask)
 
     return run_with_error_messages(parser.prog, work)
 

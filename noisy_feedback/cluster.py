@@ -4,7 +4,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from importlib.util import find_spec
 from itertools import groupby
 from typing import Any
 
@@ -15,7 +14,7 @@ from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.errors import InputError
 from noisy_feedback.evaluation.results import RunResult
-from noisy_feedback.experiment import fine_tune_model, train_model
+from noisy_feedback.experiment import train_model, try_fine_tuning
 from noisy_feedback.output.records import versions
 
 TRIES = 5  # of a seed whose worker was lost
@@ -26,12 +25,12 @@ RESTART = "restart the workers, with the same environment and code"
 @contextmanager
 def connect(address: str) -> Iterator[Any]:
     """A client of the cluster at `address`. Errors: InputError where the library is missing or nobody answers."""
-    if find_spec("distributed") is None:
+    try:
+        import distributed
+    except ImportError:
         raise InputError(
             '--dask: distributed is not installed: in the project folder pip install -c constraints.txt -e ".[cluster]"'
-        )
-    import distributed
-
+        ) from None
     with ExitStack() as stack:
         if address == "local":
             local = distributed.LocalCluster(threads_per_worker=1, dashboard_address=None)
@@ -43,7 +42,7 @@ def connect(address: str) -> Iterator[Any]:
         yield client
 
 
-def compute(client: Any, runs: Sequence[Config], dataset: Dataset) -> Iterator[RunResult]:
+def compute(client: Any, runs: Sequence[Config], dataset: Dataset) -> Iterator[tuple[Config, RunResult | InputError]]:
     """Compute every seed's runs on the cluster; give each seed's results as it finishes.
 
     A lost worker costs its seeds another try. Errors: InputError where the cluster loses the same seed again and
@@ -100,7 +99,7 @@ def check_versions(expected: dict[str, str]) -> None:
 
 def run_seed(
     runs: Sequence[Config], dataset: Dataset, embeddings: np.ndarray, expected: dict[str, str]
-) -> list[RunResult]:
+) -> list[tuple[Config, RunResult | InputError]]:
     """One task: a training and its fine-tunings, on one thread of a worker.
 
     Errors: InputError on a worker that would compute something else than this project's client.
@@ -114,4 +113,4 @@ def run_seed(
     vectors = torch.tensor(embeddings, device="cpu" if wanted == "cpu" else "cuda")
     dataset = replace(dataset, embeddings=vectors)
     trained = train_model(runs[0], dataset)
-    return [fine_tune_model(run, dataset, trained).result for run in runs]
+    return [try_fine_tuning(run, dataset, trained) for run in runs]

@@ -234,15 +234,6 @@ def combination_problem(config: Config) -> str:
     return ""
 
 
-@dataclass(frozen=True)
-class Sweep:
-    """Runs that differ in SWEEP_AXES alone; `config` is one of them, for what they share."""
-
-    config: Config
-    runs: Sequence[Config]  # sorted along the axes
-    dask: str | None = None  # the address of a Dask scheduler, or "local"
-
-
 def grid(options: Mapping[str, Any]) -> list[Config]:
     """The runs of a sweep: every combination of the values of SWEEP_AXES, each of which may have several in a list.
 

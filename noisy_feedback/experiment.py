@@ -11,6 +11,7 @@ from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.reviews import Splits
 from noisy_feedback.data.splits import VALIDATION
+from noisy_feedback.errors import InputError
 from noisy_feedback.evaluation.results import RunResult, evaluate_on_test, make_result
 from noisy_feedback.feedback import human, noise, protocols
 from noisy_feedback.feedback.audit import Audit, audit_feedback, audit_margins, calibrate, fit_temperature
@@ -57,7 +58,7 @@ def run(config: Config, embeddings_sha256: str | None = None) -> Path:
     `embeddings_sha256` asks for exactly the embeddings of an earlier run.
     """
     dataset = prepare([config], embeddings_sha256)
-    records.check_run_name(config, dataset.provenance)
+    records.run_folder(config, dataset.provenance)  # refuses the --name of another result before the work
     with single_threaded():
         with bars.epoch_bar("training", config.epochs_t) as bar:
             trained = train_model(config, dataset, bar.update)
@@ -137,6 +138,14 @@ def fine_tune_model(
     fitted = fit(before, dataset.embeddings, task, train_config, progress)
     result = make_result(config, dataset, splits, trained.fit, trained.before, feedback, audit, fitted, used)
     return FineTuned(result, {"before": before, "best": fitted.best, "last": fitted.last}, feedback, audit)
+
+
+def try_fine_tuning(config: Config, dataset: Dataset, trained: Trained) -> tuple[Config, RunResult | InputError]:
+    """A run of a sweep, or why it cannot be made."""
+    try:
+        return config, fine_tune_model(config, dataset, trained).result
+    except InputError as error:
+        return config, error
 
 
 def audit_out_of_sample(config: Config, dataset: Dataset, trained: Trained) -> tuple[Feedback, Audit]:

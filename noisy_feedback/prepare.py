@@ -21,7 +21,6 @@ from noisy_feedback.learning.losses import LOSS_FUNCTIONS
 from noisy_feedback.learning.objective import check_loss, fine_tuning_objective
 from noisy_feedback.output import bars, console
 from noisy_feedback.output.comparisons import check_export
-from noisy_feedback.output.records import check_named_result
 
 
 def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> data.Dataset:
@@ -32,13 +31,12 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> dat
     file = None if config.path is None else find_reviews(config.path)
     if config.export is not None:
         inputs = [each for each in (file, config.comparisons, config.texts) if each is not None]
-        check_export(config.export, inputs, config.embeddings)
+        check_export(config.export, inputs)
         if not config.epochs_f:
             raise InputError("--export: with --epochs-f 0 there are no comparisons to write; leave out one of them")
     if config.path is not None and file is not None and config.path.is_dir():
         print(console.file_choice(config.path, file))
     reviews, judgements = read_data(config, file)
-    check_named_result(config, {"data": reviews.sha256, "judgements": judgements.sha256 if judgements else None})
     if judgements is not None:
         config, judgements = without_alike(config, reviews, judgements, device)
     splits = data.split_of(config, len(reviews.ratings), reviews.groups, judgements)

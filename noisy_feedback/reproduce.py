@@ -8,14 +8,15 @@ import shutil
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 from noisy_feedback.cli import OneLineParser
-from noisy_feedback.config import SWEEP_AXES, Config, Sweep
+from noisy_feedback.config import SWEEP_AXES, Config
 from noisy_feedback.errors import InputError, run_with_error_messages
 from noisy_feedback.files import METADATA, check_writable, sha256_of
 
@@ -60,7 +61,7 @@ def main() -> int:
 
 
 def reproduce(given: Namespace) -> bool:
-    """Repeat a folder beside it, print what differs, and keep the repetition only where something does.
+    """Repeat a folder beside it, on the recorded embeddings if they are stored; keep the repetition if it differs.
 
     Returns whether everything is the same. Errors: InputError where the folder holds no result, or the data differ.
     """
@@ -71,11 +72,17 @@ def reproduce(given: Namespace) -> bool:
     old = record.file.parent
     parent = given.output or old.resolve().parent
     check_writable(parent)
+    from noisy_feedback.experiment import run  # imports torch: only once the record is known to be right
+    from noisy_feedback.sweep import run_sweep
+
     parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix="reproduce-", dir=parent))
     try:
         runs = [replace(run, **found, embeddings=given.embeddings, output=temporary) for run in record.runs]
-        new = repeat(record, runs, given.dask)
+        if record.file.name == "run.json":
+            new = run(runs[0], record.embeddings_sha256)
+        else:
+            new = run_sweep(runs, given.dask, record.embeddings_sha256)
         names = [name for name in COMPARED[record.file.name] if (old / name).is_file() or (new / name).is_file()]
         differences = {name: difference(old / name, new / name) for name in names}
         now = json.loads((new / record.file.name).read_text(encoding="utf-8"))["versions"]
@@ -99,35 +106,28 @@ def reproduce(given: Namespace) -> bool:
 def read_record(folder: Path) -> Record:
     """Read run.json or sweep.json. Errors: InputError where `folder` holds none of them, or a damaged one."""
     folder = folder.parent if folder.is_file() else folder
-    name = next((name for name in COMPARED if (folder / name).is_file()), None)
-    if name is None:
+    file = next((folder / name for name in COMPARED if (folder / name).is_file()), None)
+    if file is None:
         raise InputError(f"{folder}: holds neither {' nor '.join(COMPARED)}; give a folder that a script has written")
     try:
-        content = json.loads((folder / name).read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8"))
+        places = {option: content["path" if option == "path" else f"{option}_path"] for option in INPUTS}
+        shared = {
+            **content["config"],
+            **{option: place and Path(place) for option, place in places.items()},
+            "hidden": tuple(content["config"]["hidden"]),
+            "pc": content["encoder"]["pooling"] is None,  # the embeddings were given
+            "truncate": content["encoder"]["truncate"],
+            "use_cuda": content["device"] != "cpu",
+        }
+        recorded = [{**shared, **axes} for axes in content.get("runs", [{}])]
+        runs = [Config(**options | {axis: options[axis] for axis in SWEEP_AXES}) for options in recorded]
         judged = content["judgements"] or dict.fromkeys(("sha256", "texts_sha256"))
-        reviews = content["path"] and content["data"]["sha256"]  # None: comparisons alone
+        reviews = content["data"]["sha256"] if runs[0].path else None  # None: comparisons alone
         sha256 = {"path": reviews, "comparisons": judged["sha256"], "texts": judged["texts_sha256"]}
-        embeddings, versions = content["encoder"]["sha256"], dict(content["versions"])
-        return Record(folder / name, runs_of(content), sha256, embeddings, versions)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{folder / name}: damaged, or of another version of this project ({error!r})") from None
-
-
-def runs_of(content: dict[str, Any]) -> list[Config]:
-    """The runs of a record. Errors: KeyError, TypeError, ValueError for a record that no script has written."""
-    places = {option: content["path" if option == "path" else f"{option}_path"] for option in INPUTS}
-    shared = {
-        **content["config"],
-        **{option: None if place is None else Path(place) for option, place in places.items()},
-        "hidden": tuple(content["config"]["hidden"]),
-        "pc": content["encoder"]["pooling"] is None,  # the embeddings were given
-        "truncate": content["encoder"]["truncate"],
-        "use_cuda": content["device"] != "cpu",
-    }
-    axes = [{axis: values[axis] for axis in SWEEP_AXES} for values in content.get("runs", [])]
-    if "runs" in content and not axes:
-        raise ValueError("no runs")
-    return [Config(**shared, **values) for values in axes or [{}]]
+        return Record(file, runs, sha256, content["encoder"]["sha256"], dict(content["versions"]))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(f"{file}: damaged, or of another version of this project ({error!r})") from None
 
 
 def find_same(record: Record, option: str, given: Path | None) -> Path:
@@ -148,47 +148,53 @@ def find_same(record: Record, option: str, given: Path | None) -> Path:
     )
 
 
-def repeat(record: Record, runs: Sequence[Config], dask: str | None) -> Path:
-    """Run it again, on exactly the recorded embeddings where they are still stored; returns the new folder."""
-    from noisy_feedback.experiment import run
-    from noisy_feedback.sweep import run_sweep
-
-    if record.file.name == "run.json":
-        return run(runs[0], record.embeddings_sha256)
-    return run_sweep(Sweep(runs[0], runs, dask), record.embeddings_sha256)
-
-
 def difference(old: Path, new: Path) -> str:
-    """How two files differ; empty where they do not."""
+    """Which parts of two files differ, of a table how many cells, and by how much; empty where none does."""
     if not old.is_file() or not new.is_file():
         return f"is missing from the {'old' if new.is_file() else 'new'} results"
     if old.read_bytes() == new.read_bytes():
         return ""
-    try:
-        compare = {".csv": compare_tables, ".json": compare_records, ".safetensors": compare_models}[old.suffix]
-        return compare(old, new)
-    except Exception as error:  # a damaged file makes the readers raise many kinds; for the user they are one
-        return f"cannot be compared ({' '.join(str(error).split())[:200]})"
-
-
-def compare_tables(old: Path, new: Path) -> str:
-    """How many cells differ, and the largest difference of two numbers."""
     import pandas as pd
 
-    before, after = (pd.read_csv(file, dtype=str, keep_default_na=False) for file in (old, new))
-    if before.shape != after.shape or list(before.columns) != list(after.columns):
-        return f"{before.shape[0]} rows, {before.shape[1]} columns before; {after.shape[0]}, {after.shape[1]} now"
-    differs = (before != after).to_numpy()
-    distance = (before.apply(pd.to_numeric, errors="coerce") - after.apply(pd.to_numeric, errors="coerce")).abs()
-    return f"{differs.sum()} of {differs.size} cells differ, by at most {distance.max().max():.3g}"
+    try:
+        before, after = parts_of(old), parts_of(new)
+        names = [name for name in {**before, **after} if before.get(name, "missing") != after.get(name, "missing")]
+        largest = pd.Series([largest_distance(before.get(name), after.get(name)) for name in names], dtype=float).max()
+    except Exception as error:  # a damaged file makes the readers raise many kinds; for the user they are one
+        return f"cannot be compared ({' '.join(str(error).split())[:200]})"
+    where = shorten(", ".join(names), 100)
+    if old.suffix == ".csv":
+        cells = [
+            cell for name in {**before, **after} for cell in zip_longest(before.get(name, ()), after.get(name, ()))
+        ]
+        different = sum(first != second for first, second in cells)
+        where = f"{different} of {len(cells)} cells ({where or 'order or layout'})"
+    by = f", by at most {largest:.3g}" if largest > 0 else ""
+    return f"differs in {where}{by}" if where else ""
 
 
-def compare_records(old: Path, new: Path) -> str:
-    """The parts of two records that differ, but for what is not compared; empty where only that differs."""
-    before, after = (compared_parts(json.loads(file.read_text(encoding="utf-8"))) for file in (old, new))
-    names = {**before, **after}
-    different = [name for name in names if before.get(name, "missing") != after.get(name, "missing")]
-    return f"differs in {', '.join(different)}" if different else ""
+def parts_of(file: Path) -> dict[str, Any]:
+    """What is compared of a file, by name: columns of a table, parts of a record, tensors of a model."""
+    if file.suffix == ".json":
+        return compared_parts(json.loads(file.read_text(encoding="utf-8")))
+    if file.suffix == ".csv":
+        import pandas as pd
+
+        table = pd.read_csv(file, dtype=str, keep_default_na=False)
+        return {str(name): table[name].tolist() for name in table}
+    from safetensors import safe_open
+
+    with safe_open(file, framework="np") as stored:
+        about = compared_parts(json.loads(stored.metadata()[METADATA]))
+        return {name: stored.get_tensor(name).ravel().tolist() for name in stored.keys()} | about  # noqa: SIM118
+
+
+def largest_distance(before: Any, after: Any) -> float:
+    """Of the numbers in two lists, dicts or values; NaN where there are none."""
+    import pandas as pd
+
+    one, other = (pd.to_numeric(pd.Series(part, dtype=object), errors="coerce") for part in (before, after))
+    return (one - other).abs().max()
 
 
 def compared_parts(record: dict[str, Any]) -> dict[str, Any]:
@@ -198,21 +204,6 @@ def compared_parts(record: dict[str, Any]) -> dict[str, Any]:
         if isinstance(part := parts.get(name), dict):
             parts[name] = {key: value for key, value in part.items() if key not in left_out}
     return parts
-
-
-def compare_models(old: Path, new: Path) -> str:
-    """By how much their weights differ; or that the scale or the encoder does."""
-    from safetensors import safe_open
-
-    weights, about = [], []
-    for file in (old, new):
-        with safe_open(file, framework="np") as stored:
-            weights.append({name: stored.get_tensor(name) for name in stored.keys()})  # noqa: SIM118, no dict
-            about.append(compared_parts(json.loads(stored.metadata()[METADATA])))
-    before, after = weights
-    if largest := max(abs(before[name] - after[name]).max() for name in {**before, **after}):
-        return f"its weights differ by at most {largest:.3g}"
-    return "" if about[0] == about[1] else "its scale or its encoder differs"
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
+from textwrap import shorten
 
 import numpy as np
 import torch
@@ -19,41 +20,53 @@ from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from noisy_feedback import cluster, processes
-from noisy_feedback.config import Config, Sweep
+from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.errors import InputError
 from noisy_feedback.evaluation.results import RunResult
-from noisy_feedback.experiment import Trained, fine_tune_model, train_model
+from noisy_feedback.experiment import Trained, train_model, try_fine_tuning
 from noisy_feedback.learning.training import single_threaded
 from noisy_feedback.output import console, tables
 from noisy_feedback.output.records import SweepFolder
 from noisy_feedback.prepare import prepare
 
 
-def run_sweep(sweep: Sweep, embeddings_sha256: str | None = None) -> Path:
-    """Run what is missing of a sweep, write its tables and figures, print the summary; returns the sweep's folder."""
+def run_sweep(runs: Sequence[Config], dask: str | None = None, embeddings_sha256: str | None = None) -> Path:
+    """Run what is missing of a sweep, write its tables and figures, print the summary; returns the sweep's folder.
+
+    `runs` are sorted and differ in SWEEP_AXES alone; `dask` is the address of a Dask scheduler, or "local". A run that
+    cannot be made keeps no other from being made. Errors: InputError at the end that names such runs.
+    """
     with ExitStack() as stack:
         client = None
-        if sweep.dask is not None:
-            client = stack.enter_context(cluster.connect(sweep.dask))  # a wrong address is found before embedding
-        dataset = prepare(sweep.runs, embeddings_sha256)
-        folder = SweepFolder(sweep, dataset.provenance)
+        if dask is not None:
+            client = stack.enter_context(cluster.connect(dask))  # a wrong address is found before embedding
+        dataset = prepare(runs, embeddings_sha256)
+        folder = SweepFolder(runs[0], dataset.provenance)
         lock(folder.path, stack)
-        missing = [run for run in sweep.runs if not folder.has(run)]
-        print(f"sweep      {len(sweep.runs)} runs, of which {len(sweep.runs) - len(missing)} are kept already")
+        missing = [run for run in runs if not folder.has(run)]
+        print(f"sweep      {console.count(len(runs), 'run')}, {len(runs) - len(missing)} kept already")
         seeds = {run.seed for run in missing}  # each is trained once
-        epochs = len(missing) * sweep.config.epochs_f + len(seeds) * sweep.config.epochs_t
+        refused: dict[str, InputError] = {}  # by name of the run
+        epochs = len(missing) * runs[0].epochs_f + len(seeds) * runs[0].epochs_t
         with tqdm(total=epochs, unit=" epochs", desc="sweep") as bar:
             results = run_locally(missing, dataset) if client is None else cluster.compute(client, missing, dataset)
-            for result in results:
-                folder.save(result)
-                bar.update(result.config.epochs_f + len(result.training) * (result.config.seed in seeds))
-                seeds.discard(result.config.seed)
-        kept = folder.load_all()
-        summary, figures = tables.write(folder, kept)
-    print(f"\n{console.summary_tables(summary, kept)}")
-    print(f"results    {folder.path}")
-    print(f"figures    {', '.join(figure.name for figure in figures) or 'none: no epoch was run'}")
+            for run, result in results:
+                if isinstance(result, InputError):
+                    refused[folder.file_of(run).stem] = result
+                else:
+                    folder.save(result)
+                bar.update(run.epochs_f + run.epochs_t * (run.seed in seeds))
+                seeds.discard(run.seed)
+        if kept := folder.load_all():
+            summary, figures = tables.write(folder, kept)
+            print(f"\n{console.summary_tables(summary, kept)}")
+            print(f"results    {folder.path}")
+            print(f"figures    {', '.join(figure.name for figure in figures) or 'none: no epoch was run'}")
+    if refused:
+        names, reason = shorten(", ".join(refused), 400), next(iter(refused.values()))
+        which = f"{len(refused)} of {console.count(len(runs), 'run')}"
+        raise InputError(f"{reason}; {which} cannot be made, the others are kept: {names}")
     return folder.path
 
 
@@ -68,7 +81,7 @@ def lock(folder: Path, stack: ExitStack) -> None:
         ) from None
 
 
-def run_locally(runs: Sequence[Config], dataset: Dataset) -> Iterator[RunResult]:
+def run_locally(runs: Sequence[Config], dataset: Dataset) -> Iterator[tuple[Config, RunResult | InputError]]:
     """Compute the runs on this machine: on a GPU one after the other, else on all cores, one process and thread each.
 
     Processes, because threads wait for each other at Python's lock (benchmarks/README.md has the ratio). Each seed is
@@ -81,7 +94,7 @@ def run_locally(runs: Sequence[Config], dataset: Dataset) -> Iterator[RunResult]
             for group in by_seed:
                 trained = train_model(group[0], dataset)
                 for run in group:
-                    yield fine_tune_model(run, dataset, trained).result
+                    yield try_fine_tuning(run, dataset, trained)
         return
     with worker_processes(dataset, workers) as pool:
         trainings, tunings = deque(by_seed), deque[tuple[Config, Trained]]()
@@ -151,5 +164,5 @@ def train_in_worker(config: Config) -> Trained:
     return train_model(config, worker_dataset)
 
 
-def fine_tune_in_worker(config: Config, trained: Trained) -> RunResult:
-    return fine_tune_model(config, worker_dataset, trained).result
+def fine_tune_in_worker(config: Config, trained: Trained) -> tuple[Config, RunResult | InputError]:
+    return try_fine_tuning(config, worker_dataset, trained)

@@ -1,6 +1,7 @@
 """Progress bars of the long steps."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 from tqdm import tqdm
@@ -16,6 +17,9 @@ def embedding_bar(chunks: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
             bar.update(len(chunk))
 
 
-def epoch_bar(phase: str, epochs: int) -> tqdm:
-    """A bar over the epochs of a phase; its `update` is to be called after each."""
-    return tqdm(total=epochs, desc=phase, unit=" epochs", leave=False)
+@contextmanager
+def epoch_bar(phase: str, epochs: int) -> Iterator[tqdm]:
+    """A bar over the epochs of a phase; its `update` is to be called after each. It ends where none was run, too."""
+    with tqdm(total=epochs, desc=phase, unit=" epochs", leave=False) as bar:
+        yield bar
+        bar.update(epochs - bar.n)

@@ -101,19 +101,13 @@ def export_comparisons(
             temporary.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
 
-def check_export(file: Path, inputs: Sequence[Path], embeddings: Path | None = None) -> None:
-    """Refuse a file that cannot be written, or that the run reads: the `inputs`, and stored embeddings.
-
-    These are in the folder `embeddings`, or beside the inputs. Errors: InputError.
-    """
+def check_export(file: Path, inputs: Sequence[Path]) -> None:
+    """Refuse a file that cannot be written, or that is one of the `inputs` of the run. Errors: InputError."""
     if file.suffix not in EXPORT_FORMATS:
         raise InputError(f"--export {file}: ends with neither {' nor '.join(EXPORT_FORMATS)}; choose one of them")
     if not file.parent.is_dir() or file.is_dir():
         raise InputError(f"--export {file}: there is no folder {file.parent}, or {file} is one; choose another file")
-    for read in (path for given in inputs for path in (given, given.with_name("embeddings.pt"))):
+    for read in inputs:
         if file.exists() and read.exists() and file.samefile(read):
             raise InputError(f"--export {file}: would replace {read}, which this run reads; choose another file")
-    for store in [embeddings] if embeddings else [given.parent / "embeddings" for given in inputs]:
-        if file.resolve().is_relative_to(store.resolve()):
-            raise InputError(f"--export {file}: {store} is for stored embeddings; choose another folder")
     check_writable(file.parent, "--export")

@@ -32,12 +32,12 @@ def count(number: int, noun: str) -> str:
 
 def file_choice(folder: Path, file: Path) -> str:
     """Which file of a folder is read."""
-    if file.name == SAMPLE_FILE:
-        return (
-            f"{folder} has no TripAdvisor file: running on the bundled sample of made-up reviews "
-            "(data/README.md says how to get the real ones)"
-        )
-    return f"data       {file}"
+    if file.name != SAMPLE_FILE:
+        return f"data       {file}"
+    return (
+        f"{folder} has no TripAdvisor file: running on the bundled sample of made-up reviews "
+        "(data/README.md says how to get the real ones)"
+    )
 
 
 def reviews(found: Reviews, splits: Splits) -> str:
@@ -68,8 +68,7 @@ def judgements(found: Judgements, splits: Splits) -> str:
         f"           {in_part}; {(splits.judgements == LEFT_OUT).sum():,} left out: {where}",
     ]
     if found.texts:
-        texts = f"{count(len(found.texts), 'text')} of the comparisons not among the reviews, word for word"
-        lines.append(f"           {texts}: part of fine-tuning")
+        lines.append(f"           {count(len(found.texts), 'text')} not among the reviews: part of fine-tuning")
     if not counts["validation"]:
         lines.append("warning    no comparison in the validation part: ratings choose the best epoch")
     if not counts["test"]:
@@ -81,54 +80,50 @@ def embeddings(found: Embeddings, how: str) -> str:
     """The encoder, how the embeddings were obtained, and how many texts were truncated."""
     line = f"embeddings {found.vectors.shape[1]} dimensions from {found.info.model}, {how}"
     if found.truncated:
-        limit = f"the encoder's limit of {found.max_tokens} tokens"
         line += (
-            f"\n           {count(found.truncated, 'text')} cut at {limit}, on the {found.info.truncate} (--truncate)"
+            f"\n           {count(found.truncated, 'text')} cut at the encoder's limit of {found.max_tokens} tokens, "
+            f"on the {found.info.truncate} (--truncate)"
         )
     return line
 
 
 def feedback(config: Config, given: Feedback) -> str:
     """How much the noise changed, and how many comparisons there are."""
-    what = "comparisons reversed" if config.noise == "reversed" else "fine-tuning ratings changed"
-    kind = "" if config.noise == "uniform" else f", {config.noise}"
+    what, done = ("comparison", "reversed") if config.noise == "reversed" else ("fine-tuning rating", "changed")
     lists, texts = len(given.lists), len(np.unique(given.lists))
     compared = {
-        "human": f"{count(lists, 'human comparison')} ({config.labels}), from {count(texts, 'text')}",
-        "binary": f"{count(lists, 'pair')} {GAP} stars apart, from {count(texts, 'review')}",
-        "multiclass": f"{count(lists, 'list')} of {config.k + 1} different ratings, from {count(texts, 'review')}",
+        "human": f"{count(lists, 'human comparison')} ({config.labels})",
+        "binary": f"{count(lists, 'pair')} {GAP} stars apart",
+        "multiclass": f"{count(lists, 'list')} of {config.k + 1} different ratings",
     }
-    of_own_protocol = f"{count(lists, 'comparison')} ({config.protocol}), from {count(texts, 'review')}"
     lines = [
-        f"noise      {given.changed:,} of {given.total:,} {what} (ratio {config.ratio:g}{kind})",
-        f"feedback   {compared.get(config.protocol, of_own_protocol)}",
+        f"noise      {given.changed:,} of {count(given.total, what)} {done} (ratio {config.ratio:g}, {config.noise})",
+        f"feedback   {compared.get(config.protocol, count(lists, 'comparison'))}, from {count(texts, 'text')}",
     ]
     if given.ties:
         lines.append(f"           {count(given.ties, 'pair')} left out: as many judgements for either order")
-    if lists < FEW_COMPARISONS:
-        lines.append(f"warning    only {count(lists, 'comparison')}, too few to learn from: the result is chance")
-    return "\n".join(lines)
+    return "\n".join([*lines, *few_comparisons(lists)])
 
 
 def audit(given: Feedback, found: Audit) -> str:
     """What the audit estimates, and how right it is where the truth is known."""
     record = audit_record(given, found)
     truth = "" if record["true_flip_rate"] is None else f"; in truth {record['true_flip_rate']:.1%}"
-    limits = f"{found.flip_rate_low:.1%} to {found.flip_rate_high:.1%}"
+    estimate = "how many comparisons are wrong cannot be told from these judgements"
     if found.known:
-        line = f"audit      {found.estimated_flip_rate:.1%} of the comparisons are wrong (estimate){truth}"
-        line += f"\n           95 % interval of the estimate: {limits}"
-    else:
-        line = "audit      how many comparisons are wrong cannot be told from these judgements"
-        line += f"\n           95 % interval: {limits}{truth}"
+        estimate = f"{found.estimated_flip_rate:.1%} of the comparisons are wrong (estimate)"
+    lines = [
+        f"audit      {estimate}{truth}",
+        f"           95 % interval: {found.flip_rate_low:.1%} to {found.flip_rate_high:.1%}",
+    ]
     if found.known and found.estimated_flip_rate > 0.5:
-        line += "\nwarning    more than half are wrong: are chosen and rejected exchanged?"
+        lines.append("warning    more than half are wrong: are chosen and rejected exchanged?")
     if record["auroc"] is not None:
-        line += (
-            f"\n           of the {(given.flipped == 1).sum():,} most suspected {record['precision']:.1%} are wrong; "
+        lines.append(
+            f"           of the {(given.flipped == 1).sum():,} most suspected {record['precision']:.1%} are wrong; "
             f"AUROC of p_wrong {record['auroc']:.3f}"
         )
-    return line
+    return "\n".join(lines)
 
 
 def adaptive_kl_weight(used: Config, known: bool) -> str:
@@ -147,12 +142,10 @@ def run_tables(result: RunResult, scale: np.ndarray) -> str:
     if result.best and result.last:
         best += f", {result.best_epochs['fine_tuning']} of {len(result.fine_tuning)} in fine-tuning"
         columns |= {"best epoch": result.best, "last epoch": result.last}
-    tables = [f"{best}\n\ntest part\n{metrics_table(columns)}{preference_note(result)}"]
-    if warned := constant_start([result]):
-        tables.append(warned)
-    matrices = {name: metrics.confusion_matrix for name, metrics in columns.items() if name != "most frequent"}
-    matrices = {name: matrix for name, matrix in matrices.items() if matrix}  # without ratings there is none
-    tables += [f"confusion matrix, {name}\n{confusion_table(matrix, scale)}" for name, matrix in matrices.items()]
+    tables = [f"{best}\n\ntest part\n{metrics_table(columns)}{preference_note(result)}", *constant_start([result])]
+    for name, metrics in columns.items():
+        if name != "most frequent" and metrics.confusion_matrix:  # without ratings there is none
+            tables.append(f"confusion matrix, {name}\n{confusion_table(metrics.confusion_matrix, scale)}")
     return "\n" + "\n\n".join(tables) + "\n"
 
 
@@ -206,17 +199,15 @@ def summary_tables(summary: pd.DataFrame, results: Sequence[RunResult]) -> str:
             lines += setting_lines(name, rows[rows["setting"] == name])
     if results[0].config.protocol == "human":
         lines += flip_rate_lines(results)
-    for text in (constant_start(results), few_comparisons(results), unequal_comparisons(summary, results)):
-        lines += ["", text] if text else []
-    return "\n".join([*lines, ""])
+    least = min((result.comparisons["count"] for result in results if result.fine_tuning), default=FEW_COMPARISONS)
+    warnings = [*constant_start(results), *few_comparisons(least), *unequal_comparisons(summary, results)]
+    return "\n".join([*lines, *(line for text in warnings for line in ("", text)), ""])
 
 
 def setting_lines(name: str, rows: pd.DataFrame) -> list[str]:
     """The lines of one setting of loss, KL weight and kind of noise."""
     before, best, last = (rows[rows["stage"] == stage] for stage in STAGES)
-    start = f"before fine-tuning {interval(before.iloc[0])}"
-    together = f"  {name}; {start}"
-    lines = [together] if len(together) <= WIDTH else [f"  {name}", f"  {start}"]
+    lines = [f"  {name}", f"  before fine-tuning {interval(before.iloc[0])}"]
     if len(last):
         lines.append(f"  {'noise':>5}{'lists':>7}{'best':>7}  {'last epoch':20}  {'vs before':>14}  {'vs noise 0':>14}")
     for (_, row), best_mean in zip(last.iterrows(), best["mean"], strict=True):
@@ -229,41 +220,35 @@ def setting_lines(name: str, rows: pd.DataFrame) -> list[str]:
 
 def flip_rate_lines(results: Sequence[RunResult]) -> list[str]:
     """The flip rate that the audit estimates, and the true one where it is known, by labels and noise ratio."""
+    columns = {"labels": "labels", "ratio": "noise", "estimated_flip_rate": "estimated", "true_flip_rate": "true"}
     audits = [{"labels": run.config.labels, "ratio": run.config.ratio, **run.audit} for run in results if run.audit]
     if not audits:
         return []
-    for each in audits:
-        if not each["known"]:  # as in the lines of a run
-            each["estimated_flip_rate"] = None
-    rates = ["estimated_flip_rate", "true_flip_rate"]
-    table = pd.DataFrame(audits).astype(dict.fromkeys(rates, float))
-    means = table.groupby(["labels", "ratio"], sort=False, as_index=False)[rates].mean()
-    lines = ["", "flip rate of the comparisons: mean over seeds", f"  {'labels':10}{'noise':>5}  estimated   true"]
-    for labels, ratio, estimated, true in means.itertuples(index=False):
-        lines.append(f"  {labels:10}{ratio:>5g}  {number(estimated):>9}  {number(true):>5}")
-    return lines
+    table = pd.DataFrame(audits).astype({"estimated_flip_rate": float, "true_flip_rate": float})
+    table.loc[~table["known"], "estimated_flip_rate"] = math.nan  # as in the lines of a run
+    means = table[list(columns)].groupby(["labels", "ratio"], sort=False).mean().reset_index().rename(columns=columns)
+    text = means.to_string(index=False, float_format="{:.3f}".format, na_rep="-")
+    return ["", "flip rate of the comparisons: mean over seeds", textwrap.indent(text, "  ")]
 
 
-def constant_start(results: Sequence[RunResult]) -> str:
+def constant_start(results: Sequence[RunResult]) -> list[str]:
     """A warning where the model before fine-tuning has learned no more than the most frequent rating."""
     seeds = {result.config.seed for result in results}
     constant = {result.config.seed for result in results if result.before.accuracy <= result.majority.accuracy}
-    where = f" in {len(constant)} of {count(len(seeds), 'seed')}" if len(seeds) > 1 else ""
     text = (
-        "the model before fine-tuning is no more accurate than always predicting the most frequent rating"
-        f"{where} (--select macro_f1 chooses the best epoch by another score)"
+        f"in {len(constant)} of {count(len(seeds), 'seed')} the model before fine-tuning is no more accurate than "
+        "always predicting the most frequent rating (--select macro_f1 chooses the best epoch by another score)"
     )
-    return warning(text) if constant else ""
+    return [warning(text)] if constant else []
 
 
-def few_comparisons(results: Sequence[RunResult]) -> str:
-    """A warning where a run had too few comparisons to learn from."""
-    least = min((result.comparisons["count"] for result in results if result.fine_tuning), default=FEW_COMPARISONS)
-    text = f"a run has only {count(least, 'comparison')}, too few to learn from: its result is chance"
-    return warning(text) if least < FEW_COMPARISONS else ""
+def few_comparisons(least: int) -> list[str]:
+    """A warning where a run has too few comparisons to learn from."""
+    text = f"only {count(least, 'comparison')} in a run, too few to learn from: the result is chance"
+    return [warning(text)] if least < FEW_COMPARISONS else []
 
 
-def unequal_comparisons(summary: pd.DataFrame, results: Sequence[RunResult]) -> str:
+def unequal_comparisons(summary: pd.DataFrame, results: Sequence[RunResult]) -> list[str]:
     """A warning where noise ratios have different numbers of comparisons, and the option that makes them equal."""
     by_setting = summary.groupby(list(SETTING_AXES))["comparisons"].agg(["min", "max"])
     least, most = max(by_setting.itertuples(index=False), key=lambda counts: counts[1] - counts[0])
@@ -272,7 +257,7 @@ def unequal_comparisons(summary: pd.DataFrame, results: Sequence[RunResult]) -> 
         f"noise ratios differ in the number of comparisons, {math.floor(least):,} to {math.ceil(most):,}: noise and "
         f"amount of feedback are mixed; --lists {smallest} makes them equal"
     )
-    return warning(text) if most - least > UNEQUAL_COMPARISONS * most else ""
+    return [warning(text)] if most - least > UNEQUAL_COMPARISONS * most else []
 
 
 def warning(text: str) -> str:

@@ -1,6 +1,6 @@
 """Figures of sweeps, from their tables. Every function returns one matplotlib figure; `plots.save_figure` writes it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from textwrap import fill
 from typing import Any
 
@@ -34,11 +34,10 @@ def draw_curves(curves: pd.DataFrame, classes: int) -> Figure:
     KL weight, labels and kind of noise. `curves` has the columns of a sweep's curves.csv.
     """
     training, fine_tuning = (curves[curves["phase"] == phase] for phase in ("training", "fine-tuning"))
-    axis = varied_axis(fine_tuning)
-    settings = split_settings(fine_tuning, settings_without(axis)) or [("", fine_tuning)]
-    score = "validation_preference_accuracy"
-    score = score if curves[score].notna().any() else "validation_accuracy"
-    values = sort_axis(fine_tuning[axis])
+    axis, values, others = varied_axis(fine_tuning)
+    settings = split_settings(fine_tuning, others) or [("", fine_tuning)]
+    compared = curves["validation_preference_accuracy"].notna().any()
+    score = "validation_preference_accuracy" if compared else "validation_accuracy"
     lengths = [0 if phase.empty else int(phase["epoch"].max()) for phase in (training, fine_tuning)]
     columns = min(len(settings), COLUMNS)
     rows = -(-len(settings) // columns)
@@ -56,9 +55,11 @@ def draw_curves(curves: pd.DataFrame, classes: int) -> Figure:
     if values:
         handles = [Line2D([], [], **style) for style in plots.ratio_styles(len(values))]
         plots.add_legend(figure, handles, axis_labels(values), columns=5, title=AXIS_NAMES[axis])
-    seeds = describe_seeds(curves)
+    seeds = describe_seeds(training if fine_tuning.empty else fine_tuning)
     band = "" if seeds == ONE_SEED else "; band: one standard deviation"
     notes = [f"{seeds}{band}; black: training", *plots.fine_tuning_note(*lengths)]
+    if fine_tuning.empty:
+        notes.append("nothing was fine-tuned: no epochs, or an adaptive KL weight that is infinite")
     if ADAPTIVE in set(fine_tuning["kl_weight"]):
         notes.append(f"KL weight {ADAPTIVE}: no line where nothing was fine-tuned")
     plots.add_notes(figure, [*notes, *information_notes(fine_tuning, classes)])
@@ -83,9 +84,8 @@ def draw_curve_panel(
         by_epoch = rows.groupby("epoch")[score]
         mean, sd = by_epoch.mean(), by_epoch.std().fillna(0)
         epochs = mean.index.to_numpy() + before
-        single = len(epochs) == 1  # a line of one point has no length, and a band no width
-        axes.plot(epochs, mean, marker="o" if single else "", markersize=3, **style)
-        axes.fill_between(epochs, mean - sd, mean + sd, color=style["color"], alpha=0.15, linewidth=1 if single else 0)
+        axes.plot(epochs, mean, marker="o" if len(epochs) == 1 else "", markersize=3, **style)
+        axes.fill_between(epochs, mean - sd, mean + sd, color=style["color"], alpha=0.15, linewidth=0)
 
 
 @matplotlib.rc_context(plots.STYLE)
@@ -97,12 +97,11 @@ def draw_metrics(runs: pd.DataFrame, summary: pd.DataFrame, classes: int) -> Fig
     information. Where there is one ratio, the labels take its place. `runs` has the columns of runs.csv, `summary`
     those of summary.csv.
     """
-    axis = varied_axis(runs)
-    places = {value: place for place, value in enumerate(sort_axis(runs[axis]))}
-    of_tables = (split_settings(table, settings_without(axis)) for table in (summary, runs))
+    axis, values, others = varied_axis(runs)
+    places = {value: place for place, value in enumerate(values)}
+    of_tables = zip(split_settings(summary, others), split_settings(runs, others), strict=True)
     lines = [
-        (name, "last", rows, own, plots.line_style(number))
-        for number, ((name, rows), (_, own)) in enumerate(zip(*of_tables, strict=True))
+        (name, "last", rows, own, plots.line_style(number)) for number, ((name, rows), (_, own)) in enumerate(of_tables)
     ]
     notes = ["last epoch of fine-tuning"]
     if len(lines) == 1:
@@ -136,7 +135,7 @@ def draw_metrics(runs: pd.DataFrame, summary: pd.DataFrame, classes: int) -> Fig
             drawn.append(counts)
     below.set(ylabel="comparisons", ylim=(0, 1.2 * summary["comparisons"].max()), xlabel=AXIS_NAMES[axis])
     below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-    set_places(below, places)
+    set_places(below, values)
     figure.align_ylabels()
     handles, labels = panels[0].get_legend_handles_labels()
     plots.add_legend(figure, handles, labels, columns=1 if max(map(len, labels)) > 20 else 2, fontsize=6)
@@ -164,8 +163,8 @@ def draw_change(summary: pd.DataFrame, classes: int) -> Figure:
     """
     shown = shown_metrics(summary)
     last = summary[summary["stage"] == "last"]
-    axis = varied_axis(last)
-    values, settings = sort_axis(last[axis]), split_settings(last, settings_without(axis))
+    axis, values, others = varied_axis(last)
+    settings = split_settings(last, others)
     width = 1.4 + 0.057 * max(len(name) for name, _ in settings) + max(0.42 * len(values), 2.1)  # inches
     figure = Figure(figsize=(width, 1 + (0.4 + 0.2 * len(settings)) * len(shown)), layout="constrained")
     panels = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
@@ -183,7 +182,7 @@ def draw_change(summary: pd.DataFrame, classes: int) -> Figure:
             axes.text(*place[::-1], text, ha="center", va="center", fontsize=6, **style)
         axes.set_yticks(range(len(settings)), [name for name, _ in settings], fontsize=7)
         axes.set_title(f"test {METRICS[metric]}", fontsize=8)
-    set_places(axes, {value: place for place, value in enumerate(values)})
+    set_places(axes, values)
     axes.set(xlabel=AXIS_NAMES[axis])
     notes = [f"change from before fine-tuning to the last epoch, {describe_seeds(last)}"]
     notes.append("bold: significant (paired t-test, p < 0.05); ?: no test (one seed, or equal changes)")
@@ -199,9 +198,9 @@ def draw_audit(runs: pd.DataFrame, classes: int) -> Figure:
     the loss: that comes after the audit. `runs` has the columns of runs.csv.
     """
     runs = runs.drop_duplicates(["seed", "labels", "noise", "ratio"])
-    axis = varied_axis(runs)
+    axis, values, _ = varied_axis(runs)
+    places = {value: place for place, value in enumerate(values)}
     kinds = split_settings(runs, ("labels", "noise"))
-    places = {value: place for place, value in enumerate(sort_axis(runs[axis]))}
     highest = np.nanmax(runs[["true_flip_rate", "estimated_flip_rate"]].to_numpy())
     figure = Figure(figsize=(plots.COLUMN, 4.2), layout="constrained")
     rates, scores = figure.subplots(2, 1)
@@ -215,7 +214,7 @@ def draw_audit(runs: pd.DataFrame, classes: int) -> Figure:
     scores.axhline(0.5, **REFERENCE, linestyle=":")
     rates.set(xlabel="true flip rate", ylabel="estimated flip rate")
     scores.set(xlabel=AXIS_NAMES[axis], ylabel="AUROC of p_wrong")
-    set_places(scores, places)
+    set_places(scores, values)
     if len(kinds) > 1:
         handles = [Line2D([], [], markersize=3.5, **plots.line_style(number)) for number in range(len(kinds))]
         plots.add_legend(figure, handles, [name for name, _ in kinds], columns=2, fontsize=6)
@@ -227,45 +226,37 @@ def draw_audit(runs: pd.DataFrame, classes: int) -> Figure:
 # --- parts that several figures share
 
 
-def varied_axis(table: pd.DataFrame) -> str:
-    """The axis of a figure: the noise ratio, or the labels where there is one ratio and several labels."""
-    return "labels" if table["ratio"].nunique() == 1 and table["labels"].nunique() > 1 else "ratio"
+def varied_axis(table: pd.DataFrame) -> tuple[str, list[Any], list[str]]:
+    """The axis of a figure, its values in order, and what else a setting is made of.
 
-
-def sort_axis(values: pd.Series) -> list[Any]:
-    """The different values on an axis: ratios by size, labels in the order of their declaration."""
-    return sorted(set(values), key=lambda value: LABELS.index(value) if value in LABELS else value)
+    The axis is the noise ratio, or the labels where there is one ratio and several labels.
+    """
+    axis, values = "ratio", sorted(set(table["ratio"]))
+    if len(values) == 1 and table["labels"].nunique() > 1:
+        axis, values = "labels", [name for name in LABELS if name in set(table["labels"])]
+    return axis, values, [name for name in SETTING_AXES if name != axis]
 
 
 def axis_labels(values: Sequence[Any]) -> list[str]:
     return [value if isinstance(value, str) else f"{value:g}" for value in values]
 
 
-def set_places(axes: Axes, places: Mapping[Any, int]) -> None:
+def set_places(axes: Axes, values: Sequence[Any]) -> None:
     """Ratios or labels side by side, at equal distances."""
-    names = axis_labels(list(places))
-    axes.set_xticks(list(places.values()), names, rotation=90 if len("".join(names)) > 40 else 0)
-    axes.set(xlim=(-0.5, len(places) - 0.5))
+    names = axis_labels(values)
+    axes.set_xticks(range(len(values)), names, rotation=90 if len("".join(names)) > 40 else 0)
+    axes.set(xlim=(-0.5, len(values) - 0.5))
 
 
-def settings_without(axis: str) -> list[str]:
-    """The axes that a setting is made of, but for the one that a figure shows as its axis."""
-    return [name for name in SETTING_AXES if name != axis]
-
-
-def split_settings(table: pd.DataFrame, axes: Sequence[str]) -> list[tuple[str, pd.DataFrame]]:
+def split_settings(table: pd.DataFrame, axes: Sequence[str]) -> list[tuple[Any, pd.DataFrame]]:
     """Every combination of values of `axes` in the table: its name and its rows, in order."""
-    named = table.assign(name=setting_names(table, axes))
-    return [(group["name"].iloc[0], group) for _, group in named.groupby(list(axes), sort=False)]
+    return list(table.groupby(np.array(setting_names(table, axes), dtype=object), sort=False))
 
 
 def describe_seeds(table: pd.DataFrame) -> str:
     """How many seeds stand behind every point: "mean of 3 to 20 seeds" where settings or ratios differ."""
-    if "seeds" in table:  # a summary
-        counts = table["seeds"]
-    else:
-        tuned = table.dropna(subset=["ratio"])
-        counts = (table if tuned.empty else tuned).groupby([*SETTING_AXES, "ratio"], dropna=False)["seed"].nunique()
+    by_point = table.groupby([*SETTING_AXES, "ratio"], dropna=False)  # a summary has a column of their numbers
+    counts = table["seeds"] if "seeds" in table else by_point["seed"].nunique()
     least, most = counts.min(), counts.max()
     if most == 1:
         return ONE_SEED

@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from noisy_feedback.code_version import CODE_VERSION
-from noisy_feedback.config import RECORDED, SWEEP_AXES, Config, Sweep
+from noisy_feedback.config import RECORDED, SWEEP_AXES, Config
 from noisy_feedback.data.dataset import Dataset, Provenance
 from noisy_feedback.errors import InputError
 from noisy_feedback.evaluation.results import STAGES, RunResult
@@ -46,7 +46,6 @@ def save_run(
     """
     config, provenance = result.config, dataset.provenance
     folder = run_folder(config, provenance)
-    check_run_name(config, provenance)
     for name in ("run.json", "feedback.csv", "annotators.csv", "curves.png"):  # of an earlier run of the same name
         (folder / name).unlink(missing_ok=True)
     rows = curve_rows({}, "training", result.training) + curve_rows({}, "fine-tuning", result.fine_tuning)
@@ -102,13 +101,13 @@ class SweepFolder:
     `runs`/ keeps every finished run in a file of its own; the tables are made from all of these and nothing else.
     """
 
-    def __init__(self, sweep: Sweep, provenance: Provenance) -> None:
+    def __init__(self, config: Config, provenance: Provenance) -> None:
+        """`config` is that of one of the runs, for what they share."""
         self.provenance = provenance
-        self.config = sweep.config
-        self.shared = {name: value for name, value in config_record(sweep.config).items() if name not in SWEEP_AXES}
+        self.config = config
+        self.shared = {name: value for name, value in config_record(config).items() if name not in SWEEP_AXES}
         self.identity = identity(self.shared, provenance)
-        self.path = folder_of(sweep.config, name_parts(self.config, self.shared, provenance), self.identity)
-        check_name(sweep.config, self.path, self.identity)
+        self.path = folder_of(config, name_parts(config, self.shared, provenance), self.shared, self.identity)
 
     def file_of(self, run: Config) -> Path:
         values = (f"{axis.replace('_', '-')}-{format_number(getattr(run, axis))}" for axis in SWEEP_AXES)
@@ -184,7 +183,7 @@ def run_folder(config: Config, provenance: Provenance) -> Path:
     record = config_record(config)
     parts = name_parts(config, record, provenance, config.loss)
     parts += [f"ratio{format_number(config.ratio)}", f"seed{config.seed}"]
-    return folder_of(config, parts, identity(record, provenance))
+    return folder_of(config, parts, record, identity(record, provenance))
 
 
 def name_parts(config: Config, record: Mapping[str, Any], provenance: Provenance, *more: str) -> list[str]:
@@ -196,62 +195,36 @@ def name_parts(config: Config, record: Mapping[str, Any], provenance: Provenance
     return [provenance.data.name.partition(".")[0], config.protocol, *k, *more, *options]
 
 
-def folder_of(config: Config, parts: Sequence[str], identity: str) -> Path:
-    """`--name`, or the parts and the identity."""
-    return config.output / (config.name or f"{'_'.join(parts)[:LONGEST_NAME]}_{identity}")
+def folder_of(config: Config, parts: Sequence[str], options: Mapping[str, Any], identity: str) -> Path:
+    """`--name`, or the parts and the identity.
+
+    Errors: InputError where another result has this --name, with what differs of options, versions and code.
+    """
+    if config.name is None:
+        return config.output / f"{'_'.join(parts)[:LONGEST_NAME]}_{identity}"
+    folder, own = config.output / config.name, {**options, **versions()}
+    for file in (folder / "run.json", folder / "sweep.json", *(folder / "runs").glob("[!.]*.json")):
+        differs = []
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+            other = record["identity"] != identity
+            recorded = {**record.get("config", {}), **record.get("versions", {})}  # a kept run has none
+            names = [name for name, value in recorded.items() if own.get(name, value) != value]
+            differs = [f"{name} {recorded[name]!r} (here {own[name]!r})" for name in names]
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError):
+            other = file.parent == folder  # a damaged kept run is computed again, as in any sweep
+        if other:
+            what = f"with {', '.join(differs)}" if differs else "of other options, data or code"
+            raise InputError(f"--name {config.name}: {folder} holds a result {what}; choose another name")
+    return folder
 
 
 def identity(record: Mapping[str, Any], provenance: Provenance) -> str:
     """Eight hexadecimal digits over everything that a number depends on: options, data, device, versions, code."""
     content = json.dumps([record, asdict(provenance), versions()], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:8]
-
-
-def check_run_name(config: Config, provenance: Provenance) -> None:
-    """Refuse a run whose --name another result has."""
-    check_name(config, run_folder(config, provenance), identity(config_record(config), provenance))
-
-
-def check_name(config: Config, folder: Path, identity: str) -> None:
-    """Refuse to replace another result that has the same --name."""
-    if config.name is None:
-        return
-    for record in (folder / "run.json", folder / "sweep.json", *(folder / "runs").glob("[!.]*.json")):
-        try:
-            other = json.loads(record.read_text(encoding="utf-8"))["identity"] != identity
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError, KeyError, TypeError):
-            other = record.parent == folder  # a damaged kept run is computed again, as in any sweep
-        if other:
-            raise InputError(
-                f"--name {config.name}: {folder} holds a result of other options, data or code; choose another name"
-            )
-
-
-def check_named_result(config: Config, sha256: Mapping[str, str | None]) -> None:
-    """Refuse, before embedding, to replace a result of the same --name and other options, data or versions.
-
-    `sha256` are the digests of `data` and `judgements`. check_name refuses what only the embeddings show, and damaged
-    records.
-    """
-    if config.name is None:
-        return
-    folder = config.output / config.name
-    own = {**config_record(config), **sha256, **versions()}
-    for file in (folder / "run.json", folder / "sweep.json"):
-        try:
-            record = json.loads(file.read_text(encoding="utf-8"))
-            contents = {part: record[part] and record[part]["sha256"] for part in sha256}
-            recorded = {**record["config"], **contents, **record["versions"]}
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-        for name, value in recorded.items():
-            if value != own.get(name):
-                raise InputError(
-                    f"--name {config.name}: {folder} holds a result with {name} {value!r}, this command has "
-                    f"{own.get(name)!r}; choose another name"
-                )
 
 
 def format_number(value: Any) -> str:

@@ -153,7 +153,7 @@ def test_labels_choose_what_is_learned_from_and_not_what_predictions_are_scored_
     assert list(zip(table["seed"], table["labels"], strict=True)) == [
         (seed, kind) for seed in (3, 4) for kind in LABELS
     ]
-    assert "sweep      10 runs, of which 0 are kept already" in swept[1]
+    assert "sweep      10 runs, 0 kept already" in swept[1]
     assert "test preference accuracy: " in swept[1]
     assert {file.name for file in only_folder(swept[0]).glob("*.png")} == {f"{name}.png" for name in FIGURES}
     assert (table.groupby("seed")["before_preference_accuracy"].nunique() == 1).all()
@@ -188,7 +188,7 @@ def test_comparisons_and_texts_may_have_moved_and_others_or_another_feedback_are
         header, first, *rows = (folder / name).read_text().splitlines()
         (folder / name).write_text("\n".join([header, first.replace("0.", "1.", 1), *rows]) + "\n")
     screen = reproduced(folder, *given, status=1)
-    assert all(f"{name:25} 1 of " in screen for name in ("feedback.csv", "annotators.csv"))
+    assert all(f"{name:25} differs in 1 of " in screen for name in ("feedback.csv", "annotators.csv"))
     for file, what in ((moved[1], "texts"), (moved[0], "comparisons")):
         capsys.readouterr()
         file.write_text(file.read_text() + "\n")
@@ -268,4 +268,4 @@ def test_the_scripts_find_the_sample_and_its_comparisons_by_themselves(tmp_path,
     assert "judgements 2,400 of 800 pairs by 12 annotators from sample_comparisons.csv" in screen
     assert record_of(tmp_path / "human" / "results")["path"] == f"../data/{SAMPLE_FILE}"
     screen, _ = output_of(start_script(tmp_path / "human" / "config.py", *few, "--seeds", 1, PYTHONPATH=path))
-    assert "sweep      1 runs, of which 0 are kept already" in screen
+    assert "sweep      1 run, 0 kept already" in screen

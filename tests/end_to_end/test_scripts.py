@@ -2,49 +2,15 @@
 
 import json
 import re
-from dataclasses import dataclass
-from pathlib import Path
 
 import matplotlib.image
 import pytest
 
-from tests.conftest import only_folder, options, output_of, run_script, start_script
+from tests.conftest import only_folder, output_of, run_script, start_script
 
 EPOCHS_T, EPOCHS_F = 15, 6
-COMMON = ("--pc", "--epochs-t", EPOCHS_T, "--epochs-f", EPOCHS_F)
-COMMANDS = {
-    "multiclass, k=3": ("multiclass/main.py", *COMMON, "--ratio", 0.2, "--k", 3, "--kl-weight", "adaptive"),
-    "binary": ("binary/main.py", *COMMON, "--ratio", 0.31),
-    "not fine-tuned": ("multiclass/main.py", "--pc", "--epochs-t", EPOCHS_T, "--epochs-f", 0, "--ratio", 0.2),
-}
-FINE_TUNED = ["multiclass, k=3", "binary"]
+COMMON = ("--pc", "--epochs-t", EPOCHS_T)
 STAGES = ["before", "best", "last"]
-
-
-@dataclass
-class Run:
-    screen: str
-    folder: Path
-
-    @property
-    def json(self):
-        return json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
-
-
-@pytest.fixture(scope="module")
-def runs(separable_reviews, tmp_path_factory):
-    """What every command prints and writes."""
-    found = {}
-    for name, (script, *arguments) in COMMANDS.items():
-        output = tmp_path_factory.mktemp("results")
-        screen = run_script(script, [*arguments, "--path", separable_reviews, "--output", output])
-        found[name] = Run(screen, only_folder(output))
-    return found
-
-
-# --- the screen
-
-
 ORDER = [
     "reviews", "parts", "embeddings", "noise", "feedback", "audit", "best epoch",
     "test part", "accuracy", "macro F1", "pairwise accuracy",
@@ -52,57 +18,55 @@ ORDER = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FINE_TUNED)
-def test_the_screen_shows_the_run_in_its_order_with_its_numbers(runs, name):
-    screen, found = runs[name].screen, runs[name].json
+def record_of(folder):
+    return json.loads((folder / "run.json").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(("protocol", "more"), [("multiclass", ["--k", 3, "--kl-weight", "adaptive"]), ("binary", [])])
+def test_the_screen_shows_the_run_in_its_order_with_the_numbers_of_its_folder(
+    separable_reviews, tmp_path, protocol, more
+):
+    command = [*COMMON, "--epochs-f", EPOCHS_F, "--ratio", 0.31, *more]
+    screen = run_script(f"{protocol}/main.py", [*command, "--path", separable_reviews, "--output", tmp_path])
+    folder = only_folder(tmp_path)
+    found = record_of(folder)
     assert re.findall(f"^(?:{'|'.join(ORDER)})", screen, re.MULTILINE) == ORDER
-    assert ("\nKL weight  " in screen) == ("adaptive" in COMMANDS[name])
-    changed, ratio = found["noise"]["changed"], found["noise"]["ratio"]
-    assert f"noise      {changed} of 160 fine-tuning ratings changed (ratio {ratio:g})" in screen
-    assert re.search(rf"^feedback   {found['comparisons']['count']} (lists|pairs) ", screen, re.MULTILINE)
-    best = found["best_epochs"]
+    assert ("\nKL weight  " in screen) == ("adaptive" in more)
+    changed, best = found["noise"]["changed"], found["best_epochs"]
+    assert f"noise      {changed} of 160 fine-tuning ratings changed (ratio 0.31, uniform)" in screen
+    assert f"\nfeedback   {found['comparisons']['count']} {'lists' if more else 'pairs'} " in screen
     assert f"best epoch {best['training']} of {EPOCHS_T} in training, {best['fine_tuning']} of {EPOCHS_F} in" in screen
-    assert screen.splitlines()[-1] == f"results    {runs[name].folder}"
-
-
-# --- run.json
-
-
-def test_without_fine_tuning_only_the_trained_model_is_tested(runs):
-    run = runs["not fine-tuned"]
-    assert run.json["before"]["accuracy"] > 0.8
-    assert (run.json["best"], run.json["last"]) == (None, None)
-    assert run.json["comparisons"]["count"] == 0
-    assert [file.name for file in run.folder.glob("*.safetensors")] == ["model_before.safetensors"]
-
-
-# --- the other files
-
-
-def test_whoever_may_read_one_file_of_a_run_may_read_all(runs):
-    modes = {file.name: file.stat().st_mode for file in runs["binary"].folder.iterdir()}
+    assert screen.splitlines()[-1] == f"results    {folder}"
+    modes = {file.name: file.stat().st_mode for file in folder.iterdir()}
     models = {f"model_{stage}.safetensors" for stage in STAGES}
     assert set(modes) == {"run.json", "curves.csv", "feedback.csv", "curves.png", *models}
-    assert len(set(modes.values())) == 1, modes
-    assert matplotlib.image.imread(runs["binary"].folder / "curves.png")[..., :3].std() > 0.01  # not blank
+    assert len(set(modes.values())) == 1, modes  # whoever may read one file may read all
+    assert matplotlib.image.imread(folder / "curves.png")[..., :3].std() > 0.01  # not blank
+
+
+def test_without_fine_tuning_only_the_trained_model_is_tested(separable_reviews, tmp_path):
+    command = [*COMMON, "--epochs-f", 0, "--path", separable_reviews, "--output", tmp_path]
+    run_script("multiclass/main.py", command)
+    found = record_of(only_folder(tmp_path))
+    assert found["before"]["accuracy"] > 0.8
+    assert (found["best"], found["last"], found["comparisons"]["count"]) == (None, None, 0)
+    assert [file.name for file in only_folder(tmp_path).glob("*.safetensors")] == ["model_before.safetensors"]
 
 
 def test_a_name_that_another_result_has_is_refused_before_training(separable_reviews, tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "run.json").write_text("{}")  # damaged: nothing shows that it is the same
-    run_script("multiclass/main.py", options(separable_reviews, tmp_path, "--name", "mine"), status=2)
+    command = [*COMMON, "--path", separable_reviews, "--output", tmp_path, "--name", "mine"]
+    run_script("multiclass/main.py", command, status=2)
     error = capsys.readouterr().err
     assert "error: --name mine: " in error
     assert "training" not in error
 
 
-# --- what is imported, what is on stderr
-
-
 def test_what_training_does_not_need_is_not_imported_before_it_and_only_progress_is_on_stderr(
     separable_reviews, tmp_path
 ):
-    command = [*COMMON, "--path", separable_reviews, "--output", tmp_path]
+    command = [*COMMON, "--epochs-f", EPOCHS_F, "--path", separable_reviews, "--output", tmp_path]
     error = output_of(start_script("multiclass/main.py", *command, PYTHONPROFILEIMPORTTIME="1"))[1]
     lines = [line.strip() for line in re.split(r"[\r\n]+", error) if line.strip()]
     imports = [line for line in lines if line.startswith("import time:")]

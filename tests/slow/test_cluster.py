@@ -1,6 +1,5 @@
 """A sweep on a Dask cluster of real worker processes on this machine."""
 
-import ctypes
 import gc
 import inspect
 import os
@@ -22,7 +21,7 @@ from noisy_feedback.data.dataset import Dataset, Provenance
 from noisy_feedback.errors import InputError
 from noisy_feedback.output.records import versions
 from tests.conftest import ROOT, only_folder, options, run_script
-from tests.slow.children import PATIENCE, patience
+from tests.slow.children import patience
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +37,7 @@ SWEEP = ("--k", 2, "--seeds", *range(4), "--ratio", 0, 0.5)
 
 
 class Cluster:
-    """A scheduler and its workers, started as a user would; each ends with `stack`, or after PATIENCE."""
+    """A scheduler and its workers, started as a user would; each ends with `stack`."""
 
     def __init__(self, stack, **environment):
         self.stack = stack
@@ -58,23 +57,13 @@ class Cluster:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
-            preexec_fn=end_with_parent if sys.platform == "linux" else None,
             cwd=ROOT.parent,  # Python takes the current folder's packages first
             env={**os.environ, **environment},
         )
-        guard = threading.Timer(PATIENCE, end, [process])
-        guard.daemon = True
-        guard.start()
-        self.stack.callback(guard.cancel)
         self.stack.callback(end, process)
         line = next(line for line in process.stderr if ready in line)
         threading.Thread(target=process.stderr.read, daemon=True).start()  # a full pipe would stop it
         return process, line
-
-
-def end_with_parent():
-    """Ask Linux to kill this process when the tests end, even if they are killed themselves."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 def end(process):
@@ -149,13 +138,10 @@ def test_a_cluster_gives_the_bytes_of_this_machine_though_a_worker_is_killed(ove
             time.sleep(0.01)
         dask.worker("--no-nanny")
         end(blocked)
-        over.wait()  # Linux ends a process with the thread that has started it, not only with the whole program
 
-    over = threading.Event()
     thread = threading.Thread(target=replace_when_it_has_a_task, daemon=True)
     thread.start()
     sweep(overlapping_reviews, tmp_path / "there", "--dask", dask.address)
-    over.set()
     thread.join()
     assert contents(tmp_path / "there") == contents(tmp_path / "here")
 

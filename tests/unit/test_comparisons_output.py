@@ -127,10 +127,9 @@ def test_an_export_has_the_texts_the_stars_and_what_is_known_and_is_read_as_judg
 def test_lists_are_exported_as_pairs_of_adjacent_items_without_annotator(file):
     table = export(file, SIMULATED, WITHOUT_ANNOTATORS)
     assert list(table) == ["chosen", "rejected", "chosen_rating", "rejected_rating", "p_wrong", "wrong", "pair"]
-    assert table["pair"].tolist() == [0, 1, 2, 3]
-    assert table["chosen"].tolist() == [TEXTS[3], TEXTS[2], TEXTS[2], TEXTS[1]]
-    assert table["rejected"].tolist() == [TEXTS[2], TEXTS[0], TEXTS[1], TEXTS[0]]
-    assert (table["chosen_rating"].tolist(), table["rejected_rating"].tolist()) == ([10, 2, 10, 2], [2, 1, 2, 1])
+    rows = table[["chosen", "rejected", "chosen_rating", "rejected_rating", "pair"]].itertuples(index=False, name=None)
+    pairs = [(3, 2, 10, 2, 0), (2, 0, 2, 1, 1), (2, 1, 10, 2, 2), (1, 0, 2, 1, 3)]
+    assert [*rows] == [(TEXTS[chosen], TEXTS[rejected], *more) for chosen, rejected, *more in pairs]
 
 
 def test_what_is_not_known_is_null_and_a_rating_an_integer(tmp_path):
@@ -160,22 +159,18 @@ def test_reviews_with_the_same_texts_and_repeated_comparisons_are_read_again_wit
 
 
 def test_only_another_file_of_a_right_format_in_a_folder_may_be_written(tmp_path):
-    """Not one that the run reads, nor one among stored embeddings, also through a link."""
-    inputs = [tmp_path / "reviews/data.jsonl", tmp_path / "comparisons/data.jsonl"]
+    """Not one that the run reads, also through a link."""
+    inputs = [tmp_path / "data.jsonl", tmp_path / "texts.parquet"]
     for file in inputs:
-        (file.parent / "embeddings").mkdir(parents=True)
-        (file.parent / "embeddings.pt").touch()
         file.touch()
     (tmp_path / "folder.jsonl").mkdir()
-    (tmp_path / "file").touch()
-    (tmp_path / "folder").symlink_to(tmp_path / "comparisons/embeddings")
-    (tmp_path / "link.jsonl").symlink_to(inputs[1])
-    (tmp_path / "hard.jsonl").hardlink_to(tmp_path / "reviews/embeddings.pt")
+    (tmp_path / "earlier.jsonl").touch()
+    (tmp_path / "link.jsonl").symlink_to(inputs[0])
+    (tmp_path / "hard.jsonl").hardlink_to(inputs[1])
     refused = {
         "ends with neither .jsonl nor .parquet; choose one of them": ["a.csv", "a.jsonl.gz"],
-        "is one; choose another file": ["nowhere/a.jsonl", "folder.jsonl", "file/a.jsonl"],
-        "which this run reads; choose another file": ["link.jsonl", "hard.jsonl", "comparisons/data.jsonl"],
-        "is for stored embeddings; choose another folder": ["comparisons/embeddings/new.jsonl", "folder/new.jsonl"],
+        "is one; choose another file": ["nowhere/a.jsonl", "folder.jsonl", "data.jsonl/a.jsonl"],
+        "which this run reads; choose another file": ["link.jsonl", "hard.jsonl", "data.jsonl"],
     }
     for says, names in refused.items():
         for name in names:
@@ -183,10 +178,6 @@ def test_only_another_file_of_a_right_format_in_a_folder_may_be_written(tmp_path
                 check_export(tmp_path / name, inputs)
             assert str(error.value).startswith(f"--export {tmp_path / name}: ")
             assert str(error.value).endswith(says)
-    for name in ("reviews/new.parquet", "reviews/earlier.jsonl"):
-        (tmp_path / "reviews/earlier.jsonl").touch()
+    for name in ("new.parquet", "earlier.jsonl"):
         check_export(tmp_path / name, inputs)
-    assert not (tmp_path / "reviews/new.parquet").exists()
-    for store in (tmp_path, tmp_path / "new.jsonl"):  # --embeddings
-        with pytest.raises(InputError, match=f"^--export .*: {store} is for stored embeddings; choose another folder$"):
-            check_export(tmp_path / "new.jsonl", inputs, store)
+    assert not (tmp_path / "new.parquet").exists()

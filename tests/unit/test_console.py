@@ -2,8 +2,8 @@
 
 import math
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -64,50 +64,40 @@ def test_reviews_are_counted_by_rating_and_by_part_and_dropped_ones_too():
     assert console.reviews(dropped, splits).splitlines() == [first, "dropped    1 empty, 2,345 duplicates", second]
 
 
+def test_nouns_are_singular_for_one_alone():
+    assert [console.count(number, "run") for number in (0, 1, 1200)] == ["0 runs", "1 run", "1,200 runs"]
+    one = replace(feedback_of(1, k=1), changed=1, total=1)
+    assert console.feedback(Config("human", noise="reversed"), one).splitlines() == [
+        "noise      1 of 1 comparison reversed (ratio 0, reversed)",
+        "feedback   1 human comparison (all), from 2 texts",
+        "warning    only 1 comparison in a run, too few to learn from: the result is",
+        "           chance",
+    ]
+
+
 def test_texts_that_were_cut_are_counted():
     info = EmbeddingsInfo("bert", "1", "cls", "library", "ab", "cpu")
-    for truncated, cut in ((0, []), (1, ["1 text"]), (1200, ["1,200 texts"])):
-        lines = console.embeddings(Embeddings(torch.zeros(2, 384), info, truncated, 256), "computed now").splitlines()
-        cut = [
-            f"           {count} cut at the encoder's limit of 256 tokens, on the right (--truncate)" for count in cut
-        ]
-        assert lines == ["embeddings 384 dimensions from bert, computed now", *cut]
-
-
-REVERSED = "noise      1,234 of 5,000 comparisons reversed (ratio 0.25, reversed)"
-TOO_FEW = "warning    only {}, too few to learn from: the result is chance"
-FEEDBACK = [  # configuration, comparisons, what is said of them
-    (
-        Config("multiclass", k=2, ratio=0.25),
-        feedback_of(1000),
-        ["1,000 lists of 3 different ratings, from 3,000 reviews"],
-    ),
-    (
-        Config("binary", noise="reversed", ratio=0.25),
-        feedback_of(9, k=1),
-        ["9 pairs 3 stars apart, from 18 reviews", TOO_FEW.format("9 comparisons")],
-    ),
-    (
-        Config("human", labels="majority", ratio=0.25, noise="reversed"),
-        feedback_of(10, k=1, ties=1200),
-        [
-            "10 human comparisons (majority), from 20 texts",
-            "           1,200 pairs left out: as many judgements for either order",
-        ],
-    ),
-    (
-        Config("human", ratio=0.25, noise="reversed"),
-        feedback_of(1, k=1),
-        ["1 human comparison (all), from 2 texts", TOO_FEW.format("1 comparison")],
-    ),
-]
+    line, cut = "embeddings 384 dimensions from bert, computed now", "limit of 256 tokens, on the right (--truncate)"
+    for truncated, texts in ((0, []), (1, ["1 text"]), (1200, ["1,200 texts"])):
+        found = Embeddings(torch.zeros(2, 384), info, truncated, 256)
+        more = [f"           {text} cut at the encoder's {cut}" for text in texts]
+        assert console.embeddings(found, "computed now").splitlines() == [line, *more]
 
 
 def test_noise_and_comparisons_are_counted_and_few_are_warned_of():
-    for config, feedback, (first, *more) in FEEDBACK:
-        changed = "noise      1,234 of 5,000 fine-tuning ratings changed (ratio 0.25)"
-        noise = REVERSED if config.noise == "reversed" else changed
-        assert console.feedback(config, feedback).splitlines() == [noise, f"feedback   {first}", *more]
+    multiclass = Config("multiclass", k=2, ratio=0.25)
+    assert console.feedback(multiclass, feedback_of(1000)).splitlines() == [
+        "noise      1,234 of 5,000 fine-tuning ratings changed (ratio 0.25, uniform)",
+        "feedback   1,000 lists of 3 different ratings, from 3,000 texts",
+    ]
+    human = Config("human", labels="majority", ratio=0.25, noise="reversed")
+    assert console.feedback(human, feedback_of(9, k=1, ties=1200)).splitlines() == [
+        "noise      1,234 of 5,000 comparisons reversed (ratio 0.25, reversed)",
+        "feedback   9 human comparisons (majority), from 18 texts",
+        "           1,200 pairs left out: as many judgements for either order",
+        "warning    only 9 comparisons in a run, too few to learn from: the result is",
+        "           chance",
+    ]
 
 
 # --- human comparisons
@@ -126,29 +116,24 @@ def shown(found, parts):
     return console.judgements(found, replace(split_dataset(20), judgements=np.array(parts)))
 
 
-def test_judgements_are_counted_by_pair_annotator_and_part():
+def test_judgements_are_counted_by_pair_annotator_and_part_and_parts_without_any_are_warned_of():
     parts = [2] * 1100 + [1] * 2 + [3] * 3 + [-1] * 4
     found = judged(list(range(500)) * 2 + [0] * 109, ["al", "bo", "zoe"] + ["al"] * 1106)
     assert shown(found, parts).splitlines()[:2] == [
         "judgements 1,109 of 500 pairs by 3 annotators from judged.csv",
         "           1,100 fine-tuning, 2 validation, 3 test; 4 left out: texts in two parts, or in training",
     ]
-
-
-def test_texts_that_are_in_no_review_are_counted_and_parts_without_comparisons_warned_of():
-    first, _, *more = shown(judged([0, 0], ["al", "al"], ["a text"]), [2, 1]).splitlines()
-    assert first == "judgements 2 of 1 pair by 1 annotator from judged.csv"
-    assert more[:2] == [
-        "           1 text of the comparisons not among the reviews, word for word: part of fine-tuning",
+    assert shown(judged([0, 0], ["al", "al"], ["a text"]), [2, 2]).splitlines()[:5] == [
+        "judgements 2 of 1 pair by 1 annotator from judged.csv",
+        "           2 fine-tuning, 0 validation, 0 test; 0 left out: texts in two parts, or in training",
+        "           1 text not among the reviews: part of fine-tuning",
+        "warning    no comparison in the validation part: ratings choose the best epoch",
         "warning    no comparison in the test part: there is no preference accuracy",
     ]
-    first, _, *more = shown(judged([0, 1]), [2, 3]).splitlines()
-    assert first == "judgements 2 of 2 pairs from judged.csv"
-    assert more[:1] == ["warning    no comparison in the validation part: ratings choose the best epoch"]
 
 
 ESTIMATE = "audit      6.2% of the comparisons are wrong (estimate)"
-INTERVAL = "           95 % interval of the estimate: 5.0% to 10.0%"
+INTERVAL = "           95 % interval: 5.0% to 10.0%"
 
 
 @pytest.mark.parametrize(
@@ -174,16 +159,17 @@ def test_the_audit_says_what_it_estimates_what_is_true_and_how_well_it_finds_it(
 
 def test_the_audit_says_when_the_flip_rate_cannot_be_told_and_when_more_than_half_are_wrong():
     feedback = feedback_of(4, k=1, flipped=np.full((4, 1), np.nan))
-    of_audit = (np.full(4, 0.5), 0.6, 0.125, 0.75)
-    assert console.audit(feedback, Audit(*of_audit, False, None)) == (
-        "audit      how many comparisons are wrong cannot be told from these judgements\n"
-        "           95 % interval: 12.5% to 75.0%"
-    )
-    assert console.audit(feedback, Audit(*of_audit, True, None)).splitlines() == [
-        "audit      60.0% of the comparisons are wrong (estimate)",
-        "           95 % interval of the estimate: 12.5% to 75.0%",
-        "warning    more than half are wrong: are chosen and rejected exchanged?",
-    ]
+    interval = "           95 % interval: 12.5% to 75.0%"
+    for known, lines in {
+        False: ["audit      how many comparisons are wrong cannot be told from these judgements", interval],
+        True: [
+            "audit      60.0% of the comparisons are wrong (estimate)",
+            interval,
+            "warning    more than half are wrong: are chosen and rejected exchanged?",
+        ],
+    }.items():
+        audit = Audit(np.full(4, 0.5), 0.6, 0.125, 0.75, known, None)
+        assert console.audit(feedback, audit).splitlines() == lines
 
 
 # --- one run
@@ -206,14 +192,11 @@ def test_the_tables_of_a_run_hold_the_metrics_and_the_confusion_matrix_of_each_s
     assert "confusion matrix, most frequent" not in text
 
 
-def test_confusion_matrices_have_true_stars_down_and_predicted_ones_across():
-    lines = [line.split() for line in console.run_tables(result_of(Config("multiclass")), [1, 2, 4]).splitlines()]
-    place = lines.index(["true", "\\", "predicted", "1", "2", "4"])
-    assert lines[place + 1 : place + 4] == [["1", "5", "1", "0"], ["2", "0", "6", "2"], ["4", "1", "0", "9"]]
-
-
 def test_a_metric_that_is_not_defined_is_a_dash_and_later_columns_and_preferences_that_nothing_has_are_left_out():
     text = console.run_tables(result_of(Config("multiclass", epochs_f=0)), [1, 2, 4])
+    lines = [line.split() for line in text.splitlines()]
+    place = lines.index(["true", "\\", "predicted", "1", "2", "4"])
+    assert lines[place + 1 : place + 4] == [["1", "5", "1", "0"], ["2", "0", "6", "2"], ["4", "1", "0", "9"]]
     assert "best epoch 2 of 2 in training\n" in text
     assert "last epoch" not in text
     assert "preference accuracy" not in text
@@ -225,7 +208,7 @@ def test_a_model_no_better_than_the_most_frequent_rating_is_warned_of():
     for accuracy, warned in ((0.3, True), (0.4, True), (0.41, False)):
         result = replace(result_of(Config("human"), compared=True), before=metrics_of(accuracy))
         text = console.run_tables(result, [1, 2, 4])
-        assert ("always predicting the most frequent rating (--select macro_f1 chooses" in unwrapped(text)) == warned
+        assert ("warning in 1 of 1 seed the model before fine-tuning is no more accurate" in unwrapped(text)) == warned
         assert len(widest(text)) <= 80, widest(text)
 
 
@@ -245,11 +228,11 @@ def test_each_table_of_a_sweep_holds_its_own_metric(compared):
     results[1] = replace(results[1], majority=replace(results[1].majority, quadratic_weighted_kappa=5.25))
     _, *texts = tables_of(results).split("\ntest ")
     for text, metric in zip(texts, shown, strict=True):
-        first, majority, before, _, row, *_ = text.splitlines()
+        first, majority, _, before, _, row, *_ = text.splitlines()
         assert first.startswith(METRICS[metric])
         expected = [stage + list(METRICS).index(metric) / 4 for stage in (1, 2, 3, 4)]
         expected[0] = (expected[0] + 5.25) / 2 if metric == "quadratic_weighted_kappa" else expected[0]
-        found = [majority.split()[-1], before.split()[3], *row.split()[2:4]]
+        found = [majority.split()[-1], before.split()[2], *row.split()[2:4]]
         assert found == [f"{value:.3f}" for value in expected]
 
 
@@ -270,9 +253,12 @@ def test_differences_have_the_p_values_of_paired_tests():
     assert [console.difference(row, name) for name in ("vs_before", "vs_noise0")] == ["-0.100 p<0.001", "+0.100 "]
 
 
-def test_one_seed_has_no_interval_and_singular_words():
+def test_one_seed_has_no_interval():
     lines = tables_of(results_of(seeds=(1,), ratios=(0.0,))).splitlines()
-    assert lines[:2] == ["the tables cover all 1 run in the folder: 1 seed", "note       one seed has no 95 % interval"]
+    assert lines[:2] == [
+        "the tables cover all 1 run in the folder: 1 seed",
+        "note       one seed has no 95 % interval",
+    ]
 
 
 def test_the_ratio_at_which_ratings_hold_no_information_is_noted():
@@ -282,21 +268,21 @@ def test_the_ratio_at_which_ratings_hold_no_information_is_noted():
 
 
 def test_human_sweeps_have_the_estimated_and_the_true_flip_rates_by_labels_and_ratio():
-    rates = {("all", 0.0): (0.2, 0.25), ("all", 0.5): (0.3, 0.5), ("gold", 0.0): (0.1, None)}
+    rates = {("all", 0.0): (0.2, 0.25), ("all", 0.5): (0.3, 0.5), ("gold", 0.0): (0.1, None), ("one", 0.0): (0.1, 0.5)}
     results = []
-    for (labels, ratio), (estimated, true) in rates.items():
-        for seed, shift in ((1, -0.05), (2, 0.05)):
-            result = result_of(Config("human", labels=labels, ratio=ratio, seed=seed), compared=True)
-            truth = None if true is None else true + shift
-            audit = {**result.audit, "estimated_flip_rate": estimated + shift, "true_flip_rate": truth}
-            results.append(replace(result, audit=audit))
+    for ((labels, ratio), (estimated, true)), seed in product(rates.items(), (1, 2)):
+        result, shift = result_of(Config("human", labels=labels, ratio=ratio, seed=seed), compared=True), 0.05 * seed
+        audit = {"known": labels != "one", "estimated_flip_rate": estimated + shift}
+        audit["true_flip_rate"] = None if true is None else true + shift
+        results.append(replace(result, audit={**result.audit, **audit}))
     lines = [line.split() for line in tables_of(results).splitlines()]
     start = lines.index(["flip", "rate", "of", "the", "comparisons:", "mean", "over", "seeds"])
-    assert lines[start + 1 : start + 5] == [
+    assert lines[start + 1 : start + 6] == [
         ["labels", "noise", "estimated", "true"],
-        ["all", "0", "0.200", "0.250"],
-        ["all", "0.5", "0.300", "0.500"],
-        ["gold", "0", "0.100", "-"],
+        ["all", "0.000", "0.275", "0.325"],
+        ["all", "0.500", "0.375", "0.575"],
+        ["gold", "0.000", "0.175", "-"],
+        ["one", "0.000", "-", "0.575"],  # the judgements do not tell
     ]
     assert "flip rate" not in tables_of(results_of())
 
@@ -319,7 +305,7 @@ def test_without_fine_tuning_there_are_no_rows_and_an_undefined_metric_is_a_dash
     results = results_of(ratios=(0.0,), epochs_f=0)
     undefined = replace(metrics_of(0.5), quadratic_weighted_kappa=math.nan)
     text = tables_of([replace(result, before=undefined) for result in results])
-    assert "  study; before fine-tuning 0.500 [0.500, 0.500]" in text
+    assert "  study\n  before fine-tuning 0.500 [0.500, 0.500]" in text
     assert "before fine-tuning - [-, -]" in text
     assert "last epoch" not in text
     assert "nan" not in text
@@ -337,16 +323,17 @@ def test_seeds_whose_model_before_fine_tuning_is_no_better_than_the_most_frequen
     accuracies = {1: 0.39, 2: 0.4, 3: 0.41}  # the most frequent rating: 0.4
     results = [replace(run, before=metrics_of(accuracies[run.config.seed])) for run in results_of(ratios=(0.0, 0.4))]
     assert warning_of(results) == (
-        "warning the model before fine-tuning is no more accurate than always predicting the most frequent rating in "
-        "2 of 3 seeds (--select macro_f1 chooses the best epoch by another score)"
+        "warning in 2 of 3 seeds the model before fine-tuning is no more accurate than always predicting the most "
+        "frequent rating (--select macro_f1 chooses the best epoch by another score)"
     )
     assert warning_of(results_of()) is None
 
 
 def test_a_run_with_too_few_comparisons_is_warned_of():
-    for least, words in ((1, "1 comparison"), (9, "9 comparisons"), (10, None)):
+    for least, warned in ((9, True), (10, False)):
         text = warning_of(results_of(comparisons=lambda seed, ratio, least=least: least if seed == 2 else 11))
-        assert text == (words and f"warning a run has only {words}, too few to learn from: its result is chance")
+        says = f"warning only {least} comparisons in a run, too few to learn from: the result is chance"
+        assert text == (says if warned else None)
 
 
 def test_numbers_of_comparisons_that_differ_much_are_reported_with_the_option_that_makes_them_equal():
@@ -365,20 +352,7 @@ def test_bars_close_and_count_what_they_are_given(capsys):
     with bars.epoch_bar("training", 2) as bar:
         bar.update()
         assert bar.n == 1
+    assert bar.n == 2  # also where nothing is fine-tuned
     error = capsys.readouterr().err
     assert "embedding" in error
     assert "training" in error
-
-
-def test_a_sweep_shows_no_flip_rate_that_the_judgements_do_not_tell():
-    runs = [
-        SimpleNamespace(
-            config=Config("human", labels=labels),
-            audit={"known": labels == "all", "estimated_flip_rate": 0.25, "true_flip_rate": None},
-        )
-        for labels in ("all", "one")
-    ]
-    assert [line.split() for line in console.flip_rate_lines(runs)[-2:]] == [
-        ["all", "0", "0.250", "-"],
-        ["one", "0", "-", "-"],
-    ]

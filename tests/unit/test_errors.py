@@ -28,7 +28,6 @@ ERRORS = {
     "several lines": (InputError("first\n  second\tthird\r\n"), 2, "main.py: error: first second third\n"),
     "a file": (OSError(errno.ENOSPC, "No space left", "a.csv"), 2, "main.py: error: a.csv: No space left\n"),
     "a file without a name": (OSError(errno.ENOSPC, "No space left"), 2, "main.py: error: a file: No space left\n"),
-    "an error without a number": (OSError("too long"), 2, "main.py: error: a file: too long\n"),
     "a lack of memory": (MemoryError(), 2, "main.py: error: out of memory (): use fewer reviews, or a machine with"),
     "a GPU": (
         RuntimeError("CUDA error: x\nmore"),

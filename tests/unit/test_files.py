@@ -3,7 +3,6 @@
 import errno
 import hashlib
 import os
-import stat
 import sys
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import torch
 from safetensors import safe_open
 
 from noisy_feedback.errors import InputError
-from noisy_feedback.files import METADATA, atomic_write, check_writable, sha256_of, write_csv, write_tensors
+from noisy_feedback.files import METADATA, atomic_write, check_writable, sha256_of, write_tensors
 
 
 def names_in(folder):
@@ -48,21 +47,6 @@ def test_the_content_is_on_the_disk_before_the_name_points_to_it(tmp_path, monke
     with atomic_write(tmp_path / "run.json") as temporary:
         temporary.write_text("new")
     assert order == ["sync", "rename"]
-
-
-def test_whoever_may_read_other_files_may_read_this_one(tmp_path):
-    (tmp_path / "plain").touch()
-    with atomic_write(tmp_path / "model.safetensors") as temporary:
-        temporary.unlink()
-        temporary.touch(mode=0o600)  # as safetensors does
-    modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("plain", "model.safetensors")}
-    assert len(modes) == 1
-
-
-def test_a_table_has_every_digit_quotes_where_they_are_needed_and_an_empty_cell_for_none(tmp_path):
-    write_csv(tmp_path / "t.csv", ("a", "b"), [(0.1 + 0.2, None), ('x "y", z', "é")])
-    expected = 'a,b\n0.30000000000000004,\n"x ""y"", z",é\n'
-    assert (tmp_path / "t.csv").read_bytes() == expected.encode()
 
 
 def test_tensors_are_written_with_one_text_about_them(tmp_path):

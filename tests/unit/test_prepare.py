@@ -8,15 +8,12 @@ import pandas as pd
 import pytest
 import torch
 
-from noisy_feedback.code_version import CODE_VERSION
 from noisy_feedback.config import LABELS, NOISES, Config, grid
 from noisy_feedback.data import dataset as data
 from noisy_feedback.data.dataset import split_of
 from noisy_feedback.data.reviews import SAMPLE_FILE
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback import noise
-from noisy_feedback.files import sha256_of
-from noisy_feedback.output import records
 from noisy_feedback.prepare import prepare
 from tests.conftest import pooled, write_separable
 
@@ -125,15 +122,6 @@ def test_the_run_of_a_sweep_with_nothing_to_learn_is_named(make_config, never_em
         prepare(runs)
 
 
-def test_the_flip_rate_is_that_of_the_ratings_to_learn_from(make_config, monkeypatch):
-    given = []
-    monkeypatch.setattr(
-        "noisy_feedback.prepare.fine_tuning_objective", lambda config, feedback, priors: given.append(priors)
-    )
-    prepare([make_config([1, 1, 2, 5] * 10 + EVERY_RATING[:60], loss="robust", ratio=0.2)])
-    assert given[0] == pytest.approx([0.5, 0.25, 0, 0, 0.25])
-
-
 def test_a_flip_rate_that_is_given_estimated_or_implied_by_the_noise_is_taken_by_a_loss_that_needs_one(make_config):
     prepare([make_config(loss="robust", noise="reversed", ratio=0.6, flip_rate=0.1)])
     prepare(sweep_of(make_config(flip_rate=0.1), loss=["study", "robust"]))
@@ -197,8 +185,6 @@ def test_texts_that_are_in_no_review_are_embedded_as_the_reviews_are(human, tiny
 
 def test_an_export_that_cannot_be_written_or_would_replace_an_input_is_refused_first(human, never_embeds, tmp_path):
     config = human((0, 1))
-    with pytest.raises(InputError, match=r"^--export .*comparisons\.csv: ends with neither"):
-        prepare([replace(config, export=tmp_path / "comparisons.csv")])
     with pytest.raises(InputError, match=r"^--export: with --epochs-f 0 there are no comparisons to write"):
         prepare([replace(config, export=tmp_path / "c.jsonl", epochs_f=0)])
     reviews = config.path.rename(config.path.with_name(SAMPLE_FILE))
@@ -207,38 +193,6 @@ def test_an_export_that_cannot_be_written_or_would_replace_an_input_is_refused_f
     for export in (config.comparisons, tmp_path / "reviews.jsonl", tmp_path / "texts.jsonl"):
         with pytest.raises(InputError, match=r"^--export .*: would replace .*, which this run reads"):
             prepare([replace(config, path=reviews.parent, texts=tmp_path / "texts.jsonl", export=export)])
-
-
-# --- --name
-
-
-@pytest.mark.parametrize("file", ["run.json", "sweep.json"])
-def test_a_name_is_refused_before_embedding_for_other_options_data_or_code(human, never_embeds, monkeypatch, file):
-    config = human(*PAIRS, name="mine", loss="study", flip_rate=None)
-    config = replace(config, output=config.path.parent / "results")
-    folder = config.output / "mine"
-    folder.mkdir(parents=True)
-    record = {"config": records.config_record(config), "versions": records.versions()}
-    files = {"data": config.path, "judgements": config.comparisons}
-    (folder / file).write_text(json.dumps({**record, **{part: {"sha256": sha256_of(files[part])} for part in files}}))
-    with pytest.raises(AssertionError, match="embedding has begun"):  # the same again
-        prepare([config])
-
-    def refused(config, says):
-        with pytest.raises(InputError, match=f"^--name mine: .*mine holds a result with {says}; choose another name$"):
-            prepare([config])
-
-    refused(replace(config, head="scalar", loss="hinge"), "head 'categorical', this command has 'scalar'")
-    refused(replace(config, hidden=(8,)), r"hidden \[64, 32\], this command has \[8\]")
-    refused(replace(config, lists=50), "lists None, this command has 50")
-    with monkeypatch.context() as edited:
-        edited.setattr(records, "CODE_VERSION", "another")
-        refused(config, f"code '{CODE_VERSION}', this command has 'another'")
-    for part in ("data", "judgements"):
-        content = files[part].read_bytes()
-        files[part].write_bytes(content + (b"more,3\r\n" if part == "data" else content))
-        refused(config, f"{part} '[0-9a-f]+', this command has '{sha256_of(files[part])}'")
-        files[part].write_bytes(content)
 
 
 # --- groups

@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import asdict, replace
+from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,7 +12,8 @@ import pandas as pd
 import pytest
 import torch
 
-from noisy_feedback.config import RECORDED, SWEEP_AXES, Config, Sweep
+from noisy_feedback.code_version import CODE_VERSION
+from noisy_feedback.config import RECORDED, SWEEP_AXES, Config
 from noisy_feedback.data.dataset import JudgementsInfo, Provenance, ReviewsInfo
 from noisy_feedback.data.embeddings import EmbeddingsInfo
 from noisy_feedback.data.summary import Summary
@@ -85,7 +87,7 @@ def config(tmp_path):
 
 @pytest.fixture
 def sweep_folder(config):
-    return SweepFolder(Sweep(config, [config]), MADE_FROM)
+    return SweepFolder(config, MADE_FROM)
 
 
 def model_of(seed):
@@ -120,23 +122,21 @@ def test_a_folders_name_begins_with_the_data_and_says_what_differs_from_the_defa
     assert records.run_folder(human, MADE_FROM).name.startswith("hotels_human_hinge_majority_")
 
 
-OTHER_ORIGINS = {
-    "data": replace(MADE_FROM, data=replace(MADE_FROM.data, sha256="ab13")),
-    "rows": replace(MADE_FROM, data=replace(MADE_FROM.data, rows=99)),
-    "embeddings": replace(MADE_FROM, encoder=replace(MADE_FROM.encoder, sha256="cd35")),
-    "device": replace(MADE_FROM, device="NVIDIA H100"),
-    "judgements": replace(MADE_FROM, judgements=JudgementsInfo("comparisons.csv", CHECK, "ef56", None)),
-}
+def test_other_data_embeddings_devices_or_code_make_other_folders(config, monkeypatch):
+    def folders(origin=MADE_FROM):
+        return records.run_folder(config, origin), SweepFolder(config, origin).path
 
-
-def test_other_data_embeddings_devices_or_code_make_other_folders(config, sweep_folder, monkeypatch):
-    run = records.run_folder(config, MADE_FROM)
-    for origin, other in OTHER_ORIGINS.items():
-        assert records.run_folder(config, other) != run, origin
-        assert SweepFolder(Sweep(config, [config]), other).path != sweep_folder.path, origin
+    found = [
+        folders(replace(MADE_FROM, data=replace(MADE_FROM.data, sha256="ab13"))),
+        folders(replace(MADE_FROM, data=replace(MADE_FROM.data, rows=99))),
+        folders(replace(MADE_FROM, encoder=replace(MADE_FROM.encoder, sha256="cd35"))),
+        folders(replace(MADE_FROM, device="NVIDIA H100")),
+        folders(replace(MADE_FROM, judgements=JudgementsInfo("comparisons.csv", CHECK, "ef56", None))),
+        folders(),
+    ]
     monkeypatch.setattr(records, "CODE_VERSION", "000000000000")
-    assert records.run_folder(config, MADE_FROM) != run
-    assert SweepFolder(Sweep(config, [config]), MADE_FROM).path != sweep_folder.path
+    found.append(folders())
+    assert [len(set(of_kind)) for of_kind in zip(*found, strict=True)] == [len(found)] * 2
 
 
 # --- run.json and its neighbours
@@ -221,52 +221,61 @@ def test_comparisons_and_annotators_are_saved_beside_the_run_and_do_not_stay_whe
 # --- --name
 
 
-def test_a_name_replaces_the_one_made_from_the_options_and_the_same_run_may_be_saved_again(config):
-    named = replace(config, name="mine")
-    folder = save(result_of(named))
-    assert folder == config.output / "mine"
-    before = {file.name: file.read_bytes() for file in folder.iterdir()}
-    save(result_of(named))
-    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
-    assert SweepFolder(Sweep(replace(config, name="all"), [config]), MADE_FROM).path == config.output / "all"
+def files_in(folder):
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
 
 
-def test_another_result_of_the_same_name_is_not_touched(config):
+KEPT = {  # in the folder of this name
+    "run": lambda config: save(result_of(config)),
+    "sweep": lambda config: SweepFolder(config, MADE_FROM).write_record([result_of(config)]),
+    "interrupted sweep": lambda config: SweepFolder(config, MADE_FROM).save(result_of(config)),
+}
+
+
+@pytest.mark.parametrize("kept", KEPT)
+def test_a_name_is_that_of_one_result_which_may_be_made_again_or_extended_and_no_other_replaces(config, kept):
+    named = replace(config, name="mine")
+    KEPT[kept](named)
+    folder, extended = config.output / "mine", replace(named, seed=8, ratio=0.5)
+    before = files_in(folder)
+    assert before
+    KEPT[kept](named)
+    if kept != "run":
+        SweepFolder(extended, MADE_FROM)
+    others = [replace(named, k=3)] + ([named] if kept == "run" else [])
+    for make, other in [*product(KEPT.values(), others), (KEPT["run"], extended)]:
+        if not (make is KEPT["run"] and other is named):
+            with pytest.raises(InputError, match=r"--name mine: .*mine holds a result .*; choose another name"):
+                make(other)
+    assert files_in(folder) == before
+
+
+@pytest.mark.parametrize("kept", ["run", "sweep"])
+def test_a_name_that_is_refused_says_what_differs(config, monkeypatch, kept):
+    named = replace(config, name="mine")
+    KEPT[kept](named)
+
+    def refused(config, says, origin=MADE_FROM):
+        with pytest.raises(InputError, match=f"^--name mine: .*mine holds a result {says}; choose another name$"):
+            records.run_folder(config, origin) if kept == "run" else SweepFolder(config, origin)
+
+    refused(replace(named, k=3), r"with k 2 \(here 3\)")
+    other = replace(named, lists=50, hidden=(8,))
+    refused(other, r"with hidden \[64, 32\] \(here \[8\]\), lists None \(here 50\)")
+    refused(named, "of other options, data or code", replace(MADE_FROM, device="NVIDIA H100"))
+    monkeypatch.setattr(records, "CODE_VERSION", "another")
+    refused(named, rf"with code '{CODE_VERSION}' \(here 'another'\)")
+
+
+def test_a_damaged_record_is_not_replaced(config):
     named = replace(config, name="mine")
     folder = save(result_of(named))
-    for record in ((folder / "run.json").read_text(), "", "[]", "{}"):
+    for record in ("", "[]", "{}"):
         (folder / "run.json").write_text(record)
-        before = {file.name: file.read_bytes() for file in folder.iterdir()}
+        before = files_in(folder)
         with pytest.raises(InputError, match=r"--name mine: .*mine holds a result of other options, data or code"):
             save(result_of(replace(named, ratio=0.4)))
-        assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
-
-
-@pytest.mark.parametrize("kept", ["record", "run"])
-def test_a_sweep_of_other_options_does_not_take_the_name_of_one_even_interrupted(config, kept):
-    named = replace(config, name="mine")
-    folder = SweepFolder(Sweep(named, [named]), MADE_FROM)
-    if kept == "record":
-        folder.write_record([result_of(named)])
-    else:
-        folder.save(result_of(named))
-    more = replace(named, seed=8, ratio=0.5)
-    SweepFolder(Sweep(more, [more]), MADE_FROM)  # extends it
-    before = {file: file.read_bytes() for file in folder.path.rglob("*.json")}
-    with pytest.raises(InputError, match="--name mine"):
-        SweepFolder(Sweep(replace(named, k=3), []), MADE_FROM)
-    assert {file: file.read_bytes() for file in folder.path.rglob("*.json")} == before
-
-
-@pytest.mark.parametrize("first", ["run", "sweep"])
-def test_a_run_and_a_sweep_do_not_share_a_name(config, first):
-    named = replace(config, name="mine")
-    if first == "sweep":
-        SweepFolder(Sweep(named, [named]), MADE_FROM).write_record([result_of(named)])
-    else:
-        save(result_of(named))
-    with pytest.raises(InputError, match="--name mine"):
-        SweepFolder(Sweep(named, [named]), MADE_FROM) if first == "run" else save(result_of(named))
+        assert files_in(folder) == before
 
 
 # --- runs that a sweep keeps
@@ -275,7 +284,7 @@ def test_a_run_and_a_sweep_do_not_share_a_name(config, first):
 @pytest.mark.parametrize("epochs_f", [20, 0])
 def test_a_kept_run_is_read_back_as_it_was_from_a_file_named_after_what_is_swept(config, epochs_f):
     config = replace(config, epochs_f=epochs_f)
-    folder = SweepFolder(Sweep(config, [config]), MADE_FROM)
+    folder = SweepFolder(config, MADE_FROM)
     assert not folder.has(config)
     folder.save(result_of(config))
     assert folder.has(config)
@@ -285,13 +294,8 @@ def test_a_kept_run_is_read_back_as_it_was_from_a_file_named_after_what_is_swept
 
 
 def test_all_kept_runs_are_loaded_in_the_order_of_the_axes_without_files_that_are_being_written(config, sweep_folder):
-    runs = [
-        replace(config, seed=seed, loss=loss, noise=noise, ratio=ratio)
-        for seed in (1, 2, 10)
-        for loss in ("study", "hinge")
-        for noise in ("uniform", "reversed")
-        for ratio in (0.0, 0.05, 1.0)
-    ]
+    values = product((1, 2, 10), ("study", "hinge"), ("uniform", "reversed"), (0.0, 0.05, 1.0))
+    runs = [replace(config, seed=seed, loss=loss, noise=noise, ratio=ratio) for seed, loss, noise, ratio in values]
     for run in reversed(runs):
         sweep_folder.save(result_of(run))
     assert [result.config for result in sweep_folder.load_all()] == runs

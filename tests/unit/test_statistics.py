@@ -100,12 +100,6 @@ def test_fewer_than_two_matched_seeds_have_no_interval_and_no_p_value(common):
     assert np.isnan([row[f"vs_noise0_{name}"] for name in ("ci_low", "ci_high", "p")]).all()
 
 
-def test_differences_that_are_all_equal_have_a_mean_alone():
-    found = paired_t_test("vs", np.array([0.3, 0.4, 0.6]), np.array([0.2, 0.3, 0.5]))
-    assert found["vs"] == pytest.approx(0.1)
-    assert np.isnan([found[f"vs_{name}"] for name in ("ci_low", "ci_high", "p")]).all()
-
-
 def test_settings_are_summarised_apart():
     one, *others = runs_of(), runs_of(seed=1, loss="hinge"), runs_of(seed=2, labels="gold")
     summary = summarise(pd.concat([one, *others]))
@@ -162,11 +156,14 @@ def test_without_information_a_noisy_rating_is_as_probable_whatever_the_true_one
 # --- intervals and p-values keep what they promise
 
 
-def test_one_seed_has_no_interval_and_equal_seeds_one_of_no_width():
+def test_one_seed_has_no_interval_equal_seeds_one_of_no_width_and_equal_differences_none():
     one = mean_and_interval(np.array([0.1]))
     assert (one["seeds"], one["mean"]) == (1, 0.1)
     assert np.isnan([one["sd"], one["ci_low"], one["ci_high"]]).all()
     assert t_interval(np.full(4, 0.25)) == (0.25, 0.25)
+    found = paired_t_test("vs", np.array([0.3, 0.4, 0.6]), np.array([0.2, 0.3, 0.5]))
+    assert found["vs"] == pytest.approx(0.1)
+    assert np.isnan([found[f"vs_{name}"] for name in ("ci_low", "ci_high", "p")]).all()
 
 
 def accuracies_where_nothing_can_be_learned(number):
