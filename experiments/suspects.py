@@ -31,9 +31,10 @@ from noisy_feedback.errors import InputError
 from noisy_feedback.experiment import train_model
 from noisy_feedback.feedback import human
 from noisy_feedback.feedback.audit import Audit, audit_margins, audit_scores
-from noisy_feedback.learning.cross_fitting import FOLDS, cross_fitted_margins
+from noisy_feedback.learning.cross_fitting import FOLDS, add_text_effects, cross_fitted_margins
 from noisy_feedback.learning.training import single_threaded
 from noisy_feedback.prepare import prepare
+from noisy_feedback.rng import rng_for
 
 HELD_BACK = 3  # judgements of a pair whose majority is taken for the truth
 
@@ -54,11 +55,13 @@ def hold_back(judgements: Judgements, seen: int, rng: np.random.Generator) -> tu
 
 
 def audit(config: Config, dataset: Dataset, epochs: int) -> tuple[Audit, np.ndarray]:
-    """The audit of the judgements of a data set, and the margins (J,) that it takes, of models that saw other folds."""
+    """The audit of the judgements of a data set, and the margins (J,) of models that saw other folds."""
     judgements = dataset.judgements
     assert judgements is not None
     margins = cross_fitted_margins(config, dataset, epochs)
-    return audit_margins(human.feedback_of(judgements, np.arange(len(judgements.chosen))), margins), margins
+    feedback = human.feedback_of(judgements, np.arange(len(judgements.chosen)))
+    rng = rng_for(config.seed, "text effects")
+    return audit_margins(feedback, add_text_effects(margins, feedback.lists, judgements.pairs, rng)), margins
 
 
 def confident_learning(config: Config, judgements: Judgements, vectors: np.ndarray) -> np.ndarray:

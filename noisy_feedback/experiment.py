@@ -17,7 +17,7 @@ from noisy_feedback.feedback import human, noise, protocols
 from noisy_feedback.feedback.audit import Audit, audit_feedback, audit_margins, calibrate, fit_temperature
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.learning import examples
-from noisy_feedback.learning.cross_fitting import cross_fitted_margins
+from noisy_feedback.learning.cross_fitting import add_text_effects, cross_fitted_margins
 from noisy_feedback.learning.model import RatingMLP, init_model, predict
 from noisy_feedback.learning.objective import TRAINING_OBJECTIVES, fine_tuning_objective, resolve_kl_weight
 from noisy_feedback.learning.training import FitResult, TrainConfig, TrainingTask, fit, select_rows, single_threaded
@@ -153,6 +153,8 @@ def audit_out_of_sample(config: Config, dataset: Dataset, trained: Trained) -> t
     assert dataset.judgements is not None
     everything = human.feedback_of(dataset.judgements, np.arange(len(dataset.judgements.chosen)))
     margins = cross_fitted_margins(config, dataset, trained.fit.best_epoch)
+    rng = rng_for(config.seed, "text effects")
+    margins = add_text_effects(margins, everything.lists, dataset.judgements.pairs, rng)
     return everything, audit_margins(everything, margins)
 
 

@@ -13,6 +13,7 @@ RNG_STREAMS = (
     "fine-tuning batches",
     "calibration",
     "cross-fitting",
+    "text effects",
 )
 
 

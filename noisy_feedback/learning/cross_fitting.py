@@ -1,6 +1,8 @@
 """What models say of comparisons that they were not trained on: none has to be held out for it."""
 
 import numpy as np
+from scipy.optimize import minimize
+from scipy.special import expit
 
 from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
@@ -13,6 +15,7 @@ from noisy_feedback.metrics import expected_class
 from noisy_feedback.rng import rng_for
 
 FOLDS = 5
+TEXT_SDS = (0.0, 0.3, 1.0, 3.0)  # prior standard deviations of what a text has beside its reward
 
 
 def cross_fitted_margins(config: Config, dataset: Dataset, epochs: int) -> np.ndarray:
@@ -45,3 +48,38 @@ def cross_fitted_margins(config: Config, dataset: Dataset, epochs: int) -> np.nd
         rewards = expected_class(predict(fitted.last, dataset.embeddings).cpu().numpy())
         margins[fold == number] = rewards[own[:, 0]] - rewards[own[:, 1]]
     return margins
+
+
+def add_text_effects(margins: np.ndarray, rows: np.ndarray, pairs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """The margins (J,) with what the judgements of other pairs say of the two texts; scaled where that says anything.
+
+    `rows` (J, 2) are the texts, the preferred one first, `pairs` (J,) the numbers of their pairs, which stay in one
+    fold. The model is Bradley-Terry's: log-odds = slope * margin + effect of the one text - that of the other. The
+    standard deviation of the effects is the one that predicts the judgements of the fold that was not fitted best.
+    """
+    _, first = np.unique(pairs, return_index=True)
+    if np.bincount(rows[first].ravel()).max() == 1:  # no text is in two pairs
+        return margins
+    fold = rng.permutation(np.arange(pairs.max() + 1) % FOLDS)[pairs]
+    log_odds = np.empty((len(TEXT_SDS), len(margins)))
+    for at, number in np.ndindex(len(TEXT_SDS), FOLDS):
+        own = fold == number
+        slope, effects = fit_text_effects(margins[~own], rows[~own], TEXT_SDS[at], rows.max() + 1)
+        log_odds[at, own] = slope * margins[own] + effects[rows[own, 0]] - effects[rows[own, 1]]
+    best = np.logaddexp(0, -log_odds).sum(axis=1).argmin()
+    return log_odds[best] if best else margins
+
+
+def fit_text_effects(margins: np.ndarray, rows: np.ndarray, sd: float, texts: int) -> tuple[float, np.ndarray]:
+    """The most probable slope of the margins (J,) and effects (texts,), which are normal with standard deviation sd."""
+
+    def negative_log_posterior(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        slope, effects = parameters[0], sd * parameters[1:]
+        log_odds = slope * margins + effects[rows[:, 0]] - effects[rows[:, 1]]
+        wrong = expit(-log_odds)
+        of_texts = np.bincount(rows[:, 1], wrong, texts) - np.bincount(rows[:, 0], wrong, texts)
+        gradient = np.append(-wrong @ margins, sd * of_texts + parameters[1:])
+        return float(np.logaddexp(0, -log_odds).sum() + parameters[1:] @ parameters[1:] / 2), gradient
+
+    found = minimize(negative_log_posterior, np.zeros(texts + 1), jac=True, method="L-BFGS-B").x
+    return float(found[0]), sd * found[1:]

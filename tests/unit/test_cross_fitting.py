@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import LogisticRegression
 
 from noisy_feedback import experiment
 from noisy_feedback.config import Config
@@ -68,3 +69,50 @@ def test_every_comparison_is_audited_by_models_that_are_trained_as_long_as_the_b
     assert everything.lists.tolist() == np.stack([CHOSEN, REJECTED], axis=1).tolist()
     assert audit.p_wrong.shape == (J,)
     assert {config.epochs for _, config in calls} == {3}
+
+
+# --- texts that are in several pairs
+
+
+def some_pairs(seed, texts=40, count=400):
+    """Texts of two pairs each and more: their true rewards (texts,), rows (J, 2) and pairs (J,) of judgements."""
+    rng = np.random.default_rng(seed)
+    rewards = rng.normal(0, 2, texts)
+    rows = np.array([rng.choice(texts, 2, replace=False) for _ in range(count)])
+    swap = rng.random(count) > 1 / (1 + np.exp(rewards[rows[:, 1]] - rewards[rows[:, 0]]))
+    rows[swap] = rows[swap, ::-1]
+    _, pairs = np.unique(np.sort(rows, axis=1), axis=0, return_inverse=True)
+    return rewards, rows, pairs
+
+
+def test_text_effects_are_those_of_scikit_learns_logistic_regression():
+    _, rows, _ = some_pairs(0)
+    margins = np.random.default_rng(1).normal(0.5, 1, len(rows))
+    slope, effects = cross_fitting.fit_text_effects(margins, rows, sd=0.7, texts=40)
+    features = np.zeros((len(rows), 41))
+    features[:, 0] = 1e4 * margins  # its penalty is negligible
+    features[np.arange(len(rows)), 1 + rows[:, 0]] += 1
+    features[np.arange(len(rows)), 1 + rows[:, 1]] -= 1
+    signs = np.where(np.arange(len(rows)) % 2, 1, -1)
+    model = LogisticRegression(C=0.7**2, fit_intercept=False, tol=1e-8, max_iter=10_000)
+    expected = model.fit(features * signs[:, None], signs).coef_[0] * [1e4, *np.ones(40)]
+    np.testing.assert_allclose([slope, *effects], expected, atol=0.01)
+
+
+def test_text_effects_find_the_order_of_pairs_that_are_left_out():
+    rewards, rows, pairs = some_pairs(0)
+    margins = np.random.default_rng(1).normal(0, 1, len(rows))  # of a model that knows nothing
+    found = cross_fitting.add_text_effects(margins, rows, pairs, np.random.default_rng(2))
+    truth = rewards[rows[:, 0]] - rewards[rows[:, 1]]
+    assert np.corrcoef(found, truth)[0, 1] > 0.7
+    one = rows.copy()
+    one[pairs == pairs[0]] = one[pairs == pairs[0], ::-1]  # a judgement says nothing of its own pair
+    margins[pairs == pairs[0]] *= -1
+    again = cross_fitting.add_text_effects(margins, one, pairs, np.random.default_rng(2))
+    assert again[0] == pytest.approx(-found[0])
+
+
+def test_where_no_text_is_in_two_pairs_the_margins_stay():
+    margins, rows = np.arange(6.0), np.arange(6).reshape(3, 2).repeat(2, axis=0)
+    found = cross_fitting.add_text_effects(margins, rows, np.repeat([0, 1, 2], 2), np.random.default_rng(0))
+    assert found.tolist() == margins.tolist()
