@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from noisy_feedback.data.columns import has_no_text, read_content, read_table
+from noisy_feedback.data.columns import has_no_text, read_table
 from noisy_feedback.data.groups import group_dialogues
-from noisy_feedback.data.layouts import FORMAT, as_ids, read_comparisons
+from noisy_feedback.data.layouts import as_ids, find_numbers, read_comparisons
 from noisy_feedback.errors import InputError
 from noisy_feedback.files import sha256_of
 
-TRUTH = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}
+TRUTH = {"true": 1, "false": 0, "1": 1, "0": 0}
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,7 @@ def read_judgements(
     `reviews` takes its first row. Errors: InputError for what cannot be read, missing columns, such rows without
     `drop_invalid`, and columns `pair` and `correct` that hold something else than their names say.
     """
-    if not file.is_file():
-        raise InputError(f"--comparisons {file}: no such file; {FORMAT}")
-    content = read_content(file)
+    content = file.read_bytes()
     names = {
         "chosen": chosen_column,
         "rejected": rejected_column,
@@ -95,11 +93,6 @@ def read_judgements(
     better, worse = (column.map(row_of).to_numpy(dtype=np.int64) for column in (chosen, rejected))
     annotators = as_ids(table["annotator"]).astype("category").cat if "annotator" in table else None
     pairs = pairs_of(file, table, better, worse)
-    correct = None
-    if "correct" in table:
-        correct = truth_of(file, table["correct"])
-    elif "wrong" in table:  # a file that --export has written
-        correct = 1 - truth_of(file, table["wrong"])
     return Judgements(
         name=file.name,
         folder=file.parent,
@@ -110,7 +103,7 @@ def read_judgements(
         pairs=pairs,
         annotators=None if annotators is None else annotators.codes.to_numpy(np.int64),
         annotator_names=[] if annotators is None else list(annotators.categories),
-        correct=None if correct is None else truth_of_pairs(file, table.index, better, pairs, correct),
+        correct=truth_of(file, table, better, pairs),
         groups=number(table["group"].astype(str)) if "group" in table else group_dialogues(table),
         prompts=number(table["prompt"]),
         conversations=bool(table["conversation"].any()),
@@ -181,36 +174,26 @@ def number_pairs(better: np.ndarray, worse: np.ndarray) -> np.ndarray:
     return number(low * (high.max() + 1) + high)
 
 
-def truth_of(file: Path, column: pd.Series) -> np.ndarray:
-    """A column of truth values (J,): 1, 0, NaN where a cell is empty. Errors: InputError naming the first other."""
-    known = [float("nan") if has_no_text(value) else TRUTH.get(str(value).strip().lower()) for value in column]
-    if None in known:
-        place = known.index(None)
-        raise InputError(
-            f"{file}: {column.name!r} of comparison {column.index[place] + 1} is {str(column.iloc[place])[:100]!r}; "
-            "it must be true, false or empty"
-        )
-    return np.array(known, dtype=float)
+def truth_of(file: Path, table: pd.DataFrame, better: np.ndarray, pairs: np.ndarray) -> np.ndarray | None:
+    """The truth (J,), also of judgements without one whose pair has a judgement with it; None without such a column.
 
-
-def truth_of_pairs(
-    file: Path, rows: pd.Index, better: np.ndarray, pairs: np.ndarray, correct: np.ndarray
-) -> np.ndarray:
-    """The truth (J,), also of judgements without one whose pair has a judgement with it.
-
-    Errors: InputError naming the second of two judgements of a pair that cannot both be as `correct` says.
+    Errors: InputError where a cell is none, and where two judgements of a pair cannot both be as they say.
     """
-    known = np.flatnonzero(~np.isnan(correct))
-    reference = np.full(pairs.max() + 1, -1)
-    reference[pairs[known[::-1]]] = known[::-1]  # the first judgement of each pair whose truth is known
-    of_pair = reference[pairs]
-    agrees = better == better[of_pair]
-    truth = np.where(of_pair < 0, np.nan, np.where(agrees, correct[of_pair], 1 - correct[of_pair]))
-    contradicts = ~np.isnan(correct) & (truth != correct)
+    if "correct" in table:
+        correct = find_numbers(file, table["correct"], TRUTH)
+    elif "wrong" in table:  # a file that --export has written
+        correct = 1 - find_numbers(file, table["wrong"], TRUTH)
+    else:
+        return None
+    as_first = (
+        better == better[np.unique(pairs, return_index=True)[1]][pairs]
+    )  # the order of the pair's first judgement
+    first_is_right = pd.Series(np.where(as_first, correct, 1 - correct))
+    of_pair = first_is_right.groupby(pairs).transform("first")  # the first that is known
+    contradicts = first_is_right.notna() & (first_is_right != of_pair)
     if contradicts.any():
-        place = int(contradicts.argmax())
-        row, other = rows[place] + 1, rows[int(of_pair[place])] + 1
         raise InputError(
-            f"{file}: 'correct' of comparison {row} contradicts comparison {other}, which is of the same pair"
+            f"{file}: 'correct' of comparison {table.index[int(contradicts.argmax())] + 1} contradicts an earlier "
+            "comparison of the same pair; correct one of them"
         )
-    return truth
+    return np.where(as_first, of_pair, 1 - of_pair)

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from noisy_feedback.data import reviews as module
 from noisy_feedback.data.preferences import read_judgements
 from noisy_feedback.data.reviews import (
     MIN_REVIEWS,
@@ -19,7 +18,6 @@ from noisy_feedback.data.reviews import (
     class_priors,
     find_reviews,
     read_reviews,
-    shuffle_splits,
     split_dataset,
     split_groups,
     warn_about,
@@ -60,33 +58,16 @@ def test_texts_ratings_and_groups_are_columns_of_their_own(tmp_path):
             read(tmp_path, CONTENTS[".csv"], **columns)
 
 
-WAYS_OUT = {
-    "4 stars": "keep the number alone",
-    "4.5 stars": "keep the number alone",
-    "bubble_40": "keep the number alone",
-    "4/5": "keep the number before the slash",
-    "4.5 / 5": "keep the number before the slash",
-    "4,0": "write a point instead of the comma",
-    "4.5": "double all of them (half stars)",
-    "positive": "write integers for words, such as 1 and 2 for negative and positive",
-    "True": "write integers for words, such as 1 and 2 for negative and positive",
-    "nan": "empty the cell, for --drop-unrated",
-    "4.3": "round or correct it, or name another --rating-column",
-    "1e300": "round or correct it, or name another --rating-column",
-}
-
-
 def test_a_rating_that_is_no_integer_is_named_with_its_row_and_what_to_do(tmp_path):
-    for rating, way_out in WAYS_OUT.items():
+    for rating in ("4 stars", "4/5", "4,0", "4.5", "positive", "True", "nan", "1e300"):
         message = refused(tmp_path, as_csv([*REVIEWS[:3], ("good", rating), *REVIEWS]))
-        says = f"review 4 has the rating {rating!r}; ratings must be integers: {way_out} (column 'Rating')"
-        assert message == says
+        assert message.startswith(f"review 4 has the rating {rating!r}; ratings must be integers: round them, double")
     for rating in (4.5, [5], {"stars": 5}, True, "inf"):
         message = refused(tmp_path, as_jsonl([*REVIEWS[:3], ("good", rating), *REVIEWS]), "hotels.jsonl")
         assert f"review 4 has the rating {rating!r}; ratings must be integers" in message
 
 
-@pytest.mark.parametrize(("stars", "values"), [([4] * 40, r"1 \(4\)"), (range(101), r"101 \(0, 1, 2 and 98 others\)")])
+@pytest.mark.parametrize(("stars", "values"), [([4] * 40, r"1 \(4\)"), (range(101), r"101 \(0, 1, 2, \.\.\.\)")])
 def test_a_scale_has_2_to_100_ratings(tmp_path, stars, values):
     message = refused(tmp_path, as_csv([("good", star) for star in stars]))
     assert re.search(rf"different values in column 'Rating': {values}; a rating scale has 2 to 100", message)
@@ -129,7 +110,7 @@ def test_what_is_wrong_in_the_rows_that_stay_is_named_as_in_the_file(tmp_path):
     rows = [("", 1), ("good", 1), ("good", 1), ("bad", "five"), *REVIEWS]
     assert "review 4 has the rating 'five'" in refused(tmp_path, as_csv(rows), **options)
     content = as_jsonl([("", 1), (7, 3), *REVIEWS])
-    assert "review 2 is 7; every review must be text" in refused(tmp_path, content, "hotels.jsonl", **options)
+    assert "review 2 is 7; it must be text" in refused(tmp_path, content, "hotels.jsonl", **options)
     message = refused(tmp_path, as_csv([("good", row % 2) for row in range(40)]), **options)
     assert message.endswith("1 reviews are too few to split in four; 10 are the least")
 
@@ -150,32 +131,12 @@ def test_a_folder_stands_for_the_studys_file_or_the_sample_or_its_only_file_of_d
         assert find_reviews(folder) == folder / name
 
 
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """The project in another folder than the current one, which holds an empty folder `data` beside it."""
-    folder = tmp_path / "project"
-    for place in (folder / "multiclass", folder / "data", tmp_path / "data", tmp_path / "elsewhere"):
-        place.mkdir(parents=True)
-    (folder / "data" / "hotels.csv").touch()
-    monkeypatch.setattr(module, "PROJECT", folder)
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    return folder
-
-
-PATHS = {
-    "../data/hotels.csv": r"no such file or folder; paths .*, did you mean {}/data/hotels\.csv\?",
-    "data/hotels.csv": r"no such file or folder; paths .*, did you mean {}/data/hotels\.csv\?",
-    "../data": r"holds nothing; name a file of reviews; paths .*, did you mean {}/data\?",
-    "nowhere.csv": r"no such file or folder",
-    "x" * 5000: r"File name too long",
-    "https://a.org/b.csv": r"a web address; download the file first",
-}
-
-
-def test_a_path_without_reviews_is_named_with_the_way_out(project):
-    for path, says in PATHS.items():
-        with pytest.raises(InputError, match=rf"^--path \S+: {says.format(project)}$"):
+def test_a_path_without_reviews_is_named_with_where_it_leads(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path, says in {"nowhere.csv": "no such file or folder on this machine", "": "holds nothing"}.items():
+        with pytest.raises(InputError, match=rf"^--path {path}.*: {says}") as error:
             find_reviews(Path(path))
+        assert str(tmp_path) in str(error.value)
 
 
 def test_priors_are_the_shares_of_all_classes():
@@ -192,15 +153,6 @@ def test_the_parts_follow_each_other_cover_every_row_and_none_is_empty(n):
     assert np.array_equal(np.concatenate(parts), np.arange(n))
     assert all(len(rows) for rows in parts)
     assert [len(rows) for rows in parts_of(split_dataset(20491))] == [8196, 2049, 8196, 2050]  # the study's
-
-
-def test_shuffling_permutes_the_rows_by_its_generator_alone_and_keeps_the_sizes_of_the_parts():
-    splits = split_dataset(1234)
-    first, same, other = (shuffle_splits(splits, np.random.default_rng(seed)) for seed in (1, 1, 2))
-    assert [len(rows) for rows in parts_of(first)] == [len(rows) for rows in parts_of(splits)]
-    assert np.array_equal(np.sort(np.concatenate(parts_of(first))), np.arange(1234))
-    assert np.array_equal(first.train, same.train)
-    assert not any(np.array_equal(first.train, rows) for rows in (splits.train, other.train))
 
 
 HOTELS = ["z", "b", "a", "b", "c", "a", "c", "b", "b", "d", "e", "f", "g"]
@@ -259,11 +211,8 @@ EMPTY_PARTS = {"training": [9, 1], "validation": [1, 98, 1], "fine-tuning": [1, 
 
 def test_groups_that_leave_a_part_empty_are_refused_with_its_name():
     for part, sizes in EMPTY_PARTS.items():
-        says = f"^--group-column: {len(sizes)} groups leave the {part} part empty; use more or smaller groups$"
-        with pytest.raises(InputError, match=says):
+        with pytest.raises(InputError, match=f"^--group-column: {len(sizes)} groups leave the {part} part empty; use"):
             split_groups(np.repeat(np.arange(len(sizes)), sizes))
-    with pytest.raises(InputError, match=r"use more or smaller groups, or another seed$"):
-        split_groups(np.array([0, 1, 2]), generator(1))
 
 
 def warnings_of(stars, texts=None, shuffled=False):
@@ -299,18 +248,18 @@ def test_texts_in_two_parts_are_counted_with_their_share_of_the_test_part_and_th
 
 
 def test_ratings_that_are_rare_are_named():
-    assert warnings_of([6, 7, *MIXED[2:]])[0] == "ratings of one review only: 6 and 7; correct those that are errors"
+    assert warnings_of([6, 7, *MIXED[2:]])[0] == "ratings of one review only: 6, 7; correct those that are errors"
     assert warnings_of([1, 2, 3, 3, 4, 4, 5, 5, 5, 5] * 99) == [
-        "fewer than 100 reviews of a rating, a tenth of them in the test part: 1 and 2"
+        "fewer than 100 reviews of a rating, a tenth of them in the test part: 1, 2"
     ]
     assert warnings_of(MIXED) == []
     (line,) = warnings_of(list(range(100)) * 4)
-    assert line.endswith(": 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 90 others")
+    assert line.endswith(": 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...")
 
 
 def test_an_uneven_scale_is_warned_about():
     assert warnings_of([1, 2, 3, 9] * 100) == [
-        "the rating scale 1, 2, 3 and 9 has uneven steps: the reward and `adjacent` noise count places on the scale, "
+        "the rating scale 1, 2, 3, 9 has uneven steps: the reward and `adjacent` noise count places on the scale, "
         "the metrics count stars"
     ]
     for scale in ([1, 2, 3, 4], [10, 20, 30, 40], [-1, 1]):
@@ -355,13 +304,10 @@ def test_comparisons_are_rated_only_where_they_have_scores_and_no_column_of_text
     assert one_side.texts == [f"good {n}" for n in range(12)]
 
 
-@pytest.mark.parametrize(("score", "way_out"), [(7.5, "double all of them"), ("good", "write integers for words")])
-def test_a_score_that_is_no_integer_is_refused_with_its_row_and_columns(tmp_path, score, way_out):
-    with pytest.raises(
-        InputError, match=rf"review 3 has the rating .*{score}.* \(column 'score_chosen, score_rejected'\)"
-    ) as error:
-        scored(tmp_path, [*SCORED[:2], ("q", "a", "b", 8, score), *SCORED[3:]])
-    assert way_out in str(error.value)
+def test_a_score_that_is_no_integer_is_refused_with_its_row_and_columns(tmp_path):
+    for score in (7.5, "good"):
+        with pytest.raises(InputError, match=rf"review 3 .* {score!r}; .* \(column 'score_chosen, score_rejected'\)"):
+            scored(tmp_path, [*SCORED[:2], ("q", "a", "b", 8, score), *SCORED[3:]])
 
 
 def test_scores_and_texts_that_are_missing_can_be_left_out(tmp_path):
