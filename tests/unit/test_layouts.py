@@ -182,37 +182,71 @@ def test_a_winner_however_it_is_written_chooses_one_of_two_texts(read, suffix):
         assert orders(read(rows, suffix)) == [("x", "y"), ("y", "x")], both
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
-def test_chatbot_arena(read, suffix):
-    """`lmsys/chatbot_arena_conversations`: conversations, the models' names, and a judge for each row."""
-    a, b = said("Why?", "So.", "And?", "Well."), said("Why?", "No.", "And?", "Hm.")
-    form = json.dumps if suffix == ".csv" else lambda messages: messages
-    rows = [
+ASKED, SO, NO = said("Why?"), said("Why?", "So.", "And?", "Well."), said("Why?", "No.", "And?", "Hm.")
+SO_TEXT, NO_TEXT = "Why?\nSo.\nAnd?\nWell.", "Why?\nNo.\nAnd?\nHm."
+FIRST, SECOND = ("Why?\nSo.", "Why?\nNo."), ("Why?\nNo.", "Why?\nSo.")
+PART, PICTURE = {"type": "text", "text": "Why?"}, {"type": "image", "image": "x"}
+
+
+def asked(first, second, prompt="prompt", question="Why?"):
+    return {prompt: question, first: "So.", second: "No."}
+
+
+def sharegpt(*contents):
+    return [{"from": ("human", "gpt")[place % 2], "value": content} for place, content in enumerate(contents)]
+
+
+LAYOUTS = {  # rows but for a column, the values of this column, options, and what each row says; None: a tie
+    "chatbot_arena_conversations": (
+        {"conversation_a": SO, "conversation_b": NO, "judge": "u1", "model_a": "m"},
+        {"winner": ["model_b", "tie", "tie (bothbad)", "model_a"]},
+        {"annotator_column": "judge"},
+        [(NO_TEXT, SO_TEXT), None, None, (SO_TEXT, NO_TEXT)],
+    ),
+    "arena-human-preference-140k": (
         {
-            "model_a": "m",
-            "model_b": "n",
-            "winner": wins,
-            "judge": judge,
-            "conversation_a": form(a),
-            "conversation_b": form(b),
-        }
-        for wins, judge in (("model_b", "u1"), ("tie", "u2"), ("tie (bothbad)", "u1"), ("model_a", "u3"))
-    ]
-    found = read(rows, suffix, annotator_column="judge", drop_invalid=True)
-    texts = ["Why?\nSo.\nAnd?\nWell.", "Why?\nNo.\nAnd?\nHm."]
-    assert orders(found) == [tuple(texts[::-1]), tuple(texts)]
-    assert [found.annotator_names[place] for place in found.annotators] == ["u1", "u3"]
-    assert found.dropped == {"tied": 2}
-    assert found.prompts.tolist() == [0, 0]
-    assert found.unused == ["model_a", "model_b"]
+            "conversation_a": said([PART], [{**PART, "text": "So."}]),
+            "conversation_b": said([PART], [PART, PICTURE, PART]),
+        },
+        {"winner": ["both_bad", "model_a"]},
+        {},
+        [None, ("Why?\nSo.", "Why?\nWhy?\nWhy?")],
+    ),
+    "HelpSteer3": (
+        asked("response1", "response2", "context", ASKED),
+        {"overall_preference": [-3, -1, 0, 1, 3]},
+        {},
+        [FIRST, FIRST, None, SECOND, SECOND],
+    ),
+    "HelpSteer2": (asked("response_1", "response_2"), {"preference_strength": [-2, 0, 2]}, {}, [FIRST, None, SECOND]),
+    "PKU-SafeRLHF": (asked("response_0", "response_1"), {"better_response_id": [0, 1]}, {}, [FIRST, SECOND]),
+    "SHP": (asked("human_ref_A", "human_ref_B", "history"), {"labels": [1, 0]}, {}, [FIRST, SECOND]),
+    "ShareGPT": (
+        {"chosen": [{"from": "system", "value": "Be kind."}, *sharegpt("Why?", "So.")]},
+        {"rejected": [[{"from": "system", "value": "Be kind."}, *sharegpt("Why?", "No.")]]},
+        {},
+        [("Be kind.\nWhy?\nSo.", "Be kind.\nWhy?\nNo.")],
+    ),
+    "LLaMA-Factory": (
+        {"conversations": sharegpt("Why?"), "chosen": sharegpt("", "So.")[1]},
+        {"rejected": [sharegpt("", "No.")[1]]},
+        {"prompt_column": "conversations"},
+        [FIRST],
+    ),
+}
 
 
-def test_parts_of_a_message_that_are_texts_are_its_content(read):
-    """`lmarena-ai/arena-human-preference-140k`."""
-    parts = [{"type": "text", "text": "So."}, {"type": "image", "image": "x"}, {"type": "text", "text": "Yes."}]
-    rows = [{"conversation_a": said("Why?", parts), "conversation_b": said("Why?", "No."), "winner": "both_bad"}] * 2
-    rows[1] = {**rows[1], "winner": "model_a"}
-    assert orders(read(rows, drop_invalid=True)) == [("Why?\nSo.\nYes.", "Why?\nNo.")]
+@pytest.mark.parametrize("suffix", [".json", ".parquet"])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_public_layouts(read, name, suffix):
+    row, more, options, expected = LAYOUTS[name]
+    ((column, values),) = more.items()
+    found = read([{**row, column: value} for value in values], suffix, drop_invalid=True, **options)
+    assert orders(found) == [order for order in expected if order is not None]
+    assert sum(found.dropped.values()) == expected.count(None)
+    assert set(found.prompts.tolist()) == {0}
+    assert found.annotator_names == (["u1"] if "judge" in row else [])
+    assert found.unused == (["model_a"] if "judge" in row else [])
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
@@ -221,34 +255,23 @@ def test_chatbot_arena_at_kaggle(read, suffix):
     votes = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
     names = ("winner_model_a", "winner_model_b", "winner_tie")
     turns = {"prompt": '["Why?", "And?"]', "response_a": '["So.", "Well."]', "response_b": '["No.", null]'}
-    single = {"prompt": '["Why?"]', "response_a": '["Yes."]', "response_b": '["No."]'}
+    single = {"prompt": '["Why?"]', "response_a": '["So."]', "response_b": '["No."]'}
     rows = [{**(turns if n == 2 else single), **dict(zip(names, votes[n], strict=True))} for n in range(3)]
     found = read(rows, suffix, drop_invalid=True)
-    assert orders(found) == [("Why?\nYes.", "Why?\nNo."), ("Why?\nNo.", "Why?\nYes.")]
-    assert found.dropped == {"tied": 1}
-    assert found.prompts.tolist() == [0, 0]
+    assert (orders(found), found.prompts.tolist(), found.dropped) == ([FIRST, SECOND], [0, 0], {"tied": 1})
     rows[2] = {**turns, **dict(zip(names, votes[0], strict=True)), "response_b": '["No.", "Hm."]'}
-    assert orders(read(rows, suffix))[2] == ("Why?\nSo.\nAnd?\nWell.", "Why?\nNo.\nAnd?\nHm.")
+    assert orders(read(rows, suffix))[2] == (SO_TEXT, NO_TEXT)
     rows[2]["prompt"] = '["Why?"]'  # fewer turns than answers, so these are texts that look like lists
     assert orders(read(rows, suffix))[2] == ('["Why?"]\n["So.", "Well."]', '["Why?"]\n["No.", "Hm."]')
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
-def test_an_export_of_argilla_has_a_judgement_for_each_response(read, suffix):
-    rows = [
-        {
-            "prompt": "Why?",
-            "response1": f"So {n}.",
-            "response2": "No.",
-            "preference.responses": ["response1", "response2"][: n + 1],
-            "preference.responses.users": ["u", "v"][: n + 1],
-        }
-        for n in range(2)
-    ]
-    found = read(rows, suffix)
-    better, worse, other = "Why?\nSo 0.", "Why?\nNo.", "Why?\nSo 1."
-    assert orders(found) == [(better, worse), (other, worse), (worse, other)]
-    assert (found.annotators.tolist(), found.annotator_names) == ([0, 0, 1], ["u", "v"])
+def test_an_export_of_argilla_has_a_judgement_for_each_response(read):
+    both = ["response1", "response2"], ["u", "v"]
+    judged = [{"preference.responses": both[0][:n], "preference.responses.users": both[1][:n]} for n in (1, 2)]
+    for suffix in (".jsonl", ".parquet"):
+        found = read([{**asked("response1", "response2"), **responses} for responses in judged], suffix)
+        assert orders(found) == [FIRST, FIRST, SECOND]
+        assert (found.annotators.tolist(), found.annotator_names) == ([0, 0, 1], ["u", "v"])
 
 
 def test_chosen_and_rejected_are_read_where_there_is_also_a_winner(read):
