@@ -15,7 +15,6 @@ from noisy_feedback.data.reviews import (
     SAMPLE_FILE,
     STUDY_FILE,
     Reviews,
-    class_priors,
     find_reviews,
     read_reviews,
     split_dataset,
@@ -23,8 +22,8 @@ from noisy_feedback.data.reviews import (
     warn_about,
 )
 from noisy_feedback.errors import InputError
-from tests.conftest import message_of
-from tests.unit.test_columns import CONTENTS, REVIEWS, STARS, TEXTS, as_csv, as_jsonl, as_parquet
+from tests.conftest import content_of, message_of
+from tests.unit.test_columns import CONTENTS, REVIEWS, STARS, TEXTS, as_csv, as_jsonl
 
 
 def read(folder, content, name="hotels.csv", **options):
@@ -84,23 +83,21 @@ def test_reviews_without_text_or_rating_are_all_counted_and_the_option_is_named(
     assert refused(tmp_path, as_csv(UNRATED), drop_empty=True).endswith(says)
 
 
-MISSING = [(None, 3), ("good", None), *REVIEWS]
+MISSING = [{"Review": text, "Rating": stars} for text, stars in [(None, 3), ("good", None), *REVIEWS]]
 DROPPED = {
-    "without text": ("hotels.csv", as_csv(WITH_EMPTY), {"empty": 2}),
-    "without text or rating": ("hotels.csv", as_csv(UNRATED), {"empty": 1, "unrated": 2}),
-    "missing in JSON": ("hotels.jsonl", as_jsonl(MISSING), {"empty": 1, "unrated": 1}),
-    "missing in Parquet": ("hotels.parquet", as_parquet(MISSING), {"empty": 1, "unrated": 1}),
-    "duplicates": (
-        "hotels.csv",
+    "hotels.csv": (as_csv(UNRATED), {"empty": 1, "unrated": 2}),
+    "hotels.jsonl": (content_of(MISSING, ".jsonl"), {"empty": 1, "unrated": 1}),
+    "hotels.parquet": (content_of(MISSING, ".parquet"), {"empty": 1, "unrated": 1}),
+    "copies.csv": (
         as_csv([("NA", ""), *WITH_EMPTY, *((text, 1) for text in TEXTS)]),
         {"empty": 2, "unrated": 1, "duplicates": 12},
     ),
 }
 
 
-@pytest.mark.parametrize("kind", DROPPED)
-def test_rows_are_dropped_on_request_of_equal_texts_all_but_the_first_with_a_rating(tmp_path, kind):
-    name, content, dropped = DROPPED[kind]
+@pytest.mark.parametrize("name", DROPPED)
+def test_rows_are_dropped_on_request_of_equal_texts_all_but_the_first_with_a_rating(tmp_path, name):
+    content, dropped = DROPPED[name]
     reviews = read(tmp_path, content, name, **{f"drop_{reason}": True for reason in dropped})
     assert (reviews.texts, reviews.scale[reviews.ratings].tolist(), reviews.dropped) == (TEXTS, STARS, dropped)
 
@@ -137,10 +134,6 @@ def test_a_path_without_reviews_is_named_with_where_it_leads(tmp_path, monkeypat
         with pytest.raises(InputError, match=rf"^--path {path}.*: {says}") as error:
             find_reviews(Path(path))
         assert str(tmp_path) in str(error.value)
-
-
-def test_priors_are_the_shares_of_all_classes():
-    assert class_priors(np.array([0, 3, 3, 0, 3]), 5).tolist() == [0.4, 0, 0, 0.6, 0]
 
 
 def parts_of(splits):
