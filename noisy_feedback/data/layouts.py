@@ -4,7 +4,7 @@ import ast
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain, cycle, takewhile
+from itertools import chain, compress, cycle, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ TWO_TEXTS: dict[tuple[str, str], dict[str, dict[str, int]]] = {  # the columns t
     ("human_ref_A", "human_ref_B"): {"labels": {"1": 1, "0": -1}},  # SHP's
 }
 PROMPTS = ("prompt", "context", "history")  # the latter two of HelpSteer3 and SHP
-ONE_HOT = ("winner_model_a", "winner_model_b", "winner_tie")  # Chatbot Arena's at Kaggle
+ONE_HOT = {"winner_model_a": "a", "winner_model_b": "b", "winner_tie": "tie"}  # Chatbot Arena's at Kaggle
 SCORES = [
     tuple(form.format(side=side, word=word) for side in ("chosen", "rejected"))
     for word in ("score", "rating")
@@ -49,28 +49,30 @@ def read_comparisons(
 ) -> tuple[pd.DataFrame, list[str]]:
     """The comparisons of a file with these columns, in its order, and the names of its columns that are not used.
 
-    `names` gives the columns of chosen, rejected, prompt and annotator, None for the usual ones, and of groups; `texts`
-    is a file whose columns id and text say what the ids in the comparisons stand for. The table's index counts the
-    rows of the file from 0. Its columns: `chosen` and `rejected`, the texts with their prompts; `prompt`, what both
+    `names` may name the columns of chosen, rejected, prompt, annotator and group; `texts` is a file whose columns id
+    and text say what the ids in the comparisons stand for. The table's index counts the rows of the file from 0. Its
+    columns: `chosen` and `rejected`, the texts with their prompts; `prompt`, what both
     sides begin with, or None; `opening_chosen` and `opening_rejected`, the user's first message, else the prompt, else
     the text; the truth values `conversation`, and `tie`, `undecided`, `empty` and `unanswered`, why a row is no
     comparison; and those of `annotator`, `group`, `pair`, `correct`, `wrong`, `score_chosen` and `score_rejected` that
     there are. Errors: InputError.
     """
-    frame = explode_responses(frame)
+    frame = one_winner_a_row(frame)
     if not len(frame):
         raise InputError(f"{file}: holds no comparison")
     given = list(map(str, frame.columns))
     there = set(given)
-    sides, winners = find_sides(names, there)
+    sides, winner = find_sides(names, there)
     used = dict(zip(("chosen", "rejected"), sides, strict=True))
     usual = {name: (name,) for name in ("annotator", "pair", "correct" if "correct" in there else "wrong")}
-    for role, candidates in {**usual, "prompt": PROMPTS if winners else PROMPTS[:1], "group": ()}.items():
+    for role, candidates in {**usual, "prompt": PROMPTS if winner else PROMPTS[:1], "group": ()}.items():
         if name := names.get(role) or next((name for name in candidates if name in there), None):
             used[role] = name
-    scores = next((columns for columns in SCORES if not winners and there.issuperset(columns)), ())
+    scores = next((columns for columns in SCORES if not winner and there.issuperset(columns)), ())
     used |= dict(zip(("score_chosen", "score_rejected"), scores, strict=False))
-    frame = select_columns(file, frame, [*dict.fromkeys([*used.values(), *winners])], FORMAT, "comparison")
+    frame = select_columns(
+        file, frame, [*dict.fromkeys([*used.values(), *filter(None, [winner])])], FORMAT, "comparison"
+    )
     unused = [name for name in given if name not in frame.columns]
     table = pd.DataFrame({role: frame[name] for role, name in used.items()})
     if texts is not None:
@@ -82,7 +84,7 @@ def read_comparisons(
         roles = ["prompt", "chosen", "rejected"]
         turns = [join_turns(*row) for row in zip(*(table[role] for role in roles), strict=True)]
         table[roles] = pd.DataFrame(turns, table.index, roles, object)
-    outcome = find_outcomes(file, frame[list(winners)], winners) if winners else np.ones(len(table))
+    outcome = find_numbers(file, frame[winner], TWO_TEXTS[sides][winner]) if winner else np.ones(len(table))
     first, second = table["chosen"], table["rejected"]
     table["chosen"], table["rejected"] = first.where(outcome >= 0, second), second.where(outcome >= 0, first)
     table["tie"], table["undecided"] = outcome == 0, np.isnan(outcome)
@@ -98,8 +100,7 @@ def rated_texts(file: Path, frame: pd.DataFrame, group_column: str | None) -> pd
     scores = next((names for names in SCORES if {"chosen", "rejected", *names} <= set(frame.columns)), None)
     if scores is None:
         return None
-    names = dict.fromkeys(("chosen", "rejected", "prompt", "annotator")) | {"group": group_column}
-    table, _ = read_comparisons(file, frame, names)
+    table, _ = read_comparisons(file, frame, {"group": group_column})
     if group_column is None:
         table["group"] = group_dialogues(table)
     columns = ["chosen, rejected", ", ".join(scores), "group"]
@@ -109,36 +110,26 @@ def rated_texts(file: Path, frame: pd.DataFrame, group_column: str | None) -> pd
     return both.drop_duplicates().sort_index(kind="stable")[columns[: 2 + grouped]]
 
 
-def find_sides(names: Mapping[str, str | None], there: set[str]) -> tuple[tuple[str, str], dict[str, dict[str, int]]]:
-    """The columns of the two texts, and those that say which of them won; none where the columns themselves do."""
-    sides = (names["chosen"] or "chosen", names["rejected"] or "rejected")
-    if names["chosen"] or names["rejected"] or there.issuperset(sides):
-        return sides, {}
-    for pair, winners in TWO_TEXTS.items():
-        if there.issuperset(pair):
-            if there.issuperset(ONE_HOT):
-                return pair, {name: {} for name in ONE_HOT}
-            name = next((name for name in winners if name in there), next(iter(winners)))
-            return pair, {name: winners[name]}
-    return sides, {}
+def find_sides(names: Mapping[str, str | None], there: set[str]) -> tuple[tuple[str, str], str]:
+    """The columns of the two texts, and the one that says which of them won; "" where the columns themselves do."""
+    sides = (names.get("chosen") or "chosen", names.get("rejected") or "rejected")
+    if not (names.get("chosen") or names.get("rejected") or there.issuperset(sides)):
+        for pair, winners in TWO_TEXTS.items():
+            if there.issuperset(pair):
+                return pair, next((name for name in winners if name in there), next(iter(winners)))
+    return sides, ""
 
 
-def explode_responses(frame: pd.DataFrame) -> pd.DataFrame:
-    """Argilla's export of a question `preference`: a row for each of the responses to a record, and who gave it."""
+def one_winner_a_row(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each response of Argilla's export of a question `preference`; one column for the three of Kaggle's."""
     lists = {"preference.responses": "preference", "preference.responses.users": "annotator"}
-    there = [name for name in lists if name in frame.columns]
-    return frame.explode(there).rename(columns=lists) if "preference.responses" in there else frame
-
-
-def find_outcomes(file: Path, columns: pd.DataFrame, winners: Mapping[str, Mapping[str, int]]) -> np.ndarray:
-    """1 where the first text won, -1 the second, 0 neither; NaN where a cell is empty (J,). Errors: InputError."""
-    if len(columns.columns) == 1:
-        return find_numbers(file, columns.iloc[:, 0], winners[str(columns.columns[0])])
-    won = columns.map(lambda cell: str(cell).strip().lower() in ("1", "1.0", "true")).to_numpy()
-    if (wrong := won.sum(axis=1) != 1).any():
-        number = columns.index[wrong.argmax()] + 1
-        raise InputError(f"{file}: comparison {number} has not one winner ({', '.join(map(repr, columns))})")
-    return np.array([1.0, -1.0, 0.0])[won.argmax(axis=1)]
+    if "preference.responses" in frame.columns:
+        frame = frame.explode([name for name in lists if name in frame.columns]).rename(columns=lists)
+    if set(ONE_HOT) <= set(frame.columns):
+        won = frame[list(ONE_HOT)].map(lambda cell: str(cell).strip().lower() in ("1", "1.0", "true")).to_numpy()
+        winner = [" and ".join(compress(ONE_HOT.values(), row)) for row in won]
+        frame = frame.drop(columns=list(ONE_HOT)).assign(winner=winner)
+    return frame
 
 
 def find_numbers(file: Path, column: pd.Series, number_of: Mapping[str, float]) -> np.ndarray:
@@ -152,10 +143,8 @@ def look_up(file: Path, column: pd.Series, keys: pd.Series, meaning: Mapping[str
     """What the keys of a column mean; an empty cell stays empty. Errors: InputError naming the first unknown one."""
     unknown = ~keys.isin(meaning.keys()) & ~column.map(has_no_text).astype(bool)
     if unknown.any():
-        row = column.index[int(unknown.argmax())]
-        raise InputError(
-            f"{file}: {column.name!r} of comparison {row + 1} is {str(column[row])[:100]!r}; it must be {expected}"
-        )
+        row, cell = column.index[unknown][0] + 1, str(column[unknown].iloc[0])[:100]
+        raise InputError(f"{file}: {column.name!r} of comparison {row} is {cell!r}; it must be {expected}")
     return keys.map(meaning).astype(object)
 
 

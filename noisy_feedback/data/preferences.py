@@ -1,9 +1,10 @@
 """A file of human comparisons -> judgements of pairs of texts."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -59,29 +60,19 @@ class Judgements:
 def read_judgements(
     file: Path,
     reviews: Sequence[str],
-    chosen_column: str | None = None,
-    rejected_column: str | None = None,
-    prompt_column: str | None = None,
-    annotator_column: str | None = None,
-    group_column: str | None = None,
+    names: Mapping[str, str | None] = MappingProxyType({}),
     texts: Path | None = None,
     drop_invalid: bool = False,
 ) -> Judgements:
     """Read comparisons in any layout of docs/human_feedback.md, from every kind of file that holds reviews.
 
-    Column names of None are the usual ones, `texts` is a file of the texts whose ids are compared. `drop_invalid`
-    leaves out ties, texts that are empty or equal, and judgements without an annotator. A text that is among the
-    `reviews` takes its first row. Errors: InputError for what cannot be read, missing columns, such rows without
-    `drop_invalid`, and columns `pair` and `correct` that hold something else than their names say.
+    `names` may name the columns of chosen, rejected, prompt, annotator and group, `texts` is a file of the texts whose
+    ids are compared. `drop_invalid` leaves out ties, texts that are empty or equal, and judgements without an
+    annotator. A text that is among the `reviews` takes its first row. Errors: InputError for what cannot be read,
+    missing columns, such rows without `drop_invalid`, and columns `pair` and `correct` that hold something else than
+    their names say.
     """
     content = file.read_bytes()
-    names = {
-        "chosen": chosen_column,
-        "rejected": rejected_column,
-        "prompt": prompt_column,
-        "annotator": annotator_column,
-        "group": group_column,
-    }
     table, unused = read_comparisons(file, read_table(file, content, "comparison"), names, texts)
     table, dropped = without_invalid(file, table, drop_invalid)
     chosen, rejected = table["chosen"], table["rejected"]
@@ -128,21 +119,20 @@ def without_invalid(file: Path, table: pd.DataFrame, drop: bool) -> tuple[pd.Dat
     }
     known = (name for name in ("annotator", "group", "pair") if name in table)
     reasons |= {f"without {name}": table[name].map(has_no_text).astype(bool) for name in known}
-    first = np.select([np.asarray(which) for which in reasons.values()], np.arange(len(reasons)), -1)
-    counts = {reason: int((first == number).sum()) for number, reason in enumerate(reasons)}
-    if (first >= 0).any() and not drop:
+    flags = pd.DataFrame({reason: np.asarray(which) for reason, which in reasons.items()}, table.index)
+    bad = flags.any(axis=1)
+    reason_of = flags[bad].idxmax(axis=1)  # the first that applies
+    counts = {reason: int((reason_of == reason).sum()) for reason in reasons if (reason_of == reason).any()}
+    if counts and not drop:
         found = ", ".join(
-            f"{count:,} {reason} (the first is comparison {table.index[int((first == number).argmax())] + 1})"
-            for number, (reason, count) in enumerate(counts.items())
-            if count
+            f"{count:,} {reason} (the first is comparison {reason_of.index[reason_of == reason][0] + 1})"
+            for reason, count in counts.items()
         )
-        raise InputError(
-            f"{file}: {(first >= 0).sum():,} of {len(table):,} comparisons cannot be used: {found}; --drop-invalid "
-            "leaves them out"
-        )
-    if (first >= 0).all():
+        unusable = f"{bad.sum():,} of {len(table):,} comparisons cannot be used: {found}"
+        raise InputError(f"{file}: {unusable}; --drop-invalid leaves them out")
+    if bad.all():
         raise InputError(f"{file}: --drop-invalid leaves no comparison")
-    return table[first < 0], {reason: count for reason, count in counts.items() if count}
+    return table[~bad], counts
 
 
 def pairs_of(file: Path, table: pd.DataFrame, better: np.ndarray, worse: np.ndarray) -> np.ndarray:
@@ -156,10 +146,9 @@ def pairs_of(file: Path, table: pd.DataFrame, better: np.ndarray, worse: np.ndar
     pairs = number(table["pair"].astype(str))
     first = texts[np.unique(pairs, return_index=True)[1]]
     if (wrong := first[pairs] != texts).any():
-        raise InputError(
-            f"{file}: comparison {table.index[int(wrong.argmax())] + 1} has other texts than the first of its pair "
-            f"{str(table['pair'].iloc[wrong.argmax()])[:100]!r}; correct or remove the column 'pair'"
-        )
+        row, name = table.index[wrong][0] + 1, str(table["pair"][wrong].iloc[0])[:100]
+        way_out = "correct or remove the column 'pair'"
+        raise InputError(f"{file}: comparison {row} has other texts than the first of its pair {name!r}; {way_out}")
     return pairs
 
 

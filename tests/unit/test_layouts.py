@@ -20,8 +20,8 @@ def write(file, rows):
 
 @pytest.fixture
 def read(tmp_path):
-    def read(rows, suffix=".jsonl", **options):
-        return read_judgements(write(tmp_path / f"judged{suffix}", rows), [], **options)
+    def read(rows, suffix=".jsonl", texts=None, drop_invalid=False, **names):
+        return read_judgements(write(tmp_path / f"judged{suffix}", rows), [], names, texts, drop_invalid)
 
     return read
 
@@ -200,7 +200,7 @@ LAYOUTS = {  # rows but for a column, the values of this column, options, and wh
     "chatbot_arena_conversations": (
         {"conversation_a": SO, "conversation_b": NO, "judge": "u1", "model_a": "m"},
         {"winner": ["model_b", "tie", "tie (bothbad)", "model_a"]},
-        {"annotator_column": "judge"},
+        {"annotator": "judge"},
         [(NO_TEXT, SO_TEXT), None, None, (SO_TEXT, NO_TEXT)],
     ),
     "arena-human-preference-140k": (
@@ -230,7 +230,7 @@ LAYOUTS = {  # rows but for a column, the values of this column, options, and wh
     "LLaMA-Factory": (
         {"conversations": sharegpt("Why?"), "chosen": sharegpt("", "So.")[1]},
         {"rejected": [sharegpt("", "No.")[1]]},
-        {"prompt_column": "conversations"},
+        {"prompt": "conversations"},
         [FIRST],
     ),
 }
@@ -289,21 +289,21 @@ def test_chosen_and_rejected_are_read_where_there_is_also_a_winner(read):
 def test_ids_stand_for_the_texts_of_another_file(read, tmp_path, suffix):
     texts = write(tmp_path / "texts.jsonl", [{"id": n, "score": 0.5, "text": text} for n, text in enumerate("xyz")])
     rows = [{"funnier": 2, "other": 0}, {"funnier": 0, "other": 1}]
-    found = read(rows, suffix, chosen_column="funnier", rejected_column="other", texts=texts)
+    found = read(rows, suffix, chosen="funnier", rejected="other", texts=texts)
     assert orders(found) == [("z", "x"), ("x", "y")]
     rows.append({"funnier": 1, "other": None})
-    found = read(rows, suffix, chosen_column="funnier", rejected_column="other", texts=texts, drop_invalid=True)
+    found = read(rows, suffix, chosen="funnier", rejected="other", texts=texts, drop_invalid=True)
     assert found.dropped == {"with an empty text": 1}
 
 
 def test_options_name_the_columns(read, refused):
     rows = [{"q": "Why?", "good": "a", "bad": "b", "worker": 7, "chosen": "no", "rejected": "not", "prompt": "nor"}]
-    names = {"chosen_column": "good", "rejected_column": "bad", "prompt_column": "q", "annotator_column": "worker"}
+    names = {"chosen": "good", "rejected": "bad", "prompt": "q", "annotator": "worker"}
     found = read(rows, **names)
     assert orders(found) == [("Why?\na", "Why?\nb")]
     assert found.annotator_names == ["7"]
     assert found.unused == ["chosen", "rejected", "prompt"]
-    assert refused(rows, annotator_column="who").startswith("no column 'who'; it has 'q', 'good', 'bad', 'worker', ")
+    assert refused(rows, annotator="who").startswith("no column 'who'; it has 'q', 'good', 'bad', 'worker', ")
 
 
 # --- what is no comparison
@@ -364,7 +364,7 @@ BAD = {
     ),
     "two winners": (
         [{"text_a": "x", "text_b": "y", "winner_model_a": 1, "winner_model_b": 1, "winner_tie": 0}],
-        "comparison 1 has not one winner ('winner_model_a', 'winner_model_b', 'winner_tie')",
+        "'winner' of comparison 1 is 'a and b'; it must be one of a, 1, b, 2, tie, ",
     ),
     "other names": (
         [{"good": "x", "bad": "y"}],
