@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noisy_feedback.data.columns import check_texts, has_no_text, read_table, select_columns
+from noisy_feedback.data.columns import check_texts, read_table, select_columns
 from noisy_feedback.errors import InputError
 from tests.conftest import content_of, message_of
 
@@ -98,11 +98,6 @@ def test_a_csv_file_gives_the_texts_that_were_written(tmp_path_factory, texts):
     assert texts_of(tmp_path_factory.getbasetemp(), content) == texts
     windows = as_csv([(text, row % 5) for row, text in enumerate(texts)], line_end="\r\n")
     assert texts_of(tmp_path_factory.getbasetemp(), windows) == texts
-
-
-def test_what_is_missing_or_blank_is_no_text():
-    assert all(map(has_no_text, [None, float("nan"), pd.NA, "", " \n\t"]))
-    assert not any(map(has_no_text, ["0", 0, False, [], [None]]))
 
 
 def test_what_is_not_text_is_refused_with_its_row_and_column(tmp_path):
