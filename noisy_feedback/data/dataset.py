@@ -114,7 +114,7 @@ def choose_device(config: Config) -> str:
     if not torch.cuda.is_available():
         print("no GPU found: running on the CPU")
         return "cpu"
-    torch.zeros(1, device="cuda").add_(1).cpu()
+    torch.zeros(1, device="cuda").add_(1).cpu()  # what fails, fails before the work
     return "cuda"
 
 
@@ -165,9 +165,7 @@ def load_text_embeddings(
         return None
     count = f"{len(judgements.texts):,} texts of {judgements.name} are not among the reviews"
     if reviews.pooling is None:
-        raise InputError(
-            f"--pc: {count}, and {reviews.model} does not say by which encoder to embed them; leave it out"
-        )
+        raise InputError(f"--pc: {count}, and {reviews.model} does not name the encoder to embed them; leave it out")
     folder = config.embeddings or judgements.folder / "embeddings"
     if (found := find_or_embed(config, judgements.texts, folder, device, progress)) is None:
         raise InputError(f"--pc: {count}, and have no stored embeddings; run once without --pc to compute them")

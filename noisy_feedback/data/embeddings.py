@@ -114,18 +114,16 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.folder / "embedding.lock")
             try:
-                lock.acquire(blocking=False)
+                held = lock.acquire(blocking=False)
             except Timeout:
                 print(f"waiting for another process that embeds these texts ({self.folder})", file=sys.stderr)
-                lock.acquire()
+                held = lock.acquire()
         except (InputError, OSError) as error:
             print(f"warning: embeddings are not stored, the next run computes them again: {error}", file=sys.stderr)
             yield False
             return
-        try:
+        with held:
             yield True
-        finally:
-            lock.release()
 
     def embeddings(self, gathered: "Gathered", computed: int = 0) -> Embeddings:
         """The result, once no vector is missing."""

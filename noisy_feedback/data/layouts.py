@@ -39,7 +39,7 @@ SCORES = [
     for form in ("{word}_{side}", "{side}_{word}", "{side}-{word}")
 ]
 OBJECTS = re.compile(r"\[\s*\{\s*(['\"])\w+\1\s*:")  # the beginning of a list of them
-ROLE = re.compile(r"(['\"])(role|from)\1\s*:")
+ROLE = re.compile(r"(['\"])(role\1\s*:|from\1\s*:\s*['\"](human|gpt|system)['\"])")
 ROLES = {"human": "user", "gpt": "assistant"}  # in ShareGPT's messages and HH-RLHF's dialogues
 TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")  # of HH-RLHF
 
@@ -51,11 +51,11 @@ def read_comparisons(
 
     `names` may name the columns of chosen, rejected, prompt, annotator and group; `texts` is a file whose columns id
     and text say what the ids in the comparisons stand for. The table's index counts the rows of the file from 0. Its
-    columns: `chosen` and `rejected`, the texts with their prompts; `prompt`, what both
-    sides begin with, or None; `opening_chosen` and `opening_rejected`, the user's first message, else the prompt, else
-    the text; the truth values `conversation`, and `tie`, `undecided`, `empty` and `unanswered`, why a row is no
-    comparison; and those of `annotator`, `group`, `pair`, `correct`, `wrong`, `score_chosen` and `score_rejected` that
-    there are. Errors: InputError.
+    columns: `chosen` and `rejected`, the texts with their prompts; `prompt`, what both sides begin with, or None;
+    `opening_chosen` and `opening_rejected`, the user's first message, else the prompt, else the text; the truth values
+    `conversation`, and `tie`, `undecided`, `empty` and `unanswered`, why a row is no comparison; and those of
+    `annotator`, `group`, `pair`, `correct`, `wrong`, `score_chosen` and `score_rejected` that there are. Errors:
+    InputError.
     """
     frame = one_winner_a_row(frame)
     if not len(frame):
@@ -70,9 +70,8 @@ def read_comparisons(
             used[role] = name
     scores = next((columns for columns in SCORES if not winner and there.issuperset(columns)), ())
     used |= dict(zip(("score_chosen", "score_rejected"), scores, strict=False))
-    frame = select_columns(
-        file, frame, [*dict.fromkeys([*used.values(), *filter(None, [winner])])], FORMAT, "comparison"
-    )
+    wanted = dict.fromkeys([*used.values(), winner] if winner else used.values())
+    frame = select_columns(file, frame, list(wanted), FORMAT, "comparison")
     unused = [name for name in given if name not in frame.columns]
     table = pd.DataFrame({role: frame[name] for role, name in used.items()})
     if texts is not None:
@@ -218,7 +217,8 @@ def turns_of(text: str) -> list[tuple[str, str]]:
     before, *parts = TURN.split(text.lstrip())
     if before or "Human" not in parts[:1] or "Assistant" not in parts[2::2]:
         return [("", text)]
-    return [read_message({"from": role, "value": said.strip()}) for role, said in zip(*[iter(parts)] * 2, strict=True)]
+    turns = zip(parts[::2], parts[1::2], strict=True)
+    return [read_message({"from": speaker, "value": said.strip()}) for speaker, said in turns]
 
 
 def text_of_content(content: Any) -> str:

@@ -90,9 +90,7 @@ def test_other_texts_are_embedded_once_as_the_reviews_are_and_stored_beside_thei
 def test_texts_that_may_not_be_embedded_are_refused(place, tmp_path):
     with pytest.raises(InputError, match=r"^--pc: 2 texts of judged.jsonl.gz are not among the reviews, and have no"):
         load_texts(place, judged(tmp_path, "one", "another"), place.given_only)
-    with pytest.raises(
-        InputError, match=r"^--pc: 1 texts .* does not say by which encoder to embed them; leave it out$"
-    ):
+    with pytest.raises(InputError, match=r"^--pc: 1 texts .* does not name the encoder to embed them; leave it out$"):
         load_texts(place, judged(tmp_path, "one"), place.given_only, pooling=None)  # embeddings.pt of reviews
 
 

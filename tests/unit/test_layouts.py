@@ -223,7 +223,7 @@ LAYOUTS = {  # rows but for a column, the values of this column, options, and wh
     "SHP": (asked("human_ref_A", "human_ref_B", "history"), {"labels": [1, 0]}, {}, [FIRST, SECOND]),
     "ShareGPT": (
         {"chosen": [{"from": "system", "value": "Be kind."}, *sharegpt("Why?", "So.")]},
-        {"rejected": [[{"from": "system", "value": "Be kind."}, *sharegpt("Why?", "No.")]]},
+        {"rejected": [json.dumps([{"from": "system", "value": "Be kind."}, *sharegpt("Why?", "No.")])]},
         {},
         [("Be kind.\nWhy?\nSo.", "Be kind.\nWhy?\nNo.")],
     ),
@@ -384,8 +384,8 @@ def test_what_cannot_be_read_is_one_line_with_the_way_out(refused):
 
 
 def test_texts_that_look_like_lists_are_texts(read):
-    rows = [{"chosen": '[{"a": 1}]', "rejected": "[deleted]"}, {"chosen": "[{'a': 1", "rejected": '["x"]'}]
-    assert orders(read(rows)) == [('[{"a": 1}]', "[deleted]"), ("[{'a': 1", '["x"]')]
+    rows = [{"chosen": '[{"from": 1}]', "rejected": "[deleted]"}, {"chosen": "[{'a': 1", "rejected": '["x"]'}]
+    assert orders(read(rows)) == [('[{"from": 1}]', "[deleted]"), ("[{'a': 1", '["x"]')]
 
 
 def test_texts_need_ids_that_are_known_and_different(refused, read, tmp_path):
