@@ -63,6 +63,11 @@ class Splits:
         parts = self.train, self.validation, self.fine_tuning, self.test
         return dict(zip(("training", "validation", "fine-tuning", "test"), parts, strict=True))
 
+    def part_of_rows(self) -> np.ndarray:
+        """The part (n,) of each row: 0 to 3, in the order of `by_name`."""
+        parts = list(self.by_name().values())
+        return np.repeat(range(4), [len(rows) for rows in parts])[np.argsort(np.concatenate(parts))]
+
 
 def find_reviews(path: Path) -> Path:
     """The file to read: `path` itself, or in a folder the study's file, else the bundled sample, else its only file.

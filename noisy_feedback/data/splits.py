@@ -25,10 +25,7 @@ def split_with_reviews(judgements: Judgements, splits: Splits) -> np.ndarray:
 
 def parts_of_texts(judgements: Judgements, splits: Splits, others: int = 0) -> np.ndarray:
     """The parts (2, J) of the chosen and the rejected texts; FINE_TUNING of `others` after those of the splits."""
-    parts = splits.by_name().values()
-    part_of_text = np.full(sum(map(len, parts)) + others, FINE_TUNING)
-    for part, rows in enumerate(parts):
-        part_of_text[rows] = part
+    part_of_text = np.append(splits.part_of_rows(), np.full(others, FINE_TUNING))
     return part_of_text[np.stack([judgements.chosen, judgements.rejected])]
 
 
@@ -54,10 +51,7 @@ def split_alone(config: Config, judgements: Judgements) -> np.ndarray:
             f"leaves out {unused:.0%} of the comparisons; --split comparisons uses all, but tests on texts that the "
             "model knows"
         )
-    parts = np.empty(len(groups), dtype=np.int64)
-    for part, rows in enumerate(split_groups(groups, rng, judgements.name).by_name().values()):
-        parts[rows] = part
-    return parts
+    return split_groups(groups, rng, judgements.name).part_of_rows()
 
 
 def kept_together(config: Config, judgements: Judgements) -> np.ndarray:
