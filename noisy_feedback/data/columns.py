@@ -139,7 +139,7 @@ def check_texts(source: Path | str, texts: pd.Series, row: str = "review") -> No
             text.encode()
         except (AttributeError, UnicodeEncodeError):
             column = "" if texts.name is None else f" (column {texts.name!r})"
-            must = f"it must be text, without half characters: lone surrogates{column}"
+            must = f"it must be text, without lone surrogates (half characters){column}"
             raise InputError(f"{source}: {row} {number} is {repr(text)[:100]}; {must}") from None
 
 

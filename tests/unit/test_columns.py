@@ -104,7 +104,7 @@ def test_what_is_not_text_is_refused_with_its_row_and_column(tmp_path):
     for value in (7, None, ["a"], b"a", "\ud83d"):
         with pytest.raises(InputError) as error:
             check_texts("hotels", pd.Series(["good", value], name="Review", dtype=object), "opinion")
-        assert str(error.value).startswith(f"hotels: opinion 2 is {value!r}; it must be text, without half characters")
+        assert str(error.value).startswith(f"hotels: opinion 2 is {value!r}; it must be text, without lone surrogates")
         assert str(error.value).endswith("(column 'Review')")
 
 

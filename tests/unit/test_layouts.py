@@ -371,6 +371,14 @@ BAD = {
         "no column 'chosen'; it has 'good', 'bad' (a preference data set has the columns chosen and rejected; "
         "--chosen-column and --rejected-column name others, and docs/human_feedback.md lists all layouts",
     ),
+    "half a character": (
+        [{"chosen": said("a", "x\ud800"), "rejected": "y"}],
+        r"comparison 1 is 'a\nx\ud800'; it must be text, without lone surrogates (half characters) (column 'chosen')",
+    ),
+    "half a character in a name": (
+        [{"chosen": "x", "rejected": "y", "annotator": "\udc00"}],
+        r"comparison 1 is '\udc00'; it must be text, without lone surrogates (half characters) (column 'annotator')",
+    ),
     "a cell that is cut short": (
         [{"chosen": '[{"role": "user", "content": "x"', "rejected": "y"}],
         """comparison 1 is '[{"role": "user", "content": "x"'; it must be text, or a conversation: a list of mess""",

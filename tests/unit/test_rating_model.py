@@ -128,7 +128,7 @@ def test_what_is_no_list_of_texts_is_refused(texts):
 
 @pytest.mark.parametrize("text", [None, 7, "\ud83d"])
 def test_what_is_no_text_is_refused_with_its_place(text):
-    with pytest.raises(InputError, match=r"^rate: text 2 is .*; it must be text, without half characters"):
+    with pytest.raises(InputError, match=r"^rate: text 2 is .*; it must be text, without lone surrogates"):
         small_model().rate([TEXT, text])
 
 
