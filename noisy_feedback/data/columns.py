@@ -1,5 +1,6 @@
 """Columns of a .csv, .tsv, .json, .jsonl or .parquet file, gzipped or not, exactly as they are in the file."""
 
+import codecs
 import gzip
 import io
 import json
@@ -14,10 +15,12 @@ from noisy_feedback.errors import InputError
 
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
+SEPARATOR_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons"}
 BETWEEN_FIELDS = {",": re.compile(r"(?<![0-9]),(?! )|,(?! |[0-9]{3}\b)"), "\t": re.compile(r"\t")}  # not "1,000, or so"
 LINE_BREAK = re.compile(r"\r\n|\r|\n")
 INTEGER = re.compile(r"\s*[+-]?[0-9]+(\.0*)?\s*")
 HINT = "--text-column, --rating-column and --group-column name others"
+LONG_TEXT = 20  # characters: the name of a column is hardly ever longer
 
 
 def format_of(file: Path) -> str:
@@ -33,19 +36,21 @@ def read_table(file: Path, content: bytes, row: str) -> pd.DataFrame:
     """
     suffix = format_of(file)
     if suffix not in FORMATS:
-        raise InputError(f"{file}: unknown kind of file; save it as one of {', '.join(FORMATS)}, or gzipped (.gz)")
+        read = f"read are {', '.join(FORMATS)}, gzipped (.gz) or not"
+        raise InputError(f"{file}: unknown kind of file; save it as CSV, or if it is an archive unzip it ({read})")
     try:
         if file.suffix.lower() == ".gz":
             content = gzip.decompress(content)
         if suffix != ".parquet":
             check_encoding(file, content)
+        if suffix in SEPARATORS:
+            check_separator(file, suffix, content)
         # As Python objects, at once: Arrow checks that texts are UTF-8 only when they are used.
         frame = parse(suffix, content).astype(object).reset_index(drop=True)
     except InputError:
         raise
     except Exception as error:  # a broken file makes the parsers raise many kinds; for the user they are one
-        kind = {".csv": "csv (columns between commas)", ".tsv": "tsv (columns between tabs)"}.get(suffix, suffix[1:])
-        raise InputError(f"{file}: unreadable or cut short as {kind}: {str(error).strip()[:200]}") from None
+        raise InputError(f"{file}: unreadable or cut short as {suffix[1:]}: {str(error).strip()[:200]}") from None
     if suffix in SEPARATORS:
         check_quotes(file, frame, SEPARATORS[suffix], row)
     return frame
@@ -58,8 +63,8 @@ def select_columns(
     for column in wanted:
         if list(frame.columns).count(column) != 1:
             found = "no column" if column not in frame.columns else "more than one column"
-            if len(frame.columns) == 1 and format_of(file) in SEPARATORS:
-                hint = "columns are separated by commas in .csv, and by tabs in .tsv"
+            if format_of(file) in SEPARATORS and sum(map(looks_like_a_cell, frame.columns)) > 1:
+                hint = f"its first line looks like a {row}; add a line of column names above it"
             raise InputError(f"{file}: {found} {column!r}; it has {listed(map(repr, frame.columns))[:300]} ({hint})")
         cells = frame[column]
         check_texts(file, cells[[isinstance(cell, str) for cell in cells]], row)
@@ -82,12 +87,25 @@ def parse(suffix: str, content: bytes) -> pd.DataFrame:
 
 def check_encoding(file: Path, content: bytes) -> None:
     """Refuse text that is not UTF-8. Errors: InputError naming the line and the way out."""
+    start = content[:1000]
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or start.count(0) > len(start) // 3:
+        raise InputError(f"{file}: UTF-16, not UTF-8 text; convert it, for example with iconv -f utf-16 -t utf-8")
     try:
         content.decode()
     except UnicodeDecodeError as error:
         line = len(LINE_BREAK.split(content[: error.start].decode()))
-        way_out = "convert the file, for example with iconv -f cp1252 -t utf-8 (UTF-16: -f utf-16)"
+        way_out = "convert the file, for example with iconv -f cp1252 -t utf-8"
         raise InputError(f"{file}: line {line} is not UTF-8 text; {way_out}") from None
+
+
+def check_separator(file: Path, suffix: str, content: bytes) -> None:
+    """Refuse columns that are separated by another character than the suffix says. Errors: InputError."""
+    header, expected = content.lstrip().partition(b"\n")[0].decode(), SEPARATORS[suffix]
+    found = max(SEPARATOR_NAMES, key=header.count)
+    if found in header and expected not in header:
+        names = f"{SEPARATOR_NAMES[found]}, not by {SEPARATOR_NAMES[expected]}"
+        way_out = "save it as .csv with commas, or as .tsv with tabs"
+        raise InputError(f"{file}: its columns are separated by {names}; {way_out}")
 
 
 def check_quotes(file: Path, frame: pd.DataFrame, separator: str, row_name: str) -> None:
@@ -125,6 +143,11 @@ def joins_rows(row: Sequence[Any], place: int, separator: str) -> bool:
 def is_integer(cell: Any) -> bool:
     """Whether a cell of a text file reads as a rating."""
     return isinstance(cell, str) and INTEGER.fullmatch(cell) is not None
+
+
+def looks_like_a_cell(name: str) -> bool:
+    """Whether the name of a column is rather a rating or a text."""
+    return is_integer(name) or (" " in name and len(name) > LONG_TEXT)
 
 
 def has_no_text(value: Any) -> bool:

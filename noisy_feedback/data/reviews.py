@@ -74,6 +74,8 @@ def find_reviews(path: Path) -> Path:
 
     Errors: InputError where there is none of them.
     """
+    if path.parts[:1] in (("http:",), ("https:",)):
+        raise InputError(f"--path {path}: a web address; download the file first")
     if path.is_file():
         return path
     if not path.is_dir():
@@ -142,8 +144,8 @@ def classes_of(file: Path, column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     if wrong.any():
         raise InputError(
             f"{file}: review {column.index[wrong][0] + 1} has the rating {repr(column[wrong].iloc[0])[:100]}; ratings "
-            "must be integers: round them, double half stars, write 1 and 2 for words, or name another "
-            f"--rating-column (column {column.name!r}); --drop-unrated leaves out empty cells"
+            "must be integers: double half stars, write '4 stars', '4/5' and '4,0' as 4, and words as 1, 2, ...; empty "
+            f"what is no rating, for --drop-unrated, or name another --rating-column (column {column.name!r})"
         )
     scale, ratings = np.unique(numbers.astype(np.int64), return_inverse=True)
     if not 2 <= len(scale) <= MAX_CLASSES:

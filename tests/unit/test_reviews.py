@@ -59,7 +59,9 @@ def test_texts_ratings_and_groups_are_columns_of_their_own(tmp_path):
 def test_a_rating_that_is_no_integer_is_named_with_its_row_and_what_to_do(tmp_path):
     for rating in ("4 stars", "4/5", "4,0", "4.5", "positive", "True", "nan", "1e300"):
         message = refused(tmp_path, as_csv([*REVIEWS[:3], ("good", rating), *REVIEWS]))
-        assert message.startswith(f"review 4 has the rating {rating!r}; ratings must be integers: round them, double")
+        assert message.startswith(
+            f"review 4 has the rating {rating!r}; ratings must be integers: double half stars, write"
+        )
     for rating in (4.5, [5], {"stars": 5}, True, "inf"):
         message = refused(tmp_path, as_jsonl([*REVIEWS[:3], ("good", rating), *REVIEWS]), "hotels.jsonl")
         assert f"review 4 has the rating {rating!r}; ratings must be integers" in message
@@ -129,6 +131,8 @@ def test_a_folder_stands_for_the_studys_file_or_the_sample_or_its_only_file_of_d
 
 def test_a_path_without_reviews_is_named_with_where_it_leads(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="a web address; download the file first"):
+        find_reviews(Path("https://hotels.org/reviews.csv"))
     for path, says in {"nowhere.csv": "no such file or folder on this machine", "": "holds nothing"}.items():
         with pytest.raises(InputError, match=rf"^--path {path}.*: {says}") as error:
             find_reviews(Path(path))
