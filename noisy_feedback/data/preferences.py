@@ -174,9 +174,8 @@ def truth_of(file: Path, table: pd.DataFrame, better: np.ndarray, pairs: np.ndar
         correct = 1 - find_numbers(file, table["wrong"], TRUTH)
     else:
         return None
-    as_first = (
-        better == better[np.unique(pairs, return_index=True)[1]][pairs]
-    )  # the order of the pair's first judgement
+    first = np.unique(pairs, return_index=True)[1]
+    as_first = better == better[first][pairs]
     first_is_right = pd.Series(np.where(as_first, correct, 1 - correct))
     of_pair = first_is_right.groupby(pairs).transform("first")  # the first that is known
     contradicts = first_is_right.notna() & (first_is_right != of_pair)
