@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 CHUNK_SIZE = 256  # texts per file: what a kill can cost
 BATCH_SIZE = 32
 MANY_UNKNOWN = 0.3  # a share of unknown tokens that no tokenizer has on texts of the kind it was made for
-Known = dict[bytes, tuple[Tensor, int]]  # the digest of a text -> its vector (d,) and how many tokens it has
 Progress = Callable[[Sequence[np.ndarray]], Iterable[np.ndarray]]  # yields the chunks and may show a bar
 
 
@@ -74,31 +73,30 @@ class Store:
 
     def find(self, texts: Sequence[str]) -> Embeddings | None:
         """The embeddings of all texts; None where the store lacks one."""
-        known = self.read(texts)
-        return self.embeddings(texts, known) if all(digest_of(text) in known for text in texts) else None
+        gathered = self.read(texts)
+        return None if len(gathered.missing()) else self.embeddings(gathered)
 
-    def read(self, texts: Sequence[str]) -> Known:
+    def read(self, texts: Sequence[str]) -> "Gathered":
         """What is stored of the texts. A damaged file, or one of another store, is not used, and costs a warning."""
-        known: Known = {}
-        missing = set(map(digest_of, texts))
+        gathered = Gathered(texts)
         for file in sorted(self.folder.glob("[!.]*.safetensors")):  # a dot: being written, or when a process died
             try:
                 with safe_open(file, framework="pt") as stored:
                     digests = stored.get_tensor("digests").numpy().view("V32").ravel().tolist()
-                    if missing.isdisjoint(digests):
+                    rows = np.array([gathered.row_of.get(digest, -1) for digest in digests])
+                    rows[gathered.tokens[rows] >= 0] = -1
+                    if (rows < 0).all():
                         continue
-                    vectors, tokens = stored.get_tensor("vectors"), stored.get_tensor("tokens").tolist()
+                    vectors, tokens = stored.get_tensor("vectors"), stored.get_tensor("tokens").numpy()
                     label = json.loads(stored.metadata()[METADATA])
                 damaged = label != self.label or sha256_of(file) != file.stem
             except Exception:  # a damaged file makes the readers raise many kinds
                 damaged = True
             if damaged:
                 warn_about(file)
-                continue
-            rows = zip(digests, zip(vectors, tokens, strict=True), strict=True)
-            known |= {digest: found for digest, found in rows if digest in missing}
-            missing.difference_update(digests)
-        return known
+            else:
+                gathered.add(rows[rows >= 0], vectors[rows >= 0], tokens[rows >= 0])
+        return gathered
 
     def write(self, texts: Sequence[str], vectors: Tensor, tokens: np.ndarray) -> None:
         """Add a file. Errors: OSError."""
@@ -127,19 +125,40 @@ class Store:
         with held:
             yield True
 
-    def embeddings(self, texts: Sequence[str], known: Known, computed: int = 0) -> Embeddings:
-        """The result, once all texts are known.
+    def embeddings(self, gathered: "Gathered", computed: int = 0) -> Embeddings:
+        """The result, once no vector is missing."""
+        again = np.flatnonzero(gathered.first != np.arange(len(gathered.first)))
+        gathered.vectors[again] = gathered.vectors[gathered.first[again]]
+        encoder = dict(self.label)
+        max_tokens = encoder.pop("max_tokens")
+        truncated = int((gathered.tokens[gathered.first] > max_tokens).sum()) if max_tokens else 0
+        info = EmbeddingsInfo(**encoder, sha256=sha256_of_tensor(gathered.vectors))
+        return Embeddings(gathered.vectors, info, truncated, max_tokens, computed)
+
+
+class Gathered:
+    """Vectors (n, d) and token counts (n,) of n texts, as far as they are known; of equal texts in the first row."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.row_of: dict[bytes, int] = {}  # a text's digest -> the first row of the text
+        self.first = np.array([self.row_of.setdefault(digest_of(text), row) for row, text in enumerate(texts)])
+        self.tokens = np.full(len(texts), -1)  # -1: the vector is missing
+        self.vectors = torch.empty(len(texts), 0)
+
+    def missing(self) -> np.ndarray:
+        """The first rows of the texts whose vectors are missing."""
+        return np.flatnonzero((self.tokens < 0) & (self.first == np.arange(len(self.first))))
+
+    def add(self, rows: np.ndarray, vectors: Tensor, tokens: np.ndarray) -> None:
+        """Fill in rows.
 
         The memory is torch's: matrix products have other last bits where memory is aligned differently, as the tensors
         of files are. So stored embeddings give the same results as those just computed.
         """
-        vectors, tokens = zip(*(known[digest_of(text)] for text in texts), strict=True)
-        encoder = dict(self.label)
-        max_tokens = encoder.pop("max_tokens")
-        truncated = sum(count > max_tokens for count in tokens) if max_tokens else 0
-        together = torch.stack(vectors)
-        info = EmbeddingsInfo(**encoder, sha256=sha256_of_tensor(together))
-        return Embeddings(together, info, truncated, max_tokens, computed)
+        if not self.vectors.shape[1]:
+            self.vectors = torch.empty(len(self.first), vectors.shape[1])
+        self.vectors[rows] = vectors
+        self.tokens[rows] = tokens
 
 
 def find_embeddings(texts: Sequence[str], encoder: Encoder, folder: Path, device: str) -> Embeddings | None:
@@ -183,7 +202,7 @@ def read_embeddings_pt(file: Path, n: int) -> Embeddings:
     if len(vectors) != n or vectors.shape[1] == 0 or vectors.numel() * vectors.element_size() > stored:
         belongs = f"{stored:,} bytes as {tuple(vectors.shape)} numbers for {n} reviews; it belongs to other data"
         raise InputError(f"{file}: {belongs}: remove it, or run without --pc")
-    vectors = torch.empty(vectors.shape).copy_(vectors.detach())  # the memory is torch's: see Store.embeddings
+    vectors = torch.empty(vectors.shape).copy_(vectors.detach())  # the memory is torch's: see Gathered.add
     if not torch.isfinite(vectors).all():
         raise InputError(f"{file}: holds NaN or infinite values; compute the embeddings again")
     info = EmbeddingsInfo(file.name, None, None, None, sha256_of_tensor(vectors), None, None)
@@ -202,20 +221,20 @@ def embed(texts: Sequence[str], encoder: Encoder, folder: Path, device: str, pro
     on = {"device": device_name(device), "max_tokens": model.max_seq_length}
     store = Store(folder, label_of(encoder) | on)
     with store.lock() as writable:
-        known = store.read(texts)
-        missing = [text for text in dict.fromkeys(texts) if digest_of(text) not in known]
-        tokens, unknown = count_tokens(model, missing)
+        gathered = store.read(texts)
+        missing = gathered.missing()
+        tokens, unknown = count_tokens(model, [texts[row] for row in missing])
         if unknown > MANY_UNKNOWN:
             share = f"{encoder.name} does not know {unknown:.0%} of the tokens of {len(missing):,} texts"
             print(f"warning: {share}; is its tokenizer complete, and for their language?", file=sys.stderr)
         order = np.argsort(-tokens, kind="stable")  # the longest first: memory runs out at the start or not at all
         for chunk in progress([order[start : start + CHUNK_SIZE] for start in range(0, len(order), CHUNK_SIZE)]):
-            chosen = [missing[row] for row in chunk]
+            chosen = [texts[row] for row in missing[chunk]]
             vectors = encode(model, encoder, chosen)
             if writable:
                 store.write(chosen, vectors, tokens[chunk])
-            known |= zip(map(digest_of, chosen), zip(vectors, tokens[chunk].tolist(), strict=True), strict=True)
-    return store.embeddings(texts, known, computed=len(missing))
+            gathered.add(missing[chunk], vectors, tokens[chunk])
+    return store.embeddings(gathered, computed=len(missing))
 
 
 def encode(model: "SentenceTransformer", encoder: Encoder, texts: list[str]) -> Tensor:
