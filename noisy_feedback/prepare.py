@@ -75,9 +75,9 @@ def read_data(config: Config, file: Path | None) -> tuple[Reviews, Judgements | 
         known = reviews.texts
     if config.comparisons is None:
         return reviews, None
-    names = (config.chosen_column, config.rejected_column, config.prompt_column, config.annotator_column)
-    group = config.group_column if file is None else None
-    judgements = read_judgements(config.comparisons, known, *names, group, config.texts, config.drop_invalid)
+    names = {role: getattr(config, f"{role}_column") for role in ("chosen", "rejected", "prompt", "annotator")}
+    names["group"] = config.group_column if file is None else None
+    judgements = read_judgements(config.comparisons, known, names, config.texts, config.drop_invalid)
     if file is not None:
         return reviews, judgements
     texts = judgements.texts

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from noisy_feedback.data.columns import has_lone_surrogate
+from noisy_feedback.data.columns import check_texts
 from noisy_feedback.data.embeddings import EmbeddingsInfo
 from noisy_feedback.data.encoder import count_tokens, fetch_encoder, find_encoder, load_encoder
 from noisy_feedback.errors import InputError
@@ -53,7 +54,9 @@ class RatingModel:
         A model of comparisons alone gives rewards, on a scale of their own.
         Errors: InputError for what is no such sequence of texts, and where the encoder of training cannot be had.
         """
-        check_sequence_of_texts(texts)
+        if isinstance(texts, str | Mapping) or not hasattr(texts, "__getitem__") or getattr(texts, "ndim", 1) != 1:
+            raise InputError(f"rate takes a list of texts, not {type(texts).__name__}; make a list of it")
+        check_texts("rate", pd.Series(list(texts), dtype=object), "text")
         if not len(texts):
             return np.empty(0)
         limit = self.encoder.max_seq_length
@@ -78,16 +81,3 @@ class RatingModel:
         found = find_encoder(self.encoder_name, self.info.pooling, self.info.revision)
         encoder = replace(fetch_encoder(found, self.info.revision), truncate=self.info.truncate or "right")
         return load_encoder(encoder, "cpu")
-
-
-def check_sequence_of_texts(texts: Any) -> None:
-    """Refuse what is not a sequence of texts. Errors: InputError naming the first item that is none."""
-    if isinstance(texts, str):
-        raise InputError("rate takes a list of texts; put a single one in brackets")
-    if isinstance(texts, Mapping) or not hasattr(texts, "__getitem__") or getattr(texts, "ndim", 1) != 1:
-        raise InputError(f"rate takes a list of texts, not {type(texts).__name__}; convert it, and keep the order")
-    for number, text in enumerate(texts, start=1):
-        if not isinstance(text, str):
-            raise InputError(f"rate: text {number} is {repr(text)[:100]}; every text must be a string")
-        if has_lone_surrogate(text):
-            raise InputError(f"rate: text {number} holds half a character (a lone surrogate); correct or remove it")

@@ -20,6 +20,8 @@ from hypothesis import settings
 
 from noisy_feedback import reproduce
 from noisy_feedback.config import SWEEP_AXES
+from noisy_feedback.data.groups import components
+from noisy_feedback.data.preferences import Judgements, number_pairs
 from noisy_feedback.errors import InputError
 from noisy_feedback.output.records import without_nan
 
@@ -112,6 +114,15 @@ def pooled(folder, texts, pooling):
     mask = tokens["attention_mask"].unsqueeze(-1)
     mean = (states * mask).sum(1) / mask.sum(1)
     return mean if pooling == "mean" else torch.nn.functional.normalize(mean)
+
+
+def judgements_of(orders, **more):
+    """Judgements of (better, worse) numbers of texts, in pairs and groups by their texts."""
+    chosen, rejected = np.array(orders).T
+    fields = {"name": "judged.csv", "folder": Path(), "sha256": "", "texts": [], "chosen": chosen, "rejected": rejected}
+    fields |= {"pairs": number_pairs(chosen, rejected), "annotators": None, "annotator_names": [], "correct": None}
+    fields |= {"groups": components(chosen, rejected), "prompts": np.full(len(chosen), -1)}
+    return Judgements(**fields | more)
 
 
 def content_of(rows, suffix):

@@ -3,8 +3,9 @@
 import codecs
 import gzip
 import io
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,9 @@ import pandas as pd
 from noisy_feedback.errors import InputError
 
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
-WAYS_OUT = {".xlsx": "save it as CSV", ".xls": "save it as CSV", ".zip": "unzip it"}
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
-BETWEEN_FIELDS = {",": re.compile(r"(?<![0-9]),(?! )|,(?! |[0-9]{3}\b)"), "\t": re.compile(r"\t")}  # not "1,000, or so"
 SEPARATOR_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons"}
+BETWEEN_FIELDS = {",": re.compile(r"(?<![0-9]),(?! )|,(?! |[0-9]{3}\b)"), "\t": re.compile(r"\t")}  # not "1,000, or so"
 LINE_BREAK = re.compile(r"\r\n|\r|\n")
 INTEGER = re.compile(r"\s*[+-]?[0-9]+(\.0*)?\s*")
 HINT = "--text-column, --rating-column and --group-column name others"
@@ -28,27 +28,16 @@ def format_of(file: Path) -> str:
     return Path(file.name.lower().removesuffix(".gz")).suffix
 
 
-def read_content(file: Path) -> bytes:
-    """The bytes of a file. Errors: InputError where it cannot be read, or is empty."""
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{file}: {error.strerror}") from None
-    if not content:
-        raise InputError(f"{file}: the file is empty")
-    return content
-
-
 def read_table(file: Path, content: bytes, row: str) -> pd.DataFrame:
-    """All columns, as they are in the file; messages call a row `row`.
+    """All columns of a file with this content, as they are in it; messages call a row `row`.
 
     .csv and .tsv give texts, and no value is taken for a missing one. The index counts the rows of the file from 0.
-    Errors: InputError for a file that cannot be read.
+    Errors: InputError for what cannot be read.
     """
     suffix = format_of(file)
     if suffix not in FORMATS:
-        way_out = WAYS_OUT.get(suffix, f"one of {', '.join(FORMATS)}, or gzipped (.gz)")
-        raise InputError(f"{file}: unknown kind of file; {way_out}")
+        read = f"read are {', '.join(FORMATS)}, gzipped (.gz) or not"
+        raise InputError(f"{file}: unknown kind of file; save it as CSV, or if it is an archive unzip it ({read})")
     try:
         if file.suffix.lower() == ".gz":
             content = gzip.decompress(content)
@@ -61,9 +50,7 @@ def read_table(file: Path, content: bytes, row: str) -> pd.DataFrame:
     except InputError:
         raise
     except Exception as error:  # a broken file makes the parsers raise many kinds; for the user they are one
-        quote = re.search(r"EOF inside string starting at row (\d+)", str(error))
-        reason = f'a quote (") that opens in {row} {quote[1]} is not closed' if quote else str(error).strip()[:200]
-        raise InputError(f"{file}: unreadable or cut short as {suffix[1:]}: {reason}") from None
+        raise InputError(f"{file}: unreadable or cut short as {suffix[1:]}: {str(error).strip()[:200]}") from None
     if suffix in SEPARATORS:
         check_quotes(file, frame, SEPARATORS[suffix], row)
     return frame
@@ -72,54 +59,53 @@ def read_table(file: Path, content: bytes, row: str) -> pd.DataFrame:
 def select_columns(
     file: Path, frame: pd.DataFrame, wanted: Sequence[str], hint: str = HINT, row: str = "review"
 ) -> pd.DataFrame:
-    """The wanted columns. Errors: InputError, which ends with `hint`, unless each is there once."""
+    """The wanted columns. Errors: InputError, which ends with `hint`, unless each is there once; for broken texts."""
     for column in wanted:
         if list(frame.columns).count(column) != 1:
-            if any(map(is_integer, frame.columns)) and any(len(str(name)) > LONG_TEXT for name in frame.columns):
-                raise InputError(f"{file}: its first line looks like a {row}; add a line of column names above it")
             found = "no column" if column not in frame.columns else "more than one column"
-            names = ", ".join(map(repr, frame.columns[:20]))[:300]
-            raise InputError(f"{file}: {found} {column!r}; it has {names} ({hint})")
+            if format_of(file) in SEPARATORS and sum(map(looks_like_a_cell, frame.columns)) > 1:
+                hint = f"its first line looks like a {row}; add a line of column names above it"
+            raise InputError(f"{file}: {found} {column!r}; it has {listed(map(repr, frame.columns))[:300]} ({hint})")
+        cells = frame[column]
+        check_texts(file, cells[[isinstance(cell, str) for cell in cells]], row)
     return frame[list(wanted)]
 
 
 def parse(suffix: str, content: bytes) -> pd.DataFrame:
     """All columns of a file, by its format."""
-    file = io.BytesIO(content)
     if suffix == ".parquet":
-        return pd.read_parquet(file)
-    if suffix not in SEPARATORS:
-        is_array = content[:1000].removeprefix(codecs.BOM_UTF8).lstrip().startswith(b"[")
-        return pd.read_json(file, lines=not is_array, dtype=False, encoding="utf-8-sig")
-    frame = pd.read_csv(file, sep=SEPARATORS[suffix], header=None, dtype=str, keep_default_na=False, encoding="utf-8")
-    return frame.iloc[1:].set_axis(frame.iloc[0], axis=1)  # pandas would rename the second column of the same name
+        return pd.read_parquet(io.BytesIO(content))
+    if suffix in SEPARATORS:
+        file, separator = io.BytesIO(content), SEPARATORS[suffix]
+        frame = pd.read_csv(file, sep=separator, header=None, dtype=str, keep_default_na=False, encoding="utf-8")
+        return frame.iloc[1:].set_axis(frame.iloc[0], axis=1)  # pandas would rename the second column of the same name
+    text = content.decode("utf-8-sig")
+    if not text.lstrip().startswith("["):  # as one array, so that the message of an error names the line
+        text = "[" + ",\n".join(line for line in text.split("\n") if line.strip()) + "]"
+    return pd.DataFrame(json.loads(text), dtype=object)  # pd.read_json takes half characters out of texts
 
 
 def check_encoding(file: Path, content: bytes) -> None:
     """Refuse text that is not UTF-8. Errors: InputError naming the line and the way out."""
     start = content[:1000]
-    zeros = [start[::2].count(0), start[1::2].count(0)]  # one of the two bytes of a Latin letter in UTF-16
-    if start.startswith((b"\xff\xfe", b"\xfe\xff")) or (min(zeros) == 0 and max(zeros) > len(start) // 3):
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or start.count(0) > len(start) // 3:
         raise InputError(f"{file}: UTF-16, not UTF-8 text; convert it, for example with iconv -f utf-16 -t utf-8")
     try:
         content.decode()
     except UnicodeDecodeError as error:
-        place = f"line {len(LINE_BREAK.split(content[: error.start].decode()))}"
-        raise InputError(
-            f"{file}: {place} is not UTF-8 text; convert the file, for example with iconv -f cp1252 -t utf-8"
-        ) from None
+        line = len(LINE_BREAK.split(content[: error.start].decode()))
+        way_out = "convert the file, for example with iconv -f cp1252 -t utf-8"
+        raise InputError(f"{file}: line {line} is not UTF-8 text; {way_out}") from None
 
 
 def check_separator(file: Path, suffix: str, content: bytes) -> None:
     """Refuse columns that are separated by another character than the suffix says. Errors: InputError."""
-    expected, header = SEPARATORS[suffix], LINE_BREAK.split(content[:1000].decode(errors="replace").lstrip())[0]
+    header, expected = content.lstrip().partition(b"\n")[0].decode(), SEPARATORS[suffix]
     found = max(SEPARATOR_NAMES, key=header.count)
-    if header.count(found) and not header.count(expected):
-        way_out = f"rename it to {'.csv' if found == ',' else '.tsv'}" if found != ";" else "save it with commas"
-        raise InputError(
-            f"{file}: its columns are separated by {SEPARATOR_NAMES[found]}, and those of a {suffix} file by "
-            f"{SEPARATOR_NAMES[expected]}; {way_out}"
-        )
+    if found in header and expected not in header:
+        names = f"{SEPARATOR_NAMES[found]}, not by {SEPARATOR_NAMES[expected]}"
+        way_out = "save it as .csv with commas, or as .tsv with tabs"
+        raise InputError(f"{file}: its columns are separated by {names}; {way_out}")
 
 
 def check_quotes(file: Path, frame: pd.DataFrame, separator: str, row_name: str) -> None:
@@ -127,22 +113,21 @@ def check_quotes(file: Path, frame: pd.DataFrame, separator: str, row_name: str)
 
     A quote that opens a field is closed by the next quote, rows later if need be.
     """
-    for place in range(frame.shape[1]):
-        for row, cell in enumerate(frame.iloc[:, place]):
-            if isinstance(cell, str) and separator in cell and ("\n" in cell or "\r" in cell):
-                joined = rows_joined(frame.iloc[row].tolist(), place, separator)
-                if joined > 1:
-                    raise InputError(
-                        f'{file}: a quote (") that opens in {row_name} {row + 1} joins {joined} rows to one; remove '
-                        "it, or save the file as .jsonl"
-                    )
+    for number, row in enumerate(frame.itertuples(index=False, name=None), start=1):
+        for place, cell in enumerate(row):
+            several_lines = isinstance(cell, str) and ("\n" in cell or "\r" in cell)
+            if several_lines and joins_rows(row, place, separator):
+                raise InputError(
+                    f'{file}: a quote (") that opens in {row_name} {number} joins rows to one; remove it, or save the '
+                    "file as .jsonl"
+                )
 
 
-def rows_joined(row: list[Any], place: int, separator: str) -> int:
-    """How many rows a quote has joined in the field at `place`; 1 where it is a field of several lines.
+def joins_rows(row: Sequence[Any], place: int, separator: str) -> bool:
+    """Whether the field at `place` is joined rows, not one field of several lines.
 
-    The field is taken for joined rows if each of its lines completes a row: as many columns, and an integer wherever
-    the row itself has one. A comma before a space, or within a number, is one of the text.
+    It is taken for joined rows if each of its lines completes a row: as many columns, and an integer wherever the row
+    itself has one. A comma before a space, or within a number, is one of the text.
     """
     between = BETWEEN_FIELDS[separator]
     first, *middle, last = LINE_BREAK.split(row[place])
@@ -152,8 +137,7 @@ def rows_joined(row: list[Any], place: int, separator: str) -> int:
         [*between.split(last), *row[place + 1 :]],
     ]
     numbers = [column for column, cell in enumerate(row) if column != place and is_integer(cell)]
-    complete = all(len(cells) == len(row) and all(is_integer(cells[n]) for n in numbers) for cells in rows)
-    return len(rows) if complete else 1
+    return all(len(cells) == len(row) and all(is_integer(cells[n]) for n in numbers) for cells in rows)
 
 
 def is_integer(cell: Any) -> bool:
@@ -161,22 +145,28 @@ def is_integer(cell: Any) -> bool:
     return isinstance(cell, str) and INTEGER.fullmatch(cell) is not None
 
 
+def looks_like_a_cell(name: str) -> bool:
+    """Whether the name of a column is rather a rating or a text."""
+    return is_integer(name) or (" " in name and len(name) > LONG_TEXT)
+
+
 def has_no_text(value: Any) -> bool:
     """Whether a cell is missing, or nothing but white space."""
     return not value.strip() if isinstance(value, str) else bool(pd.api.types.is_scalar(value) and pd.isna(value))
 
 
-def has_lone_surrogate(text: str) -> bool:
-    """Whether a text holds half a character, which UTF-8 cannot write and no tokenizer takes."""
-    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
+def check_texts(source: Path | str, texts: pd.Series, row: str = "review") -> None:
+    """Refuse what is no text, or holds half a character (a lone surrogate). Errors: InputError naming the first row."""
+    for number, text in zip(texts.index + 1, texts, strict=True):
+        try:
+            text.encode()
+        except (AttributeError, UnicodeEncodeError):
+            column = "" if texts.name is None else f" (column {texts.name!r})"
+            must = f"it must be text, without lone surrogates (half characters){column}"
+            raise InputError(f"{source}: {row} {number} is {repr(text)[:100]}; {must}") from None
 
 
-def check_texts(file: Path, column: pd.Series, row: str = "review") -> None:
-    """Refuse rows that are not text. Errors: InputError naming the first."""
-    for number, text in zip(column.index + 1, column, strict=True):
-        if not isinstance(text, str):
-            raise InputError(
-                f"{file}: {row} {number} is {repr(text)[:100]}; every {row} must be text (column {column.name!r})"
-            )
-        if has_lone_surrogate(text):
-            raise InputError(f"{file}: {row} {number} holds half a character (a lone surrogate); correct or remove it")
+def listed(values: Iterable[Any], most: int = 10) -> str:
+    """Values in one line; only the first of many."""
+    names = [str(value) for value in values]
+    return ", ".join([*names[:most], "..."] if len(names) > most else names)

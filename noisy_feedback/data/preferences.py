@@ -1,21 +1,22 @@
 """A file of human comparisons -> judgements of pairs of texts."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from noisy_feedback.data.columns import has_no_text, read_content, read_table
+from noisy_feedback.data.columns import has_no_text, read_table
 from noisy_feedback.data.groups import group_dialogues
-from noisy_feedback.data.layouts import FORMAT, as_ids, read_comparisons
+from noisy_feedback.data.layouts import as_ids, find_numbers, read_comparisons
 from noisy_feedback.errors import InputError
 from noisy_feedback.files import sha256_of
 
-TRUTH = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "1.0": 1.0, "0.0": 0.0}
+TRUTH = {"true": 1, "false": 0, "1": 1, "0": 0}
 
 
 @dataclass(frozen=True)
@@ -59,31 +60,19 @@ class Judgements:
 def read_judgements(
     file: Path,
     reviews: Sequence[str],
-    chosen_column: str | None = None,
-    rejected_column: str | None = None,
-    prompt_column: str | None = None,
-    annotator_column: str | None = None,
-    group_column: str | None = None,
+    names: Mapping[str, str | None] = MappingProxyType({}),
     texts: Path | None = None,
     drop_invalid: bool = False,
 ) -> Judgements:
     """Read comparisons in any layout of docs/human_feedback.md, from every kind of file that holds reviews.
 
-    Column names of None are the usual ones, `texts` is a file of the texts whose ids are compared. `drop_invalid`
-    leaves out ties, texts that are empty or equal, and judgements without an annotator. A text that is among the
-    `reviews` takes its first row. Errors: InputError for what cannot be read, missing columns, such rows without
-    `drop_invalid`, and columns `pair` and `correct` that hold something else than their names say.
+    `names` may name the columns of chosen, rejected, prompt, annotator and group, `texts` is a file of the texts whose
+    ids are compared. `drop_invalid` leaves out ties, texts that are empty or equal, and judgements without an
+    annotator. A text that is among the `reviews` takes its first row. Errors: InputError for what cannot be read,
+    missing columns, such rows without `drop_invalid`, and columns `pair` and `correct` that hold something else than
+    their names say.
     """
-    if not file.is_file():
-        raise InputError(f"--comparisons {file}: no such file; {FORMAT}")
-    content = read_content(file)
-    names = {
-        "chosen": chosen_column,
-        "rejected": rejected_column,
-        "prompt": prompt_column,
-        "annotator": annotator_column,
-        "group": group_column,
-    }
+    content = file.read_bytes()
     table, unused = read_comparisons(file, read_table(file, content, "comparison"), names, texts)
     table, dropped = without_invalid(file, table, drop_invalid)
     chosen, rejected = table["chosen"], table["rejected"]
@@ -95,11 +84,6 @@ def read_judgements(
     better, worse = (column.map(row_of).to_numpy(dtype=np.int64) for column in (chosen, rejected))
     annotators = as_ids(table["annotator"]).astype("category").cat if "annotator" in table else None
     pairs = pairs_of(file, table, better, worse)
-    correct = None
-    if "correct" in table:
-        correct = truth_of(file, table["correct"])
-    elif "wrong" in table:  # a file that --export has written
-        correct = 1 - truth_of(file, table["wrong"])
     return Judgements(
         name=file.name,
         folder=file.parent,
@@ -110,7 +94,7 @@ def read_judgements(
         pairs=pairs,
         annotators=None if annotators is None else annotators.codes.to_numpy(np.int64),
         annotator_names=[] if annotators is None else list(annotators.categories),
-        correct=None if correct is None else truth_of_pairs(file, table.index, better, pairs, correct),
+        correct=truth_of(file, table, better, pairs),
         groups=number(table["group"].astype(str)) if "group" in table else group_dialogues(table),
         prompts=number(table["prompt"]),
         conversations=bool(table["conversation"].any()),
@@ -135,21 +119,20 @@ def without_invalid(file: Path, table: pd.DataFrame, drop: bool) -> tuple[pd.Dat
     }
     known = (name for name in ("annotator", "group", "pair") if name in table)
     reasons |= {f"without {name}": table[name].map(has_no_text).astype(bool) for name in known}
-    first = np.select([np.asarray(which) for which in reasons.values()], np.arange(len(reasons)), -1)
-    counts = {reason: int((first == number).sum()) for number, reason in enumerate(reasons)}
-    if (first >= 0).any() and not drop:
+    flags = pd.DataFrame({reason: np.asarray(which) for reason, which in reasons.items()}, table.index)
+    bad = flags.any(axis=1)
+    reason_of = flags[bad].idxmax(axis=1)  # the first that applies
+    counts = {reason: int((reason_of == reason).sum()) for reason in reasons if (reason_of == reason).any()}
+    if counts and not drop:
         found = ", ".join(
-            f"{count:,} {reason} (the first is comparison {table.index[int((first == number).argmax())] + 1})"
-            for number, (reason, count) in enumerate(counts.items())
-            if count
+            f"{count:,} {reason} (the first is comparison {reason_of.index[reason_of == reason][0] + 1})"
+            for reason, count in counts.items()
         )
-        raise InputError(
-            f"{file}: {(first >= 0).sum():,} of {len(table):,} comparisons cannot be used: {found}; --drop-invalid "
-            "leaves them out"
-        )
-    if (first >= 0).all():
+        unusable = f"{bad.sum():,} of {len(table):,} comparisons cannot be used: {found}"
+        raise InputError(f"{file}: {unusable}; --drop-invalid leaves them out")
+    if bad.all():
         raise InputError(f"{file}: --drop-invalid leaves no comparison")
-    return table[first < 0], {reason: count for reason, count in counts.items() if count}
+    return table[~bad], counts
 
 
 def pairs_of(file: Path, table: pd.DataFrame, better: np.ndarray, worse: np.ndarray) -> np.ndarray:
@@ -163,10 +146,9 @@ def pairs_of(file: Path, table: pd.DataFrame, better: np.ndarray, worse: np.ndar
     pairs = number(table["pair"].astype(str))
     first = texts[np.unique(pairs, return_index=True)[1]]
     if (wrong := first[pairs] != texts).any():
-        raise InputError(
-            f"{file}: comparison {table.index[int(wrong.argmax())] + 1} has other texts than the first of its pair "
-            f"{str(table['pair'].iloc[wrong.argmax()])[:100]!r}; correct or remove the column 'pair'"
-        )
+        row, name = table.index[wrong][0] + 1, str(table["pair"][wrong].iloc[0])[:100]
+        way_out = "correct or remove the column 'pair'"
+        raise InputError(f"{file}: comparison {row} has other texts than the first of its pair {name!r}; {way_out}")
     return pairs
 
 
@@ -181,36 +163,25 @@ def number_pairs(better: np.ndarray, worse: np.ndarray) -> np.ndarray:
     return number(low * (high.max() + 1) + high)
 
 
-def truth_of(file: Path, column: pd.Series) -> np.ndarray:
-    """A column of truth values (J,): 1, 0, NaN where a cell is empty. Errors: InputError naming the first other."""
-    known = [float("nan") if has_no_text(value) else TRUTH.get(str(value).strip().lower()) for value in column]
-    if None in known:
-        place = known.index(None)
-        raise InputError(
-            f"{file}: {column.name!r} of comparison {column.index[place] + 1} is {str(column.iloc[place])[:100]!r}; "
-            "it must be true, false or empty"
-        )
-    return np.array(known, dtype=float)
+def truth_of(file: Path, table: pd.DataFrame, better: np.ndarray, pairs: np.ndarray) -> np.ndarray | None:
+    """The truth (J,), also of judgements without one whose pair has a judgement with it; None without such a column.
 
-
-def truth_of_pairs(
-    file: Path, rows: pd.Index, better: np.ndarray, pairs: np.ndarray, correct: np.ndarray
-) -> np.ndarray:
-    """The truth (J,), also of judgements without one whose pair has a judgement with it.
-
-    Errors: InputError naming the second of two judgements of a pair that cannot both be as `correct` says.
+    Errors: InputError where a cell is none, and where two judgements of a pair cannot both be as they say.
     """
-    known = np.flatnonzero(~np.isnan(correct))
-    reference = np.full(pairs.max() + 1, -1)
-    reference[pairs[known[::-1]]] = known[::-1]  # the first judgement of each pair whose truth is known
-    of_pair = reference[pairs]
-    agrees = better == better[of_pair]
-    truth = np.where(of_pair < 0, np.nan, np.where(agrees, correct[of_pair], 1 - correct[of_pair]))
-    contradicts = ~np.isnan(correct) & (truth != correct)
+    if "correct" in table:
+        correct = find_numbers(file, table["correct"], TRUTH)
+    elif "wrong" in table:  # a file that --export has written
+        correct = 1 - find_numbers(file, table["wrong"], TRUTH)
+    else:
+        return None
+    first = np.unique(pairs, return_index=True)[1]
+    as_first = better == better[first][pairs]
+    first_is_right = pd.Series(np.where(as_first, correct, 1 - correct))
+    of_pair = first_is_right.groupby(pairs).transform("first")  # the first that is known
+    contradicts = first_is_right.notna() & (first_is_right != of_pair)
     if contradicts.any():
-        place = int(contradicts.argmax())
-        row, other = rows[place] + 1, rows[int(of_pair[place])] + 1
         raise InputError(
-            f"{file}: 'correct' of comparison {row} contradicts comparison {other}, which is of the same pair"
+            f"{file}: 'correct' of comparison {table.index[int(contradicts.argmax())] + 1} contradicts an earlier "
+            "comparison of the same pair; correct one of them"
         )
-    return truth
+    return np.where(as_first, of_pair, 1 - of_pair)

@@ -1,13 +1,10 @@
 """A file of reviews -> texts, ratings and rating scale; the four parts of the study; warnings about the data."""
 
 import hashlib
-import re
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +14,7 @@ from noisy_feedback.data.columns import (
     check_texts,
     format_of,
     has_no_text,
-    read_content,
+    listed,
     read_table,
     select_columns,
 )
@@ -30,16 +27,6 @@ MAX_CLASSES = 100  # a column with more different values holds measurements or r
 MIN_REVIEWS = 10  # with fewer, one of the four parts would be empty
 RARE = 100  # with fewer reviews of a rating its scores in the test part, a tenth, are mostly chance
 SORTED_FILE = 0.25  # parts of a file in random order hardly ever differ more than this in their ratings
-WAYS_OUT = {  # patterns of ratings that are not integers; the first that matches counts
-    r"-?[0-9]*\.50*": "double all of them (half stars)",
-    r"-?[0-9]+,[0-9]+": "write a point instead of the comma",
-    r"[0-9.,]+ ?/.*": "keep the number before the slash",
-    r"\D*[0-9]+([.,][0-9]+)?\D+|\D+[0-9]+": "keep the number alone",
-    r"(?i)nan?|n/a|null|none": "empty the cell, for --drop-unrated",
-    r"\D+": "write integers for words, such as 1 and 2 for negative and positive",
-    r"(?s).*": "round or correct it, or name another --rating-column",
-}
-PROJECT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -76,6 +63,11 @@ class Splits:
         parts = self.train, self.validation, self.fine_tuning, self.test
         return dict(zip(("training", "validation", "fine-tuning", "test"), parts, strict=True))
 
+    def part_of_rows(self) -> np.ndarray:
+        """The part (n,) of each row: 0 to 3, in the order of `by_name`."""
+        parts = list(self.by_name().values())
+        return np.repeat(range(4), [len(rows) for rows in parts])[np.argsort(np.concatenate(parts))]
+
 
 def find_reviews(path: Path) -> Path:
     """The file to read: `path` itself, or in a folder the study's file, else the bundled sample, else its only file.
@@ -84,29 +76,16 @@ def find_reviews(path: Path) -> Path:
     """
     if path.parts[:1] in (("http:",), ("https:",)):
         raise InputError(f"--path {path}: a web address; download the file first")
-    try:
-        if path.is_file():
-            return path
-        if not path.is_dir():
-            raise InputError(f"--path {path}: no such file or folder{other_place(path)}")
-        names = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
-    except OSError as error:  # a name that is too long, a parent that may not be read
-        raise InputError(f"--path {str(path)[:200]}: {error.strerror}") from None
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise InputError(f"--path {path}: no such file or folder on this machine ({path.absolute()})")
+    names = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
     files = [name for name in names if format_of(Path(name)) in FORMATS]
     for name in (STUDY_FILE, SAMPLE_FILE, files[0] if len(files) == 1 else ""):
         if name in files:
             return path / name
-    raise InputError(f"--path {path}: holds {join_words(names)}; name a file of reviews{other_place(path)}")
-
-
-def other_place(path: Path) -> str:
-    """Where a relative path leads from the project's folders, for scripts that are started from another folder."""
-    if not path.is_absolute():
-        for start in (PROJECT / "multiclass", PROJECT):
-            place = (start / path).resolve()
-            if place.exists() and place != path.resolve():
-                return f"; paths start in the current folder, did you mean {place}?"
-    return ""
+    raise InputError(f"--path {path.absolute()}: holds {listed(names) or 'nothing'}; name a file of reviews")
 
 
 def read_reviews(
@@ -127,8 +106,8 @@ def read_reviews(
     """
     names = [name for name in (text_column, rating_column, group_column) if name is not None]
     if len(set(names)) < len(names):
-        raise InputError(f"--text-column, --rating-column, --group-column: {join_words(names)}; they must differ")
-    content = read_content(file)
+        raise InputError(f"--text-column, --rating-column, --group-column: {listed(names)}; they must differ")
+    content = file.read_bytes()
     frame = read_table(file, content, "review")
     rated = None if text_column in frame.columns else rated_texts(file, frame, group_column)
     if rated is None:
@@ -163,16 +142,15 @@ def classes_of(file: Path, column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     numbers = pd.to_numeric(column.map(str), errors="coerce").to_numpy(dtype=float, na_value=np.nan)  # True is no 1
     wrong = ~((numbers == np.floor(numbers)) & (np.abs(numbers) < 2**53))
     if wrong.any():
-        row, value = column.index[wrong][0], column[wrong].iloc[0]
-        way_out = next(words for pattern, words in WAYS_OUT.items() if re.fullmatch(pattern, str(value).strip()))
         raise InputError(
-            f"{file}: review {row + 1} has the rating {repr(value)[:100]}; ratings must be integers: {way_out} "
-            f"(column {column.name!r})"
+            f"{file}: review {column.index[wrong][0] + 1} has the rating {repr(column[wrong].iloc[0])[:100]}; ratings "
+            "must be integers: double half stars, write '4 stars', '4/5' and '4,0' as 4, and words as 1, 2, ...; empty "
+            f"what is no rating, for --drop-unrated, or name another --rating-column (column {column.name!r})"
         )
     scale, ratings = np.unique(numbers.astype(np.int64), return_inverse=True)
     if not 2 <= len(scale) <= MAX_CLASSES:
         raise InputError(
-            f"{file}: different values in column {column.name!r}: {len(scale)} ({join_words(scale, most=3)}); a rating "
+            f"{file}: different values in column {column.name!r}: {len(scale)} ({listed(scale, most=3)}); a rating "
             f"scale has 2 to {MAX_CLASSES}, --rating-column names another column"
         )
     return ratings.astype(np.int64), scale
@@ -183,16 +161,10 @@ def class_priors(ratings: np.ndarray, classes: int) -> np.ndarray:
     return np.bincount(ratings, minlength=classes) / len(ratings)
 
 
-def split_dataset(n: int) -> Splits:
-    """Contiguous parts in file order: 40 % training, 10 % validation, 40 % fine-tuning, the rest test."""
-    return Splits(*np.split(np.arange(n), [n * 4 // 10, n * 5 // 10, n * 9 // 10]))
-
-
-def shuffle_splits(splits: Splits, rng: np.random.Generator) -> Splits:
-    """Parts of the same sizes over the rows in random order, for files that are sorted."""
-    parts = splits.by_name().values()
-    rows = rng.permutation(np.concatenate(list(parts)))
-    return Splits(*np.split(rows, np.cumsum([len(part) for part in parts])[:-1]))
+def split_dataset(n: int, rng: np.random.Generator | None = None) -> Splits:
+    """40 % training, 10 % validation, 40 % fine-tuning, the rest test: in file order, or with `rng` in random order."""
+    rows = np.arange(n) if rng is None else rng.permutation(n)
+    return Splits(*np.split(rows, [n * 4 // 10, n * 5 // 10, n * 9 // 10]))
 
 
 def split_groups(groups: np.ndarray, rng: np.random.Generator | None = None, what: str = "--group-column") -> Splits:
@@ -210,24 +182,30 @@ def split_groups(groups: np.ndarray, rng: np.random.Generator | None = None, wha
     for name, rows in splits.by_name().items():
         if not len(rows):
             raise InputError(
-                f"{what}: {len(sizes)} groups leave the {name} part empty; use more or smaller groups"
-                + ("" if rng is None else ", or another seed")
+                f"{what}: {len(sizes)} groups leave the {name} part empty; use more or smaller groups, or --shuffle "
+                "with another --seed"
             )
     return splits
 
 
 def warn_about(reviews: Reviews, splits: Splits, shuffled: bool) -> list[str]:
     """One line for each property of the data that can mislead a reader of the results; empty where all is well."""
-    lines = (
-        "" if shuffled else warn_sorted(reviews, splits),
-        warn_shared_texts(reviews.texts, splits),
-        *warn_rare_ratings(reviews),
-        warn_uneven_scale(reviews.scale),
-    )
-    return [line for line in lines if line]
+    lines = [] if shuffled else warn_sorted(reviews, splits)
+    lines += warn_shared_texts(reviews.texts, splits)
+    counts = np.bincount(reviews.ratings)
+    if len(single := reviews.scale[counts == 1]):  # each may be a typing error, and is one more class
+        lines.append(f"ratings of one review only: {listed(single)}; correct those that are errors")
+    if len(rare := reviews.scale[(counts > 1) & (counts < RARE)]):
+        lines.append(f"fewer than {RARE} reviews of a rating, a tenth of them in the test part: {listed(rare)}")
+    if len(np.unique(np.diff(reviews.scale))) > 1:
+        lines.append(
+            f"the rating scale {listed(reviews.scale)} has uneven steps: the reward and `adjacent` noise count places "
+            "on the scale, the metrics count stars"
+        )
+    return lines
 
 
-def warn_sorted(reviews: Reviews, splits: Splits) -> str:
+def warn_sorted(reviews: Reviews, splits: Splits) -> list[str]:
     """The training and the test part of a sorted file have other ratings."""
     parts, classes = (splits.train, splits.test), len(reviews.scale)
     train, test = (class_priors(reviews.ratings[rows], classes) for rows in parts)
@@ -236,52 +214,19 @@ def warn_sorted(reviews: Reviews, splits: Splits) -> str:
     variance = shares * (1 - shares) * sum(1 / len(rows) for rows in parts)
     by_chance = np.sqrt(variance * 2 / np.pi).sum() / 2  # the expected distance of random parts
     if distance <= max(SORTED_FILE, 2 * by_chance):
-        return ""
-    return (
-        f"the ratings of the training and the test part differ by {distance:.0%}: the file seems sorted; "
-        "--shuffle puts it in random order"
-    )
+        return []
+    differ = f"the ratings of the training and the test part differ by {distance:.0%}"
+    return [f"{differ}: the file seems sorted; --shuffle puts it in random order"]
 
 
-def warn_shared_texts(texts: list[str], splits: Splits) -> str:
+def warn_shared_texts(texts: list[str], splits: Splits) -> list[str]:
     """A text that is in two parts, word for word, is known before it is tested."""
     parts = ({texts[row] for row in rows} for rows in splits.by_name().values())
     shared = {text for text, count in Counter(chain(*parts)).items() if count > 1}
     if not shared:
-        return ""
+        return []
     in_test = sum(texts[row] in shared for row in splits.test)
-    return (
+    return [
         f"texts in more than one part of the split, word for word: {len(shared):,}, also {in_test:,} of the "
         f"{len(splits.test):,} test reviews ({in_test / len(splits.test):.1%}); --drop-duplicates keeps each once"
-    )
-
-
-def warn_rare_ratings(reviews: Reviews) -> tuple[str, str]:
-    """A rating of one review may be a typing error, and is one more class; scores of a rare rating are uncertain."""
-    counts = np.bincount(reviews.ratings)
-    single, rare = (reviews.scale[which] for which in (counts == 1, (counts > 1) & (counts < RARE)))
-    return (
-        f"ratings of one review only: {join_words(single)}; correct those that are errors" if len(single) else "",
-        f"fewer than {RARE} reviews of a rating, a tenth of them in the test part: {join_words(rare)}"
-        if len(rare)
-        else "",
-    )
-
-
-def warn_uneven_scale(scale: np.ndarray) -> str:
-    """Half of the code counts stars and half places on the scale; on an even scale they agree."""
-    if len(set(np.diff(scale).tolist())) == 1:
-        return ""
-    return (
-        f"the rating scale {join_words(scale)} has uneven steps: the reward and `adjacent` noise count places on "
-        "the scale, the metrics count stars"
-    )
-
-
-def join_words(values: Iterable[Any], most: int = 10) -> str:
-    """Values in one line: "1, 2 and 3"; only the first of many."""
-    names = [str(value) for value in values] or ["nothing"]
-    if len(names) > most:
-        names[most:] = [f"{len(names) - most} others"]
-    *before, last = names
-    return f"{', '.join(before)} and {last}" if before else last
+    ]

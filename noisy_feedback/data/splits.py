@@ -5,7 +5,7 @@ import numpy as np
 from noisy_feedback.config import Config
 from noisy_feedback.data.groups import MOST_IN_ONE_GROUP
 from noisy_feedback.data.preferences import Judgements
-from noisy_feedback.data.reviews import Splits, shuffle_splits, split_dataset, split_groups
+from noisy_feedback.data.reviews import Splits, split_dataset, split_groups
 from noisy_feedback.errors import InputError
 from noisy_feedback.rng import rng_for
 
@@ -19,12 +19,14 @@ def split_with_reviews(judgements: Judgements, splits: Splits) -> np.ndarray:
 
     Texts that are not among the reviews count as those of the fine-tuning part.
     """
-    parts = splits.by_name().values()
-    part_of_text = np.full(sum(map(len, parts)) + len(judgements.texts), FINE_TUNING)
-    for part, rows in enumerate(parts):
-        part_of_text[rows] = part
-    chosen, rejected = part_of_text[judgements.chosen], part_of_text[judgements.rejected]
+    chosen, rejected = parts_of_texts(judgements, splits, len(judgements.texts))
     return np.where((chosen == rejected) & (chosen != TRAINING), chosen, LEFT_OUT)
+
+
+def parts_of_texts(judgements: Judgements, splits: Splits, others: int = 0) -> np.ndarray:
+    """The parts (2, J) of the chosen and the rejected texts; FINE_TUNING of `others` after those of the splits."""
+    part_of_text = np.append(splits.part_of_rows(), np.full(others, FINE_TUNING))
+    return part_of_text[np.stack([judgements.chosen, judgements.rejected])]
 
 
 def split_alone(config: Config, judgements: Judgements) -> np.ndarray:
@@ -49,10 +51,7 @@ def split_alone(config: Config, judgements: Judgements) -> np.ndarray:
             f"leaves out {unused:.0%} of the comparisons; --split comparisons uses all, but tests on texts that the "
             "model knows"
         )
-    parts = np.empty(len(groups), dtype=np.int64)
-    for part, rows in enumerate(split_groups(groups, rng, judgements.name).by_name().values()):
-        parts[rows] = part
-    return parts
+    return split_groups(groups, rng, judgements.name).part_of_rows()
 
 
 def kept_together(config: Config, judgements: Judgements) -> np.ndarray:
@@ -66,14 +65,8 @@ def split_texts(judgements: Judgements, rng: np.random.Generator | None) -> np.n
     Pairs of a training and a fine-tuning text reveal nothing of the other parts: every other one is for training.
     """
     texts = max(judgements.chosen.max(), judgements.rejected.max()) + 1
-    splits = split_dataset(texts) if rng is None else shuffle_splits(split_dataset(texts), rng)
-    part_of_text = np.empty(texts, dtype=np.int64)
-    for part, rows in enumerate(splits.by_name().values()):
-        part_of_text[rows] = part
-    chosen, rejected = part_of_text[judgements.chosen], part_of_text[judgements.rejected]
+    chosen, rejected = parts_of_texts(judgements, split_dataset(texts, rng))
     parts = np.where(chosen == rejected, chosen, LEFT_OUT)
-    across = (
-        (chosen != rejected) & np.isin(chosen, [TRAINING, FINE_TUNING]) & np.isin(rejected, [TRAINING, FINE_TUNING])
-    )
+    across = (chosen != rejected) & np.isin([chosen, rejected], [TRAINING, FINE_TUNING]).all(axis=0)
     parts[across] = np.where(judgements.pairs[across] % 2, TRAINING, FINE_TUNING)
     return parts

@@ -92,9 +92,14 @@ def test_a_result_is_reproduced_to_the_last_bit(run, tmp_path):
     assert "all files match" in reproduced(only_folder(run[0]), "--output", tmp_path)
 
 
-def test_reviews_without_comparisons_of_them_are_refused(tmp_path, capsys):
-    run_script("human/main.py", ["--path", tmp_path], status=2)
-    assert "with --comparisons" in capsys.readouterr().err
+def test_reviews_without_comparisons_of_them_and_missing_files_are_refused(preferences, tmp_path, capsys):
+    for given, says in {
+        ("--path", tmp_path): "with --comparisons",
+        ("--comparisons", "nope.csv"): "error: nope.csv: No such file or directory\n",
+        ("--comparisons", preferences[0], "--texts", "nope.csv"): "error: nope.csv: No such file or directory\n",
+    }.items():
+        run_script("human/main.py", [*given, "--output", tmp_path / "results"], status=2)
+        assert says in capsys.readouterr().err
 
 
 # --- conversations that are longer than the encoder reads

@@ -1,6 +1,5 @@
 """A GPU: what is put on it, its errors in one line, and, where there is one, the same numbers within rounding."""
 
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -100,16 +99,11 @@ NO_DRIVER = RuntimeError("Found no NVIDIA driver on your system. Please check th
 
 def test_a_card_that_torch_cannot_use_is_named_before_the_work(refused, monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    for error, name, says in (
-        (NO_KERNEL, lambda: "Old Card", "Old Card cannot compute with torch .*CUDA error: no kernel image"),
-        (NO_DRIVER, failing(NO_DRIVER), "the GPU cannot compute with torch .*Found no NVIDIA driver on your"),
-    ):
-        monkeypatch.setattr(torch.cuda, "get_device_name", name)
+    for error in (NO_KERNEL, NO_DRIVER):
         with monkeypatch.context() as patch:
             patch.setattr(torch, "zeros", failing(error))
             line = refused()
-        assert re.search(f"--use-cuda: {says}", line)
-        assert line.endswith("leave out --use-cuda")
+        assert f"the GPU failed ({str(error).splitlines()[0]}); leave out --use-cuda" in line
     assert not (tmp_path / "results").exists()
 
 

@@ -48,27 +48,21 @@ def seconds(limit):
 
 def damaged(content, chance):
     """The content with one thing done to it."""
-    data = bytearray(content)
-    place, other = sorted(chance.randrange(len(data) + 1) for _ in range(2))
-    kind = chance.choice(["cut", "bits", "bits", "zeros", "twice", "without", "swapped", "bytes", "latin"])
-    if kind == "cut":
-        del data[place:]
-    elif kind == "bits":
-        for _ in range(chance.choice([1, 1, 8])):
-            data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
-    elif kind == "zeros":
-        data[place:other] = bytes(other - place)
-    elif kind == "twice":
-        data[place:place] = data[place:other]
-    elif kind == "without":
-        del data[place:other]
-    elif kind == "swapped":
-        data = data[other:] + data[place:other] + data[:place]
-    elif kind == "bytes":
-        data[place:place] = chance.randbytes(chance.choice([1, 4, 64]))
-    elif kind == "latin":
-        data[place:place] = "\xe9t\xe9\r\n\"',;\t".encode("latin-1")
-    return bytes(data)
+    first, last = sorted(chance.randrange(len(content) + 1) for _ in range(2))
+    before, between, after = content[:first], content[first:last], content[last:]
+    bits = bytes(byte ^ 1 << chance.randrange(8) for byte in between[:8])
+    inserted = chance.choice([chance.randbytes(chance.choice([1, 4, 64])), "\xe9t\xe9\r\n\"',;\t".encode("latin-1")])
+    done = {
+        "cut": before,
+        "other bits": before + bits[:1] + between[1:] + after,
+        "other bytes": before + bits + between[8:] + after,
+        "zeros": before + bytes(len(between)) + after,
+        "twice": before + between + between + after,
+        "without": before + after,
+        "swapped": after + between + before,
+        "more": before + inserted + between + after,
+    }
+    return done[chance.choice(list(done))]
 
 
 def one_line(error):

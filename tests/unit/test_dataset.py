@@ -20,12 +20,11 @@ from noisy_feedback.data.dataset import (
 )
 from noisy_feedback.data.embeddings import Embeddings, EmbeddingsInfo, embed
 from noisy_feedback.data.encoder import find_encoder
-from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.reviews import read_reviews, split_dataset
 from noisy_feedback.data.summary import summarize
 from noisy_feedback.errors import InputError
 from noisy_feedback.rng import rng_for
-from tests.conftest import pooled, write_separable
+from tests.conftest import judgements_of, pooled, write_separable
 
 
 @pytest.fixture
@@ -68,9 +67,8 @@ def test_parts_follow_the_file_or_the_seeds_permutation_and_hold_every_row_once(
 # --- texts that are in no review
 
 
-def judgements_of(folder, *texts):
-    one = np.zeros(1, dtype=np.int64)
-    return Judgements("judged.jsonl.gz", folder, "ef", list(texts), one, one + 1, one, None, [], None, one, one)
+def judged(folder, *texts):
+    return judgements_of([(0, 1)], name="judged.jsonl.gz", folder=folder, sha256="ef", texts=list(texts))
 
 
 def load_texts(place, judgements, config, **reviews):
@@ -80,8 +78,8 @@ def load_texts(place, judgements, config, **reviews):
 
 @pytest.mark.parametrize("pooling", ["cls", "mean"])
 def test_other_texts_are_embedded_once_as_the_reviews_are_and_stored_beside_their_file(place, tmp_path, pooling):
-    judgements, config = judgements_of(tmp_path, "one", "another"), replace(place.config, pooling=pooling)
-    assert load_texts(place, judgements_of(tmp_path), config) is None  # every text is a review
+    judgements, config = judged(tmp_path, "one", "another"), replace(place.config, pooling=pooling)
+    assert load_texts(place, judged(tmp_path), config) is None  # every text is a review
     embeddings = load_texts(place, judgements, config)
     assert torch.allclose(embeddings.vectors, pooled(config.model_name, judgements.texts, pooling), atol=1e-5)
     assert len(list((tmp_path / "embeddings").glob("*/*.safetensors"))) == 1
@@ -91,9 +89,9 @@ def test_other_texts_are_embedded_once_as_the_reviews_are_and_stored_beside_thei
 
 def test_texts_that_may_not_be_embedded_are_refused(place, tmp_path):
     with pytest.raises(InputError, match=r"^--pc: 2 texts of judged.jsonl.gz are not among the reviews, and have no"):
-        load_texts(place, judgements_of(tmp_path, "one", "another"), place.given_only)
-    with pytest.raises(InputError, match=r"^--pc: 1 texts .* does not say by which encoder to embed them$"):
-        load_texts(place, judgements_of(tmp_path, "one"), place.given_only, pooling=None)  # embeddings.pt of reviews
+        load_texts(place, judged(tmp_path, "one", "another"), place.given_only)
+    with pytest.raises(InputError, match=r"^--pc: 1 texts .* does not name the encoder to embed them; leave it out$"):
+        load_texts(place, judged(tmp_path, "one"), place.given_only, pooling=None)  # embeddings.pt of reviews
 
 
 # --- embeddings
@@ -149,7 +147,7 @@ def test_a_dataset_has_the_vectors_and_texts_of_reviews_and_judgements_and_says_
     assert dataset.provenance == Provenance(reviews, info, "cpu")
     assert torch.equal(dataset.embeddings, place.given)
     assert (dataset.ratings == place.reviews.ratings).all()
-    judgements = judgements_of(tmp_path, "one", "another")
+    judgements = judged(tmp_path, "one", "another")
     others = Embeddings(torch.ones(2, place.given.shape[1]), replace(info, sha256="cd"), 0, None)
     dataset = make_dataset(place.reviews, given, "cpu", judgements, others)
     assert torch.equal(dataset.embeddings, torch.cat([place.given, others.vectors]))

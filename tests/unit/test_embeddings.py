@@ -2,7 +2,6 @@
 
 import hashlib
 import shutil
-import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -220,35 +219,20 @@ def test_where_nothing_can_be_stored_a_warning_says_so_and_the_vectors_are_the_s
     )
 
 
-class Stderr:
-    """Collects what is written, and signals that something was."""
-
-    def __init__(self):
-        self.text = ""
-        self.written = threading.Event()
-
-    def write(self, text):
-        self.text += text
-        self.written.set()
-
-    def flush(self):
-        pass
-
-
 def test_of_two_at_once_the_second_waits_and_embeds_what_is_still_missing(encoder, tmp_path, monkeypatch):
-    stderr, results = Stderr(), []
-    monkeypatch.setattr(sys, "stderr", stderr)
+    waits, results = threading.Event(), []
+    says = "waiting for another process that embeds these texts"
+    monkeypatch.setattr("builtins.print", lambda text, **_: text.startswith(says) and waits.set())
     other = threading.Thread(target=lambda: results.append(embed([*TEXTS, "more"], encoder, tmp_path, "cpu")))
 
     def until_the_other_waits(chunks):
         other.start()
-        assert stderr.written.wait(60)
+        assert waits.wait(60)
         yield from chunks
 
     first = embed(TEXTS, encoder, tmp_path, "cpu", until_the_other_waits)
     other.join(60)
     (second,) = results
-    assert stderr.text.startswith("waiting for another process that embeds these texts")
     assert second.computed == 1
     assert torch.equal(second.vectors[:-1], first.vectors)
     embed([*TEXTS, "more"], encoder, tmp_path, "cpu", none_of)

@@ -39,9 +39,8 @@ def test_packaged_files_that_are_not_the_published_ones_are_not_loaded(tmp_path,
     content = bytearray(changed.read_bytes())
     content[-100] ^= 1
     changed.write_bytes(content)
-    with pytest.raises(InputError, match="not the published weights") as error:
+    with pytest.raises(InputError, match=f"cannot be loaded from {package}/model: .*{file} is not the published one"):
         load_encoder(find_encoder(DEFAULT_ENCODER, "model"), "cpu")
-    assert str(changed) in str(error.value)
 
 
 @pytest.mark.parametrize("file", ["config.json", "vocab.txt", "spiece.model", "model.safetensors", "part/config.json"])
@@ -62,10 +61,10 @@ def test_a_folder_whose_modules_are_broken_or_its_own_code_or_whose_weights_are_
 ):
     folder = shutil.copytree(tiny_encoder, tmp_path / "encoder")
     own_code = json.dumps([{"idx": 0, "name": "0", "path": "", "type": "attack.Module"}])
-    says = {**dict.fromkeys(["{", '[{"kind": "?"}]', "[" * 100_000], "is broken"), own_code: "asks for attack.Module"}
-    for modules, reason in says.items():
+    for modules in ("{", '[{"kind": "?"}]', "[" * 100_000, own_code):
         (folder / "modules.json").write_text(modules)
-        with pytest.raises(InputError, match=rf"modules\.json {reason}"):
+        reason = ": ValueError: modules.json asks for attack.Module" if modules == own_code else ""
+        with pytest.raises(InputError, match=f"cannot be loaded from {folder}{reason}"):
             load_encoder(find_encoder(str(folder), "model"), "cpu")
     (folder / "modules.json").unlink()
     torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
@@ -142,17 +141,12 @@ def test_a_model_is_downloaded_unless_it_is_on_this_machine_and_only_its_data(hu
     assert not {"*", "*.py", "*.bin", "*.pt", "*.pkl"} & set(called.patterns)
 
 
-@pytest.mark.parametrize(
-    ("revision", "message"),
-    [
-        (None, rf"{NAME}: neither a folder nor reachable.*\[offline\]"),
-        (OTHER_COMMIT, f"revision {OTHER_COMMIT} is not on this machine and not reachable"),
-        (DIGEST, f"it was given as a folder whose files have the SHA-256 {DIGEST}"),
-    ],
-)
-def test_the_way_out_is_named_where_a_model_cannot_be_had(hub, revision, message):
-    called = hub(cached=[COMMIT] if revision else [], reachable=[COMMIT] if revision else [])
-    with pytest.raises(InputError, match=message):
+@pytest.mark.parametrize("revision", [None, OTHER_COMMIT, DIGEST])
+def test_the_way_out_is_named_where_a_model_cannot_be_had(hub, revision):
+    commits = [COMMIT] if revision else []
+    called = hub(cached=commits, reachable=commits)
+    says = f"revision {revision} is neither on this machine nor reachable on the hub; name its folder, with unchanged"
+    with pytest.raises(InputError, match=says if revision else rf"{NAME}: neither a folder nor reachable.*\[offline\]"):
         fetch_encoder(HUB_ENCODER, revision)
     assert bool(called.calls) == (revision != DIGEST)  # the content of a folder is not looked for on the hub
 

@@ -2,18 +2,17 @@
 
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from noisy_feedback.config import LABELS, Config
-from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.reviews import Splits
 from noisy_feedback.data.splits import FINE_TUNING, LEFT_OUT, TEST, VALIDATION, split_with_reviews
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback import human
+from tests import conftest
 
 SPLITS = Splits(*map(np.array, ([0, 1], [2, 3], range(4, 12), [12, 13])))
 RATINGS = np.arange(14) % 5  # of the 14 reviews; texts from 14 on are in none
@@ -27,23 +26,10 @@ def parted(judgements):
 
 def judgements_of(*rows, texts=0, annotated=True, known=True):
     """Judgements from rows of (chosen, rejected, annotator, correct)."""
-    chosen, rejected, annotators, correct = map(np.array, zip(*rows, strict=True))
-    key = [tuple(sorted(pair)) for pair in zip(chosen, rejected, strict=True)]
-    first = list(dict.fromkeys(key))
-    return Judgements(
-        name="judged.csv",
-        folder=Path(),
-        sha256="",
-        texts=[f"text {n}" for n in range(texts)],
-        chosen=chosen,
-        rejected=rejected,
-        pairs=np.array([first.index(pair) for pair in key]),
-        groups=np.zeros(len(key), dtype=int),
-        prompts=np.full(len(key), -1),
-        annotators=annotators if annotated else None,
-        annotator_names=["a", "b", "c"] if annotated else [],
-        correct=correct.astype(float) if known else None,
-    )
+    who, correct = np.array([row[2] for row in rows]), np.array([row[3] for row in rows], dtype=float)
+    names = {"annotators": who, "annotator_names": ["a", "b", "c"]} if annotated else {}
+    given = {"texts": [f"text {n}" for n in range(texts)], "correct": correct if known else None, **names}
+    return conftest.judgements_of([row[:2] for row in rows], **given)
 
 
 # Of the fine-tuning part: pair 0 by three, whose majority is right; pair 1, of which every judgement is wrong; pair 2,

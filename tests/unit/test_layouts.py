@@ -20,8 +20,8 @@ def write(file, rows):
 
 @pytest.fixture
 def read(tmp_path):
-    def read(rows, suffix=".jsonl", **options):
-        return read_judgements(write(tmp_path / f"judged{suffix}", rows), [], **options)
+    def read(rows, suffix=".jsonl", texts=None, drop_invalid=False, **names):
+        return read_judgements(write(tmp_path / f"judged{suffix}", rows), [], names, texts, drop_invalid)
 
     return read
 
@@ -156,13 +156,13 @@ def test_rows_without_a_prompt_are_grouped_by_their_texts(read):
     assert found.groups.tolist() == [0, 1, 0, 2]
 
 
-@pytest.mark.parametrize(
-    "names",
-    [("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"), ("chosen_rating", "rejected_rating")],
-)
-def test_what_is_not_used_is_named(read, names):
-    found = read([{"source": "x", "chosen": "a", "rejected": "b", **dict.fromkeys(names, 8.5), "p_id": 3}])
-    assert found.unused == ["source", "p_id"]
+def test_what_is_not_used_is_named(read):
+    for names in (
+        ("score_chosen", "score_rejected"),
+        ("chosen_score", "rejected_score"),
+        ("chosen-rating", "rejected-rating"),
+    ):
+        assert read([{"p_id": 3, "chosen": "a", "rejected": "b", **dict.fromkeys(names, 8.5)}]).unused == ["p_id"]
 
 
 # --- two texts and a winner
@@ -182,37 +182,71 @@ def test_a_winner_however_it_is_written_chooses_one_of_two_texts(read, suffix):
         assert orders(read(rows, suffix)) == [("x", "y"), ("y", "x")], both
 
 
-@pytest.mark.parametrize("suffix", [".csv", ".json", ".parquet"])
-def test_chatbot_arena(read, suffix):
-    """`lmsys/chatbot_arena_conversations`: conversations, the models' names, and a judge for each row."""
-    a, b = said("Why?", "So.", "And?", "Well."), said("Why?", "No.", "And?", "Hm.")
-    form = json.dumps if suffix == ".csv" else lambda messages: messages
-    rows = [
+ASKED, SO, NO = said("Why?"), said("Why?", "So.", "And?", "Well."), said("Why?", "No.", "And?", "Hm.")
+SO_TEXT, NO_TEXT = "Why?\nSo.\nAnd?\nWell.", "Why?\nNo.\nAnd?\nHm."
+FIRST, SECOND = ("Why?\nSo.", "Why?\nNo."), ("Why?\nNo.", "Why?\nSo.")
+PART, PICTURE = {"type": "text", "text": "Why?"}, {"type": "image", "image": "x"}
+
+
+def asked(first, second, prompt="prompt", question="Why?"):
+    return {prompt: question, first: "So.", second: "No."}
+
+
+def sharegpt(*contents):
+    return [{"from": ("human", "gpt")[place % 2], "value": content} for place, content in enumerate(contents)]
+
+
+LAYOUTS = {  # rows but for a column, the values of this column, options, and what each row says; None: a tie
+    "chatbot_arena_conversations": (
+        {"conversation_a": SO, "conversation_b": NO, "judge": "u1", "model_a": "m"},
+        {"winner": ["model_b", "tie", "tie (bothbad)", "model_a"]},
+        {"annotator": "judge"},
+        [(NO_TEXT, SO_TEXT), None, None, (SO_TEXT, NO_TEXT)],
+    ),
+    "arena-human-preference-140k": (
         {
-            "model_a": "m",
-            "model_b": "n",
-            "winner": wins,
-            "judge": judge,
-            "conversation_a": form(a),
-            "conversation_b": form(b),
-        }
-        for wins, judge in (("model_b", "u1"), ("tie", "u2"), ("tie (bothbad)", "u1"), ("model_a", "u3"))
-    ]
-    found = read(rows, suffix, annotator_column="judge", drop_invalid=True)
-    texts = ["Why?\nSo.\nAnd?\nWell.", "Why?\nNo.\nAnd?\nHm."]
-    assert orders(found) == [tuple(texts[::-1]), tuple(texts)]
-    assert [found.annotator_names[place] for place in found.annotators] == ["u1", "u3"]
-    assert found.dropped == {"tied": 2}
-    assert found.prompts.tolist() == [0, 0]
-    assert found.unused == ["model_a", "model_b"]
+            "conversation_a": said([PART], [{**PART, "text": "So."}]),
+            "conversation_b": said([PART], [PART, PICTURE, PART]),
+        },
+        {"winner": ["both_bad", "model_a"]},
+        {},
+        [None, ("Why?\nSo.", "Why?\nWhy?\nWhy?")],
+    ),
+    "HelpSteer3": (
+        asked("response1", "response2", "context", ASKED),
+        {"overall_preference": [-3, -1, 0, 1, 3]},
+        {},
+        [FIRST, FIRST, None, SECOND, SECOND],
+    ),
+    "HelpSteer2": (asked("response_1", "response_2"), {"preference_strength": [-2, 0, 2]}, {}, [FIRST, None, SECOND]),
+    "PKU-SafeRLHF": (asked("response_0", "response_1"), {"better_response_id": [0, 1]}, {}, [FIRST, SECOND]),
+    "SHP": (asked("human_ref_A", "human_ref_B", "history"), {"labels": [1, 0]}, {}, [FIRST, SECOND]),
+    "ShareGPT": (
+        {"chosen": [{"from": "system", "value": "Be kind."}, *sharegpt("Why?", "So.")]},
+        {"rejected": [json.dumps([{"from": "system", "value": "Be kind."}, *sharegpt("Why?", "No.")])]},
+        {},
+        [("Be kind.\nWhy?\nSo.", "Be kind.\nWhy?\nNo.")],
+    ),
+    "LLaMA-Factory": (
+        {"conversations": sharegpt("Why?"), "chosen": sharegpt("", "So.")[1]},
+        {"rejected": [sharegpt("", "No.")[1]]},
+        {"prompt": "conversations"},
+        [FIRST],
+    ),
+}
 
 
-def test_parts_of_a_message_that_are_texts_are_its_content(read):
-    """`lmarena-ai/arena-human-preference-140k`."""
-    parts = [{"type": "text", "text": "So."}, {"type": "image", "image": "x"}, {"type": "text", "text": "Yes."}]
-    rows = [{"conversation_a": said("Why?", parts), "conversation_b": said("Why?", "No."), "winner": "both_bad"}] * 2
-    rows[1] = {**rows[1], "winner": "model_a"}
-    assert orders(read(rows, drop_invalid=True)) == [("Why?\nSo.\nYes.", "Why?\nNo.")]
+@pytest.mark.parametrize("suffix", [".json", ".parquet"])
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_public_layouts(read, name, suffix):
+    row, more, options, expected = LAYOUTS[name]
+    ((column, values),) = more.items()
+    found = read([{**row, column: value} for value in values], suffix, drop_invalid=True, **options)
+    assert orders(found) == [order for order in expected if order is not None]
+    assert sum(found.dropped.values()) == expected.count(None)
+    assert set(found.prompts.tolist()) == {0}
+    assert found.annotator_names == (["u1"] if "judge" in row else [])
+    assert found.unused == (["model_a"] if "judge" in row else [])
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
@@ -221,34 +255,23 @@ def test_chatbot_arena_at_kaggle(read, suffix):
     votes = [(1, 0, 0), (0, 1, 0), (0, 0, 1)]
     names = ("winner_model_a", "winner_model_b", "winner_tie")
     turns = {"prompt": '["Why?", "And?"]', "response_a": '["So.", "Well."]', "response_b": '["No.", null]'}
-    single = {"prompt": '["Why?"]', "response_a": '["Yes."]', "response_b": '["No."]'}
+    single = {"prompt": '["Why?"]', "response_a": '["So."]', "response_b": '["No."]'}
     rows = [{**(turns if n == 2 else single), **dict(zip(names, votes[n], strict=True))} for n in range(3)]
     found = read(rows, suffix, drop_invalid=True)
-    assert orders(found) == [("Why?\nYes.", "Why?\nNo."), ("Why?\nNo.", "Why?\nYes.")]
-    assert found.dropped == {"tied": 1}
-    assert found.prompts.tolist() == [0, 0]
+    assert (orders(found), found.prompts.tolist(), found.dropped) == ([FIRST, SECOND], [0, 0], {"tied": 1})
     rows[2] = {**turns, **dict(zip(names, votes[0], strict=True)), "response_b": '["No.", "Hm."]'}
-    assert orders(read(rows, suffix))[2] == ("Why?\nSo.\nAnd?\nWell.", "Why?\nNo.\nAnd?\nHm.")
+    assert orders(read(rows, suffix))[2] == (SO_TEXT, NO_TEXT)
     rows[2]["prompt"] = '["Why?"]'  # fewer turns than answers, so these are texts that look like lists
     assert orders(read(rows, suffix))[2] == ('["Why?"]\n["So.", "Well."]', '["Why?"]\n["No.", "Hm."]')
 
 
-@pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
-def test_an_export_of_argilla_has_a_judgement_for_each_response(read, suffix):
-    rows = [
-        {
-            "prompt": "Why?",
-            "response1": f"So {n}.",
-            "response2": "No.",
-            "preference.responses": ["response1", "response2"][: n + 1],
-            "preference.responses.users": ["u", "v"][: n + 1],
-        }
-        for n in range(2)
-    ]
-    found = read(rows, suffix)
-    better, worse, other = "Why?\nSo 0.", "Why?\nNo.", "Why?\nSo 1."
-    assert orders(found) == [(better, worse), (other, worse), (worse, other)]
-    assert (found.annotators.tolist(), found.annotator_names) == ([0, 0, 1], ["u", "v"])
+def test_an_export_of_argilla_has_a_judgement_for_each_response(read):
+    both = ["response1", "response2"], ["u", "v"]
+    judged = [{"preference.responses": both[0][:n], "preference.responses.users": both[1][:n]} for n in (1, 2)]
+    for suffix in (".jsonl", ".parquet"):
+        found = read([{**asked("response1", "response2"), **responses} for responses in judged], suffix)
+        assert orders(found) == [FIRST, FIRST, SECOND]
+        assert (found.annotators.tolist(), found.annotator_names) == ([0, 0, 1], ["u", "v"])
 
 
 def test_chosen_and_rejected_are_read_where_there_is_also_a_winner(read):
@@ -266,20 +289,21 @@ def test_chosen_and_rejected_are_read_where_there_is_also_a_winner(read):
 def test_ids_stand_for_the_texts_of_another_file(read, tmp_path, suffix):
     texts = write(tmp_path / "texts.jsonl", [{"id": n, "score": 0.5, "text": text} for n, text in enumerate("xyz")])
     rows = [{"funnier": 2, "other": 0}, {"funnier": 0, "other": 1}]
-    found = read(rows, suffix, chosen_column="funnier", rejected_column="other", texts=texts)
+    found = read(rows, suffix, chosen="funnier", rejected="other", texts=texts)
     assert orders(found) == [("z", "x"), ("x", "y")]
     rows.append({"funnier": 1, "other": None})
-    found = read(rows, suffix, chosen_column="funnier", rejected_column="other", texts=texts, drop_invalid=True)
+    found = read(rows, suffix, chosen="funnier", rejected="other", texts=texts, drop_invalid=True)
     assert found.dropped == {"with an empty text": 1}
 
 
-def test_options_name_the_columns(read):
+def test_options_name_the_columns(read, refused):
     rows = [{"q": "Why?", "good": "a", "bad": "b", "worker": 7, "chosen": "no", "rejected": "not", "prompt": "nor"}]
-    names = {"chosen_column": "good", "rejected_column": "bad", "prompt_column": "q", "annotator_column": "worker"}
+    names = {"chosen": "good", "rejected": "bad", "prompt": "q", "annotator": "worker"}
     found = read(rows, **names)
     assert orders(found) == [("Why?\na", "Why?\nb")]
     assert found.annotator_names == ["7"]
     assert found.unused == ["chosen", "rejected", "prompt"]
+    assert refused(rows, annotator="who").startswith("no column 'who'; it has 'q', 'good', 'bad', 'worker', ")
 
 
 # --- what is no comparison
@@ -329,28 +353,35 @@ def test_integers_stay_annotators_where_others_are_left_out(read, suffix):
 
 def test_rows_in_messages_are_those_of_the_file_where_others_were_left_out(refused):
     rows = [{"chosen": "a", "rejected": "a", "correct": ""}, {"chosen": "a", "rejected": "b", "correct": "perhaps"}]
-    message = "'correct' of comparison 2 is 'perhaps'; it must be true, false or empty"
+    message = "'correct' of comparison 2 is 'perhaps'; it must be one of true, false, 1, 0"
     assert refused(rows, drop_invalid=True) == message
 
 
 BAD = {
     "a winner that is none": (
         [{"text_a": "x", "text_b": "y", "winner": wins} for wins in ("a", "c")],
-        "'winner' of comparison 2 is 'c'; it must be a or b, 1 or 2, model_a or model_b, or tie",
+        "'winner' of comparison 2 is 'c'; it must be one of a, 1, b, 2, tie, ",
     ),
     "two winners": (
         [{"text_a": "x", "text_b": "y", "winner_model_a": 1, "winner_model_b": 1, "winner_tie": 0}],
-        "comparison 1 has not one winner ('winner_model_a', 'winner_model_b', 'winner_tie')",
+        "'winner' of comparison 1 is 'a and b'; it must be one of a, 1, b, 2, tie, ",
     ),
     "other names": (
         [{"good": "x", "bad": "y"}],
         "no column 'chosen'; it has 'good', 'bad' (a preference data set has the columns chosen and rejected; "
-        "--chosen-column and --rejected-column name others: ",
+        "--chosen-column and --rejected-column name others, and docs/human_feedback.md lists all layouts",
+    ),
+    "half a character": (
+        [{"chosen": said("a", "x\ud800"), "rejected": "y"}],
+        r"comparison 1 is 'a\nx\ud800'; it must be text, without lone surrogates (half characters) (column 'chosen')",
+    ),
+    "half a character in a name": (
+        [{"chosen": "x", "rejected": "y", "annotator": "\udc00"}],
+        r"comparison 1 is '\udc00'; it must be text, without lone surrogates (half characters) (column 'annotator')",
     ),
     "a cell that is cut short": (
         [{"chosen": '[{"role": "user", "content": "x"', "rejected": "y"}],
-        "the conversation of comparison 1 cannot be read (column 'chosen'); write it as a JSON list of role and "
-        "content",
+        """comparison 1 is '[{"role": "user", "content": "x"'; it must be text, or a conversation: a list of mess""",
     ),
 }
 
@@ -361,25 +392,17 @@ def test_what_cannot_be_read_is_one_line_with_the_way_out(refused):
 
 
 def test_texts_that_look_like_lists_are_texts(read):
-    rows = [{"chosen": '[{"a": 1}]', "rejected": "[deleted]"}, {"chosen": "[{'a': 1", "rejected": '["x"]'}]
-    assert orders(read(rows)) == [('[{"a": 1}]', "[deleted]"), ("[{'a': 1", '["x"]')]
-
-
-def test_a_column_that_an_option_names_must_be_there(refused):
-    message = refused([{"chosen": "x", "rejected": "y"}], annotator_column="worker")
-    assert message.startswith("no column 'worker'; it has 'chosen', 'rejected'")
+    rows = [{"chosen": '[{"from": 1}]', "rejected": "[deleted]"}, {"chosen": "[{'a': 1", "rejected": '["x"]'}]
+    assert orders(read(rows)) == [('[{"from": 1}]', "[deleted]"), ("[{'a': 1", '["x"]')]
 
 
 def test_texts_need_ids_that_are_known_and_different(refused, read, tmp_path):
     rows = [{"chosen": "1", "rejected": "2"}, {"chosen": "1", "rejected": "9"}]
     texts = write(tmp_path / "texts.csv", [{"id": n, "text": "x" * n} for n in (1, 2)])
-    message = f"1 ids in column 'rejected' are not in {texts}, the first is '9' of comparison 2"
-    assert refused(rows, texts=texts) == message
+    assert refused(rows, texts=texts) == f"'rejected' of comparison 2 is '9'; it must be an id in {texts}"
     write(texts, [{"id": 1, "text": "x"}, {"id": 1, "text": "y"}])
     with pytest.raises(InputError, match=r"texts\.csv: text 2 has the id '1' of another text$"):
         read(rows, texts=texts)
     write(texts, [{"name": 1, "text": "x"}])
     with pytest.raises(InputError, match=r"no column 'id'; it has 'name', 'text'"):
         read(rows, texts=texts)
-    with pytest.raises(InputError, match=r"^--texts .*none\.csv: no such file"):
-        read(rows, texts=tmp_path / "none.csv")

@@ -7,26 +7,22 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy import stats
 
-from noisy_feedback.data import reviews as module
 from noisy_feedback.data.preferences import read_judgements
 from noisy_feedback.data.reviews import (
     MIN_REVIEWS,
     SAMPLE_FILE,
     STUDY_FILE,
     Reviews,
-    class_priors,
     find_reviews,
     read_reviews,
-    shuffle_splits,
     split_dataset,
     split_groups,
     warn_about,
 )
 from noisy_feedback.errors import InputError
-from tests.conftest import message_of
-from tests.unit.test_columns import CONTENTS, REVIEWS, STARS, TEXTS, as_csv, as_jsonl, as_parquet
+from tests.conftest import content_of, message_of
+from tests.unit.test_columns import CONTENTS, REVIEWS, STARS, TEXTS, as_csv, as_jsonl
 
 
 def read(folder, content, name="hotels.csv", **options):
@@ -60,33 +56,18 @@ def test_texts_ratings_and_groups_are_columns_of_their_own(tmp_path):
             read(tmp_path, CONTENTS[".csv"], **columns)
 
 
-WAYS_OUT = {
-    "4 stars": "keep the number alone",
-    "4.5 stars": "keep the number alone",
-    "bubble_40": "keep the number alone",
-    "4/5": "keep the number before the slash",
-    "4.5 / 5": "keep the number before the slash",
-    "4,0": "write a point instead of the comma",
-    "4.5": "double all of them (half stars)",
-    "positive": "write integers for words, such as 1 and 2 for negative and positive",
-    "True": "write integers for words, such as 1 and 2 for negative and positive",
-    "nan": "empty the cell, for --drop-unrated",
-    "4.3": "round or correct it, or name another --rating-column",
-    "1e300": "round or correct it, or name another --rating-column",
-}
-
-
 def test_a_rating_that_is_no_integer_is_named_with_its_row_and_what_to_do(tmp_path):
-    for rating, way_out in WAYS_OUT.items():
+    for rating in ("4 stars", "4/5", "4,0", "4.5", "positive", "True", "nan", "1e300"):
         message = refused(tmp_path, as_csv([*REVIEWS[:3], ("good", rating), *REVIEWS]))
-        says = f"review 4 has the rating {rating!r}; ratings must be integers: {way_out} (column 'Rating')"
-        assert message == says
+        assert message.startswith(
+            f"review 4 has the rating {rating!r}; ratings must be integers: double half stars, write"
+        )
     for rating in (4.5, [5], {"stars": 5}, True, "inf"):
         message = refused(tmp_path, as_jsonl([*REVIEWS[:3], ("good", rating), *REVIEWS]), "hotels.jsonl")
         assert f"review 4 has the rating {rating!r}; ratings must be integers" in message
 
 
-@pytest.mark.parametrize(("stars", "values"), [([4] * 40, r"1 \(4\)"), (range(101), r"101 \(0, 1, 2 and 98 others\)")])
+@pytest.mark.parametrize(("stars", "values"), [([4] * 40, r"1 \(4\)"), (range(101), r"101 \(0, 1, 2, \.\.\.\)")])
 def test_a_scale_has_2_to_100_ratings(tmp_path, stars, values):
     message = refused(tmp_path, as_csv([("good", star) for star in stars]))
     assert re.search(rf"different values in column 'Rating': {values}; a rating scale has 2 to 100", message)
@@ -103,23 +84,21 @@ def test_reviews_without_text_or_rating_are_all_counted_and_the_option_is_named(
     assert refused(tmp_path, as_csv(UNRATED), drop_empty=True).endswith(says)
 
 
-MISSING = [(None, 3), ("good", None), *REVIEWS]
+MISSING = [{"Review": text, "Rating": stars} for text, stars in [(None, 3), ("good", None), *REVIEWS]]
 DROPPED = {
-    "without text": ("hotels.csv", as_csv(WITH_EMPTY), {"empty": 2}),
-    "without text or rating": ("hotels.csv", as_csv(UNRATED), {"empty": 1, "unrated": 2}),
-    "missing in JSON": ("hotels.jsonl", as_jsonl(MISSING), {"empty": 1, "unrated": 1}),
-    "missing in Parquet": ("hotels.parquet", as_parquet(MISSING), {"empty": 1, "unrated": 1}),
-    "duplicates": (
-        "hotels.csv",
+    "hotels.csv": (as_csv(UNRATED), {"empty": 1, "unrated": 2}),
+    "hotels.jsonl": (content_of(MISSING, ".jsonl"), {"empty": 1, "unrated": 1}),
+    "hotels.parquet": (content_of(MISSING, ".parquet"), {"empty": 1, "unrated": 1}),
+    "copies.csv": (
         as_csv([("NA", ""), *WITH_EMPTY, *((text, 1) for text in TEXTS)]),
         {"empty": 2, "unrated": 1, "duplicates": 12},
     ),
 }
 
 
-@pytest.mark.parametrize("kind", DROPPED)
-def test_rows_are_dropped_on_request_of_equal_texts_all_but_the_first_with_a_rating(tmp_path, kind):
-    name, content, dropped = DROPPED[kind]
+@pytest.mark.parametrize("name", DROPPED)
+def test_rows_are_dropped_on_request_of_equal_texts_all_but_the_first_with_a_rating(tmp_path, name):
+    content, dropped = DROPPED[name]
     reviews = read(tmp_path, content, name, **{f"drop_{reason}": True for reason in dropped})
     assert (reviews.texts, reviews.scale[reviews.ratings].tolist(), reviews.dropped) == (TEXTS, STARS, dropped)
 
@@ -129,7 +108,7 @@ def test_what_is_wrong_in_the_rows_that_stay_is_named_as_in_the_file(tmp_path):
     rows = [("", 1), ("good", 1), ("good", 1), ("bad", "five"), *REVIEWS]
     assert "review 4 has the rating 'five'" in refused(tmp_path, as_csv(rows), **options)
     content = as_jsonl([("", 1), (7, 3), *REVIEWS])
-    assert "review 2 is 7; every review must be text" in refused(tmp_path, content, "hotels.jsonl", **options)
+    assert "review 2 is 7; it must be text" in refused(tmp_path, content, "hotels.jsonl", **options)
     message = refused(tmp_path, as_csv([("good", row % 2) for row in range(40)]), **options)
     assert message.endswith("1 reviews are too few to split in four; 10 are the least")
 
@@ -150,36 +129,14 @@ def test_a_folder_stands_for_the_studys_file_or_the_sample_or_its_only_file_of_d
         assert find_reviews(folder) == folder / name
 
 
-@pytest.fixture
-def project(tmp_path, monkeypatch):
-    """The project in another folder than the current one, which holds an empty folder `data` beside it."""
-    folder = tmp_path / "project"
-    for place in (folder / "multiclass", folder / "data", tmp_path / "data", tmp_path / "elsewhere"):
-        place.mkdir(parents=True)
-    (folder / "data" / "hotels.csv").touch()
-    monkeypatch.setattr(module, "PROJECT", folder)
-    monkeypatch.chdir(tmp_path / "elsewhere")
-    return folder
-
-
-PATHS = {
-    "../data/hotels.csv": r"no such file or folder; paths .*, did you mean {}/data/hotels\.csv\?",
-    "data/hotels.csv": r"no such file or folder; paths .*, did you mean {}/data/hotels\.csv\?",
-    "../data": r"holds nothing; name a file of reviews; paths .*, did you mean {}/data\?",
-    "nowhere.csv": r"no such file or folder",
-    "x" * 5000: r"File name too long",
-    "https://a.org/b.csv": r"a web address; download the file first",
-}
-
-
-def test_a_path_without_reviews_is_named_with_the_way_out(project):
-    for path, says in PATHS.items():
-        with pytest.raises(InputError, match=rf"^--path \S+: {says.format(project)}$"):
+def test_a_path_without_reviews_is_named_with_where_it_leads(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="a web address; download the file first"):
+        find_reviews(Path("https://hotels.org/reviews.csv"))
+    for path, says in {"nowhere.csv": "no such file or folder on this machine", "": "holds nothing"}.items():
+        with pytest.raises(InputError, match=rf"^--path {path}.*: {says}") as error:
             find_reviews(Path(path))
-
-
-def test_priors_are_the_shares_of_all_classes():
-    assert class_priors(np.array([0, 3, 3, 0, 3]), 5).tolist() == [0.4, 0, 0, 0.6, 0]
+        assert str(tmp_path) in str(error.value)
 
 
 def parts_of(splits):
@@ -192,15 +149,6 @@ def test_the_parts_follow_each_other_cover_every_row_and_none_is_empty(n):
     assert np.array_equal(np.concatenate(parts), np.arange(n))
     assert all(len(rows) for rows in parts)
     assert [len(rows) for rows in parts_of(split_dataset(20491))] == [8196, 2049, 8196, 2050]  # the study's
-
-
-def test_shuffling_permutes_the_rows_by_its_generator_alone_and_keeps_the_sizes_of_the_parts():
-    splits = split_dataset(1234)
-    first, same, other = (shuffle_splits(splits, np.random.default_rng(seed)) for seed in (1, 1, 2))
-    assert [len(rows) for rows in parts_of(first)] == [len(rows) for rows in parts_of(splits)]
-    assert np.array_equal(np.sort(np.concatenate(parts_of(first))), np.arange(1234))
-    assert np.array_equal(first.train, same.train)
-    assert not any(np.array_equal(first.train, rows) for rows in (splits.train, other.train))
 
 
 HOTELS = ["z", "b", "a", "b", "c", "a", "c", "b", "b", "d", "e", "f", "g"]
@@ -228,30 +176,17 @@ def some_groups(seed, groups=200, largest=9):
     return np.argsort(np.argsort(first))[own]
 
 
-def generator(seed):
-    return None if seed is None else np.random.default_rng(seed)
-
-
 @pytest.mark.parametrize("shuffled_by", [None, 1])
 @given(seed=st.integers(0, 1000))
 def test_no_group_is_in_two_parts_whose_shares_are_the_studys_but_for_half_a_group_at_either_end(shuffled_by, seed):
     groups = some_groups(seed)
-    parts = parts_of(split_groups(groups, generator(shuffled_by)))
+    parts = parts_of(split_groups(groups, shuffled_by and np.random.default_rng(shuffled_by)))
     assert sorted(np.concatenate(parts)) == list(range(len(groups)))
     assert sum(len(set(groups[rows])) for rows in parts) == 200
-    for earlier, later in pairwise(parts):
-        assert shuffled_by or groups[earlier].max() < groups[later].min()  # in the order of the file
+    in_order = all(groups[earlier].max() < groups[later].min() for earlier, later in pairwise(parts))
+    assert in_order == (shuffled_by is None)  # in the order of the file
     ends = np.cumsum([len(rows) for rows in parts])[:3]
     assert np.abs(ends - np.array([0.4, 0.5, 0.9]) * len(groups)).max() <= np.bincount(groups).max() / 2
-
-
-def test_shuffling_permutes_groups_by_its_generator_and_each_is_as_likely_in_the_training_part():
-    groups = some_groups(0)
-    first, same, other, in_order = (set(split_groups(groups, generator(seed)).train) for seed in (1, 1, 2, None))
-    assert first == same
-    assert len({frozenset(rows) for rows in (first, other, in_order)}) == 3
-    drawn = [split_groups(np.arange(20), generator(seed)).train for seed in range(300)]
-    assert stats.chisquare(np.bincount(np.concatenate(drawn), minlength=20)).pvalue > 1e-3
 
 
 EMPTY_PARTS = {"training": [9, 1], "validation": [1, 98, 1], "fine-tuning": [1, 7, 2], "test": [4, 1, 5]}
@@ -259,11 +194,8 @@ EMPTY_PARTS = {"training": [9, 1], "validation": [1, 98, 1], "fine-tuning": [1, 
 
 def test_groups_that_leave_a_part_empty_are_refused_with_its_name():
     for part, sizes in EMPTY_PARTS.items():
-        says = f"^--group-column: {len(sizes)} groups leave the {part} part empty; use more or smaller groups$"
-        with pytest.raises(InputError, match=says):
+        with pytest.raises(InputError, match=f"^--group-column: {len(sizes)} groups leave the {part} part empty; use"):
             split_groups(np.repeat(np.arange(len(sizes)), sizes))
-    with pytest.raises(InputError, match=r"use more or smaller groups, or another seed$"):
-        split_groups(np.array([0, 1, 2]), generator(1))
 
 
 def warnings_of(stars, texts=None, shuffled=False):
@@ -299,18 +231,18 @@ def test_texts_in_two_parts_are_counted_with_their_share_of_the_test_part_and_th
 
 
 def test_ratings_that_are_rare_are_named():
-    assert warnings_of([6, 7, *MIXED[2:]])[0] == "ratings of one review only: 6 and 7; correct those that are errors"
+    assert warnings_of([6, 7, *MIXED[2:]])[0] == "ratings of one review only: 6, 7; correct those that are errors"
     assert warnings_of([1, 2, 3, 3, 4, 4, 5, 5, 5, 5] * 99) == [
-        "fewer than 100 reviews of a rating, a tenth of them in the test part: 1 and 2"
+        "fewer than 100 reviews of a rating, a tenth of them in the test part: 1, 2"
     ]
     assert warnings_of(MIXED) == []
     (line,) = warnings_of(list(range(100)) * 4)
-    assert line.endswith(": 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 90 others")
+    assert line.endswith(": 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...")
 
 
 def test_an_uneven_scale_is_warned_about():
     assert warnings_of([1, 2, 3, 9] * 100) == [
-        "the rating scale 1, 2, 3 and 9 has uneven steps: the reward and `adjacent` noise count places on the scale, "
+        "the rating scale 1, 2, 3, 9 has uneven steps: the reward and `adjacent` noise count places on the scale, "
         "the metrics count stars"
     ]
     for scale in ([1, 2, 3, 4], [10, 20, 30, 40], [-1, 1]):
@@ -355,13 +287,10 @@ def test_comparisons_are_rated_only_where_they_have_scores_and_no_column_of_text
     assert one_side.texts == [f"good {n}" for n in range(12)]
 
 
-@pytest.mark.parametrize(("score", "way_out"), [(7.5, "double all of them"), ("good", "write integers for words")])
-def test_a_score_that_is_no_integer_is_refused_with_its_row_and_columns(tmp_path, score, way_out):
-    with pytest.raises(
-        InputError, match=rf"review 3 has the rating .*{score}.* \(column 'score_chosen, score_rejected'\)"
-    ) as error:
-        scored(tmp_path, [*SCORED[:2], ("q", "a", "b", 8, score), *SCORED[3:]])
-    assert way_out in str(error.value)
+def test_a_score_that_is_no_integer_is_refused_with_its_row_and_columns(tmp_path):
+    for score in (7.5, "good"):
+        with pytest.raises(InputError, match=rf"review 3 .* {score!r}; .* \(column 'score_chosen, score_rejected'\)"):
+            scored(tmp_path, [*SCORED[:2], ("q", "a", "b", 8, score), *SCORED[3:]])
 
 
 def test_scores_and_texts_that_are_missing_can_be_left_out(tmp_path):

@@ -6,18 +6,11 @@ import numpy as np
 import pytest
 
 from noisy_feedback.config import Config
-from noisy_feedback.data.groups import components
-from noisy_feedback.data.preferences import Judgements, number_pairs
 from noisy_feedback.data.splits import FINE_TUNING, LEFT_OUT, TEST, TRAINING, VALIDATION, split_alone
 from noisy_feedback.errors import InputError
+from tests.conftest import judgements_of
 
 LEARNED = [TRAINING, FINE_TUNING]
-
-
-def judgements_of(chosen, rejected, **more):
-    better, worse = np.array(chosen), np.array(rejected)
-    given = {"groups": components(better, worse), "prompts": np.full(len(better), -1)} | more
-    return Judgements("c.csv", Path(), "", [], better, worse, number_pairs(better, worse), None, [], None, **given)
 
 
 def alone(split="groups", **options):
@@ -27,7 +20,7 @@ def alone(split="groups", **options):
 def random_judgements(texts, count, seed=0, **more):
     rng = np.random.default_rng(seed)
     chosen = rng.integers(texts, size=count)
-    return judgements_of(chosen, (chosen + rng.integers(1, texts, size=count)) % texts, **more)
+    return judgements_of(np.stack([chosen, (chosen + rng.integers(1, texts, size=count)) % texts], axis=1), **more)
 
 
 @pytest.mark.parametrize("options", [{}, {"shuffle": True, "seed": 3}], ids=["in order", "shuffled"])
@@ -36,7 +29,7 @@ def test_a_group_is_in_one_part_and_the_parts_have_their_shares(kind, options):
     numbers = np.random.default_rng(1).integers(50, size=1000)
     given = {"groups": numbers} if kind == "groups" else {}
     own = 2 * numbers  # texts of a group: two for each
-    judgements = judgements_of(own + (np.arange(1000) % 2), own + 1 - (np.arange(1000) % 2), **given)
+    judgements = judgements_of(np.stack([own + np.arange(1000) % 2, own + 1 - np.arange(1000) % 2], axis=1), **given)
     parts = split_alone(alone(**options), judgements)
     assert all(len(set(parts[numbers == number])) == 1 for number in range(50))
     shares = np.bincount(parts, minlength=4) / 1000
@@ -73,16 +66,9 @@ def test_judgements_of_a_pair_stay_together_where_comparisons_are_split_and_all_
     parts = split_alone(alone("comparisons", shuffle=True), judgements)
     assert (parts != LEFT_OUT).all()
     assert all(len(set(parts[judgements.pairs == pair])) == 1 for pair in set(judgements.pairs.tolist()))
-
-
-def test_another_seed_splits_otherwise_only_where_groups_are_shuffled():
-    judgements = random_judgements(40, 400)
-    one, other = (split_alone(alone("comparisons", seed=seed, shuffle=True), judgements) for seed in (1, 2))
-    assert (one != other).any()
-    one, other = (split_alone(alone("comparisons", seed=seed), judgements) for seed in (1, 2))
-    assert (one == other).all()
+    assert (parts != split_alone(alone("comparisons", shuffle=True, seed=1), judgements)).any()
 
 
 def test_too_few_groups_leave_a_part_empty_which_is_named():
-    with pytest.raises(InputError, match=r"^c.csv: 3 groups leave the .* part empty"):
-        split_alone(alone(), judgements_of([0, 2, 4], [1, 3, 5]))
+    with pytest.raises(InputError, match=r"^judged.csv: 3 groups leave the .* part empty"):
+        split_alone(alone(), judgements_of([(0, 1), (2, 3), (4, 5)]))

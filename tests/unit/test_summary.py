@@ -1,32 +1,20 @@
 """What is counted about judgements agrees with counts by hand, with enumeration, and with simulated annotators."""
 
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from noisy_feedback.data.groups import components
-from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.summary import summarize
-
-
-def judged(orders, **more):
-    """Judgements of (better, worse) numbers of texts."""
-    chosen, rejected = np.array(orders).T
-    names = [tuple(sorted(order)) for order in orders]
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    pairs = np.array([numbers[name] for name in names])
-    values = {"annotators": None, "annotator_names": [], "correct": None, "prompts": np.full(len(pairs), -1)}
-    values |= {"groups": components(chosen, rejected)} | more
-    return Judgements("", Path(), "", [], chosen, rejected, pairs, **values)
+from tests.conftest import judgements_of
 
 
 def test_a_summary_counts_what_there_is():
     orders = [(0, 1), (1, 0), (0, 1), (2, 3), (3, 2), (7, 8), (9, 1)]
     more = {"annotators": np.array([0, 1, 0, 1, 0, 0, 1]), "annotator_names": ["al", "bo"]}
     prompts = np.array([0, 0, 0, 1, 1, 2, 0])
-    found = summarize(judged(orders, prompts=prompts, dropped={"tied": 3}, unused=["turn", "language"], **more))
+    found = summarize(judgements_of(orders, prompts=prompts, dropped={"tied": 3}, unused=["turn", "language"], **more))
     assert (found.comparisons, found.pairs, found.texts, found.annotators, found.prompts) == (7, 4, 7, 2, 3)
     assert found.repeated_pairs == 2
     assert found.disagreement == 3 / 4  # two of three pairs of judgements, and the only one
@@ -42,7 +30,7 @@ def test_a_summary_counts_what_there_is():
 
 
 def test_without_repeated_judgements_nothing_is_said_of_noise():
-    found = summarize(judged([(0, 1), (2, 1)]))
+    found = summarize(judgements_of([(0, 1), (2, 1)]))
     assert (found.disagreement, found.implied_flip_rate, found.annotators, found.prompts) == (None, None, None, 0)
     assert found.lines() == ["           3 texts, no prompts; largest group: 100.0% of the comparisons"]
 
@@ -54,7 +42,7 @@ def test_disagreement_is_the_share_of_pairs_of_judgements_that_differ():
     for order in orders:
         by_pair.setdefault(tuple(sorted(order)), []).append(order)
     both = [first != second for of_pair in by_pair.values() for first, second in combinations(of_pair, 2)]
-    assert summarize(judged(orders)).disagreement == pytest.approx(np.mean(both))
+    assert summarize(judgements_of(orders)).disagreement == pytest.approx(np.mean(both))
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.3])
@@ -63,7 +51,7 @@ def test_the_implied_flip_rate_is_the_share_of_independent_errors(rate):
     judgements = rng.integers(1, 6, 20_000)  # of each pair
     wrong = rng.random(judgements.sum()) < rate
     better = np.repeat(2 * np.arange(len(judgements)), judgements)
-    found = summarize(judged(list(zip(better + wrong, better + 1 - wrong, strict=True))))
+    found = summarize(judgements_of(list(zip(better + wrong, better + 1 - wrong, strict=True))))
     assert found.implied_flip_rate == pytest.approx(rate, abs=0.01)
 
 
