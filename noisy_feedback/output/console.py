@@ -91,6 +91,7 @@ def feedback(config: Config, given: Feedback) -> str:
     """How much the noise changed, and how many comparisons there are."""
     what, done = ("comparison", "reversed") if config.noise == "reversed" else ("fine-tuning rating", "changed")
     lists, texts = len(given.lists), len(np.unique(given.lists))
+    of_own_protocol = f"{count(lists, 'comparison')} ({config.protocol})"
     compared = {
         "human": f"{count(lists, 'human comparison')} ({config.labels})",
         "binary": f"{count(lists, 'pair')} {GAP} stars apart",
@@ -98,7 +99,7 @@ def feedback(config: Config, given: Feedback) -> str:
     }
     lines = [
         f"noise      {given.changed:,} of {count(given.total, what)} {done} (ratio {config.ratio:g}, {config.noise})",
-        f"feedback   {compared.get(config.protocol, count(lists, 'comparison'))}, from {count(texts, 'text')}",
+        f"feedback   {compared.get(config.protocol, of_own_protocol)}, from {count(texts, 'text')}",
     ]
     if given.ties:
         lines.append(f"           {count(given.ties, 'pair')} left out: as many judgements for either order")

@@ -120,7 +120,7 @@ def test_runs_and_sweeps_take_losses_noise_and_protocols_of_ones_own(own_project
         text=True,
     )
     results = {name: only_folder(tmp_path / name) for name in COMMANDS}
-    ((count, reviews),) = re.findall(r"feedback   (\d+) extremes comparisons \(k=1\), from (\d+) texts\n", ended.stdout)
+    ((count, reviews),) = re.findall(r"feedback   (\d+) comparisons \(extremes\), from (\d+) texts\n", ended.stdout)
     assert int(reviews) == 2 * int(count) > 40
     record = json.loads((results["protocol"] / "run.json").read_text())
     assert (record["config"]["protocol"], record["comparisons"]["k"]) == ("extremes", 1)
