@@ -29,12 +29,10 @@ from noisy_feedback.data.splits import kept_together
 from noisy_feedback.data.summary import disagreement_of, implied_flip_rate
 from noisy_feedback.errors import InputError
 from noisy_feedback.experiment import train_model
-from noisy_feedback.feedback import human
-from noisy_feedback.feedback.audit import Audit, audit_margins, audit_scores
-from noisy_feedback.learning.cross_fitting import FOLDS, add_text_effects, cross_fitted_margins
+from noisy_feedback.feedback.audit import Audit, audit_scores
+from noisy_feedback.learning.cross_fitting import FOLDS, audit_out_of_sample, cross_fitted_margins
 from noisy_feedback.learning.training import single_threaded
 from noisy_feedback.prepare import prepare
-from noisy_feedback.rng import rng_for
 
 HELD_BACK = 3  # judgements of a pair whose majority is taken for the truth
 
@@ -56,12 +54,7 @@ def hold_back(judgements: Judgements, seen: int, rng: np.random.Generator) -> tu
 
 def audit(config: Config, dataset: Dataset, epochs: int) -> tuple[Audit, np.ndarray]:
     """The audit of the judgements of a data set, and the margins (J,) of models that saw other folds."""
-    judgements = dataset.judgements
-    assert judgements is not None
-    margins = cross_fitted_margins(config, dataset, epochs)
-    feedback = human.feedback_of(judgements, np.arange(len(judgements.chosen)))
-    rng = rng_for(config.seed, "text effects")
-    return audit_margins(feedback, add_text_effects(margins, feedback.lists, judgements.pairs, rng)), margins
+    return audit_out_of_sample(config, dataset, epochs)[1], cross_fitted_margins(config, dataset, epochs)
 
 
 def confident_learning(config: Config, judgements: Judgements, vectors: np.ndarray) -> np.ndarray:

@@ -14,10 +14,10 @@ from noisy_feedback.data.splits import VALIDATION
 from noisy_feedback.errors import InputError
 from noisy_feedback.evaluation.results import RunResult, evaluate_on_test, make_result
 from noisy_feedback.feedback import human, noise, protocols
-from noisy_feedback.feedback.audit import Audit, audit_feedback, audit_margins, calibrate, fit_temperature
+from noisy_feedback.feedback.audit import Audit, audit_feedback, calibrate, fit_temperature
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.learning import examples
-from noisy_feedback.learning.cross_fitting import add_text_effects, cross_fitted_margins
+from noisy_feedback.learning.cross_fitting import audit_out_of_sample
 from noisy_feedback.learning.model import RatingMLP, init_model, predict
 from noisy_feedback.learning.objective import TRAINING_OBJECTIVES, fine_tuning_objective, resolve_kl_weight
 from noisy_feedback.learning.training import FitResult, TrainConfig, TrainingTask, fit, select_rows, single_threaded
@@ -65,7 +65,7 @@ def run(config: Config, embeddings_sha256: str | None = None) -> Path:
         with bars.epoch_bar("fine-tuning", config.epochs_f) as bar:
             tuned = fine_tune_model(config, dataset, trained, bar.update, print_line=bars.print_above_bar)
         if config.export is not None and not dataset.is_rated:
-            tuned = replace(tuned, exported=audit_out_of_sample(config, dataset, trained))
+            tuned = replace(tuned, exported=audit_out_of_sample(config, dataset, trained.fit.best_epoch))
     folder = records.save_run(tuned.result, tuned.models, dataset, tuned.feedback, tuned.audit, tuned.exported)
     print(console.run_tables(tuned.result, dataset.scale))
     print(f"results    {folder}")
@@ -146,16 +146,6 @@ def try_fine_tuning(config: Config, dataset: Dataset, trained: Trained) -> tuple
         return config, fine_tune_model(config, dataset, trained).result
     except InputError as error:
         return config, error
-
-
-def audit_out_of_sample(config: Config, dataset: Dataset, trained: Trained) -> tuple[Feedback, Audit]:
-    """All human comparisons as they are, and their audit by models that were not trained on them."""
-    assert dataset.judgements is not None
-    everything = human.feedback_of(dataset.judgements, np.arange(len(dataset.judgements.chosen)))
-    margins = cross_fitted_margins(config, dataset, trained.fit.best_epoch)
-    rng = rng_for(config.seed, "text effects")
-    margins = add_text_effects(margins, everything.lists, dataset.judgements.pairs, rng)
-    return everything, audit_margins(everything, margins)
 
 
 def reviews_to_compare(dataset: Dataset, trained: Trained) -> noise.RatedReviews:

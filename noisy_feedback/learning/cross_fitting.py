@@ -7,6 +7,9 @@ from scipy.special import expit
 from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.splits import kept_together
+from noisy_feedback.feedback.audit import Audit, audit_margins
+from noisy_feedback.feedback.comparisons import Feedback
+from noisy_feedback.feedback.human import feedback_of
 from noisy_feedback.learning.examples import Examples
 from noisy_feedback.learning.model import init_model, predict
 from noisy_feedback.learning.objective import TRAINING_OBJECTIVES
@@ -16,6 +19,17 @@ from noisy_feedback.rng import rng_for
 
 FOLDS = 5
 TEXT_SDS = (0.0, 0.3, 1.0, 3.0)  # prior standard deviations of what a text has beside its reward
+
+
+def audit_out_of_sample(config: Config, dataset: Dataset, epochs: int) -> tuple[Feedback, Audit]:
+    """All human comparisons as they are, and their audit by models that were trained on others for so many epochs."""
+    assert dataset.judgements is not None
+    everything = feedback_of(dataset.judgements, np.arange(len(dataset.judgements.chosen)))
+    margins = cross_fitted_margins(config, dataset, epochs)
+    rng = rng_for(config.seed, "text effects")
+    return everything, audit_margins(
+        everything, add_text_effects(margins, everything.lists, dataset.judgements.pairs, rng)
+    )
 
 
 def cross_fitted_margins(config: Config, dataset: Dataset, epochs: int) -> np.ndarray:

@@ -2,14 +2,12 @@
 
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import LogisticRegression
 
-from noisy_feedback import experiment
 from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.preferences import Judgements
@@ -63,9 +61,8 @@ def test_a_margin_is_that_of_the_last_model_of_a_training_on_the_other_groups(ca
         assert (config.epochs, config.learning_rate, config.batch) == (7, CONFIG.lr_t, CONFIG.batch_t)
 
 
-def test_every_comparison_is_audited_by_models_that_are_trained_as_long_as_the_best_was(calls):
-    trained = SimpleNamespace(fit=SimpleNamespace(best_epoch=3))
-    everything, audit = experiment.audit_out_of_sample(CONFIG, DATASET, trained)
+def test_every_comparison_is_audited_by_models_that_are_trained_for_so_many_epochs(calls):
+    everything, audit = cross_fitting.audit_out_of_sample(CONFIG, DATASET, epochs=3)
     assert everything.lists.tolist() == np.stack([CHOSEN, REJECTED], axis=1).tolist()
     assert audit.p_wrong.shape == (J,)
     assert {config.epochs for _, config in calls} == {3}
