@@ -43,6 +43,8 @@ class Pairs(NamedTuple):
 
     def sums(self, of_judgements: np.ndarray) -> np.ndarray:
         """Sums over the judgements of each pair, (..., J) to (..., N)."""
+        if len(self.pair) == len(self.prior):  # one each: summing takes a fifth of the audit
+            return of_judgements
         return np.add.reduceat(of_judgements, np.flatnonzero(np.diff(self.pair, prepend=-1)), axis=-1)
 
 
