@@ -4,9 +4,9 @@ The model of a judgement is in difficulty.py, that of annotators in annotators.p
 rating model, and what follows for the comparisons.
 
 Easy and misleading pairs look alike to the votes; only a model that was calibrated on known orders tells them apart.
-Without one the flip rate is what independent errors imply, the least that is possible, and its interval also holds what
-hidden easiness allows. One judgement of each pair shows whether people err more often the less sure the model is, where
-the change is gradual: a step hides from it.
+Without one, and with several judgements of each pair, the flip rate is what independent errors imply, the least that is
+possible, and its interval also holds what hidden easiness allows. One judgement of each pair shows whether people err
+more often the less sure the model is, where the change is gradual: a step hides from it.
 """
 
 from dataclasses import dataclass
@@ -34,6 +34,7 @@ UNKNOWN_TEMPERATURE = 1.0  # prior standard deviation of the log temperature whe
 CALIBRATED = 0.3  # a smaller standard deviation counts as a known calibration
 REPEATED = 3  # judgements of a pair that show how easy it is, where most judgements are of such pairs
 WIDEST = 0.2  # where the interval of the flip rate is wider, the flip rate is not known
+SOME = 0.1  # of the judgements must be further ones of a pair, if no known order calibrates the model
 CONFIDENCE = 0.95
 
 
@@ -157,7 +158,8 @@ def audit_comparisons(
     if sd >= CALIBRATED and hidden:
         high = max(high, flip_rate(found, len(rows), np.where(independent, -np.inf, found.log_weight))[2])
         rate, low, _ = flip_rate(found, len(rows), np.where(independent, found.log_weight, -np.inf))
-    known = bool(high - low <= WIDEST and (sd < CALIBRATED or len(pair) > len(first)))
+    further = len(pair) - len(first)
+    known = bool(high - low <= WIDEST and (sd < CALIBRATED or further >= SOME * len(pair)))
     p_wrong = np.abs((sign[rows] > 0) - found.p_first[pair[rows]])
     return Audit(p_wrong, rate, low, high, known, of_annotators)
 

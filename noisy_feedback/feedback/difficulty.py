@@ -5,8 +5,8 @@ its annotator (GLAD: Whitehill et al. 2009, *Whose vote should count more*). The
 log-odds times a temperature. Neither the temperature nor the distribution of easiness is known: the posterior is
 computed at all points of a grid of them, so that what the judgements do not show makes the flip rate uncertain.
 
-Several judgements of a pair show how easy it is. A single one does not, but pairs of which the model is less sure may
-be harder: then the evidence of a judgement grows with the model's log-odds.
+Several judgements of a pair show how easy it is. A single one does not, but easiness may follow how sure the model is
+of a pair.
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ from scipy.special import gammainc, logsumexp, softmax
 SPREADS = (0.0, 0.3, 0.5, 0.65, 0.8, 1.0)
 MISLEADING = np.array([-0.25, -0.75])
 SHARES = np.array([(a, b) for a in (0, 3, 7, 11, 16, 22) for b in (0, 3, 7, 11, 16, 22) if a + b <= 30]) / 100  # (H, 2)
-# Where easiness follows the model: a share of the evidence is proportional to this power of how sure the model is.
+# (slope, power): easiness is 1 + slope * (s / mean of s - 1), at least 0, where s = |log-odds of the model| ** power.
 SLOPES = ((0.0, 1), (-0.3, 1), (0.3, 1), (0.6, 1), (1.0, 1), (0.6, 2))
 NO_SPREAD, NO_MISLEADING, NO_SLOPE = 0.8, 0.5, 0.5  # prior probabilities
 EXCHANGED = 0.01  # that the level is negative
 MAX_LEVEL = 6.0  # at most 99.75 % of the judgements are right
-MAX_EVIDENCE = 75.0  # of a judgement; times the largest easiness it must not overflow in log_sigmoid
+MAX_EVIDENCE = 75.0  # of a judgement: times 9, the largest of EASINESS, it must stay below 700 in log_sigmoid
 STEP = 0.2
 EASINESS = np.arange(-45, 46) * STEP  # (E,) a distribution of easiness has weights at these points
 LIKELY = 0.001  # of the largest weight: where the grid is made finer
@@ -87,7 +87,7 @@ def posterior_of_easiness_by_margin(pairs: Pairs) -> Posterior:
     parts = []
     for slope, power in SLOPES:
         sure = np.abs(pairs.prior) ** power
-        easiness_of_pair = 1 + slope * (sure / sure.mean() - 1)
+        easiness_of_pair = (1 + slope * (sure / sure.mean() - 1)).clip(0)
         evidence = (pairs.evidence * easiness_of_pair[pairs.pair]).clip(-MAX_EVIDENCE, MAX_EVIDENCE)
         part = posterior_of_equal_easiness(pairs._replace(evidence=evidence))
         log_prior = np.log((1 - NO_SLOPE) / (len(SLOPES) - 1) if slope else NO_SLOPE)

@@ -322,7 +322,9 @@ def audit(prior, better, pairs, annotators, known):
 
     def posterior(evidence, slopes):
         """P(right), the mean of level and of sd z, where easiness follows the model by one of the slopes."""
-        easy = np.stack([1 + slope * (sure**power / (sure[own] ** power).mean() - 1) for slope, power in slopes])
+        easy = np.stack([1 + slope * (sure**power / (sure[own] ** power).mean() - 1) for slope, power in slopes]).clip(
+            0
+        )
         log_odds = levels[:, None] * (easy * side * evidence)[:, None]  # (slopes, levels, J)
         if_first = np.exp(np.log(expit(log_odds)) @ of_pair.T)[:, :, None] * tempered  # (slopes, levels, z, pairs)
         if_second = np.exp(np.log(expit(-log_odds)) @ of_pair.T)[:, :, None] * (1 - tempered)

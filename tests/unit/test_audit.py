@@ -160,7 +160,7 @@ def by_enumeration(given, better, pairs, hidden, temperature_sd=0):
         for pair in set(pairs):
             own = np.flatnonzero(pairs == pair)
             agrees = better[own] == better[own[0]]
-            easy = 1 + slope * (sure[own[0]] ** power / (sure**power).mean() - 1)
+            easy = max(1 + slope * (sure[own[0]] ** power / (sure**power).mean() - 1), 0)
             right = 1 / (1 + np.exp(-easy * np.outer(points, np.where(agrees, 1, -1))))  # if the first's order is
             both = p_better[own[0]] * weights @ right.prod(1), (1 - p_better[own[0]]) * weights @ (1 - right).prod(1)
             prior *= sum(both)
@@ -197,13 +197,14 @@ def test_where_no_order_is_known_the_temperature_is_one_more_thing_that_is_not_k
 def people(world, seed, pairs=1500, per_pair=5):
     """Judgements of pairs, of which a model knows something: arguments of `audit_comparisons`, and `wrong` (J,)."""
     rng = np.random.default_rng(seed)
-    log_odds = rng.normal(0, 1, pairs)
+    log_odds = rng.standard_t(2, pairs) if world == "heavy tails" else rng.normal(0, 1, pairs)
     easiness = {
         "alike": np.full(pairs, 1.4),
         "hard": np.where(rng.random(pairs) < 0.1, -0.85, 2.2),
         "bradley-terry": np.abs(rng.normal(0, 2, pairs)),
         "exchanged": np.full(pairs, -1.7),
         "unsure": 1.7 * np.abs(log_odds),
+        "heavy tails": 0.4 + np.minimum(np.abs(log_odds), 2),
     }[world]
     pair = np.repeat(np.arange(pairs), per_pair)
     first_is_better = (rng.random(pairs) < audit.sigmoid(log_odds))[pair]
@@ -214,7 +215,16 @@ def people(world, seed, pairs=1500, per_pair=5):
 
 @pytest.mark.parametrize(
     ("world", "per_pair"),
-    [("alike", 1), ("unsure", 1), ("unsure", 2), ("alike", 5), ("hard", 5), ("bradley-terry", 5), ("exchanged", 3)],
+    [
+        ("alike", 1),
+        ("unsure", 1),
+        ("unsure", 2),
+        ("heavy tails", 1),
+        ("alike", 5),
+        ("hard", 5),
+        ("bradley-terry", 5),
+        ("exchanged", 3),
+    ],
 )
 @pytest.mark.parametrize(("pairs", "seeds"), [(300, [1, 2]), pytest.param(1500, range(12), marks=pytest.mark.slow)])
 def test_the_interval_holds_the_flip_rate_and_what_seems_right_is_right(world, per_pair, pairs, seeds):
