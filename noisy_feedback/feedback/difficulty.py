@@ -25,6 +25,7 @@ SLOPES = ((0.0, 1), (-0.3, 1), (0.3, 1), (0.6, 1), (1.0, 1), (0.6, 2))
 NO_SPREAD, NO_MISLEADING, NO_SLOPE = 0.8, 0.5, 0.5  # prior probabilities
 EXCHANGED = 0.01  # that the level is negative
 MAX_LEVEL = 6.0  # at most 99.75 % of the judgements are right
+MAX_EVIDENCE = 75.0  # of a judgement; times the largest easiness it must not overflow in log_sigmoid
 STEP = 0.2
 EASINESS = np.arange(-45, 46) * STEP  # (E,) a distribution of easiness has weights at these points
 LIKELY = 0.001  # of the largest weight: where the grid is made finer
@@ -42,6 +43,8 @@ class Pairs(NamedTuple):
 
     def sums(self, of_judgements: np.ndarray) -> np.ndarray:
         """Sums over the judgements of each pair, (..., J) to (..., N)."""
+        if len(self.pair) == len(self.prior):  # one each: summing takes a fifth of the audit
+            return of_judgements
         return np.add.reduceat(of_judgements, np.flatnonzero(np.diff(self.pair, prepend=-1)), axis=-1)
 
 
@@ -85,7 +88,8 @@ def posterior_of_easiness_by_margin(pairs: Pairs) -> Posterior:
     for slope, power in SLOPES:
         sure = np.abs(pairs.prior) ** power
         easiness_of_pair = 1 + slope * (sure / sure.mean() - 1)
-        part = posterior_of_equal_easiness(pairs._replace(evidence=pairs.evidence * easiness_of_pair[pairs.pair]))
+        evidence = (pairs.evidence * easiness_of_pair[pairs.pair]).clip(-MAX_EVIDENCE, MAX_EVIDENCE)
+        part = posterior_of_equal_easiness(pairs._replace(evidence=evidence))
         log_prior = np.log((1 - NO_SLOPE) / (len(SLOPES) - 1) if slope else NO_SLOPE)
         parts.append(part._replace(log_weight=part.log_weight + log_prior))
     return mixture(parts)

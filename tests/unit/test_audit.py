@@ -255,6 +255,13 @@ def test_the_calibration_counts_pairs_but_no_more_than_reviews():
     assert audit.calibrate(config, probabilities, np.zeros(40, dtype=int), np.arange(5)) == (1.0, 0)
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_few_pairs_of_which_the_model_is_certain_give_finite_numbers():
+    p_better = np.where(np.arange(2000) < 5, 1.0, 0.51)
+    found = audit_comparisons(p_better, np.arange(2000))
+    assert np.isfinite([*found.p_wrong, found.flip_rate_low, found.estimated_flip_rate, found.flip_rate_high]).all()
+
+
 # Scores
 
 
