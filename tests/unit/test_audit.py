@@ -220,7 +220,6 @@ def people(world, seed, pairs=1500, per_pair=5):
         ("alike", 1),
         ("unsure", 1),
         ("unsure", 2),
-        ("heavy tails", 1),
         ("alike", 5),
         ("hard", 5),
         ("bradley-terry", 5),
