@@ -35,7 +35,7 @@ def run_sweep(runs: Sequence[Config], dask: str | None = None, embeddings_sha256
     """Run what is missing of a sweep, write its tables and figures, print the summary; returns the sweep's folder.
 
     `runs` are sorted and differ in SWEEP_AXES alone; `dask` is the address of a Dask scheduler, or "local". A run that
-    cannot be made keeps no other from being made. Errors: InputError at the end that names such runs.
+    cannot be fine-tuned keeps no other from being made. Errors: InputError at the end that names such runs.
     """
     with ExitStack() as stack:
         client = None
@@ -65,8 +65,9 @@ def run_sweep(runs: Sequence[Config], dask: str | None = None, embeddings_sha256
             print(f"figures    {', '.join(figure.name for figure in figures) or 'none: no epoch was run'}")
     if refused:
         names, reason = shorten(", ".join(refused), 400), next(iter(refused.values()))
-        which = f"{len(refused)} of {console.count(len(runs), 'run')}"
-        raise InputError(f"{reason}; {which} cannot be made, the others are kept: {names}")
+        raise InputError(
+            f"{len(refused)} of {console.count(len(runs), 'run')} cannot be fine-tuned: {reason} ({names})"
+        )
     return folder.path
 
 

@@ -105,7 +105,7 @@ def audit_feedback(feedback: Feedback, output: np.ndarray, temperature: float, c
 
 
 def audit_margins(feedback: Feedback, margins: np.ndarray) -> Audit:
-    """The audit of human comparisons by margins (J,) of models that were not trained on them.
+    """The audit of human comparisons by margins (J,), or log-odds, from what did not learn from them.
 
     The temperature is that at which the margins best predict the judgements: no true order is known.
     """

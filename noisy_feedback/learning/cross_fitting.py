@@ -18,7 +18,7 @@ from noisy_feedback.metrics import expected_class
 from noisy_feedback.rng import rng_for
 
 FOLDS = 5
-TEXT_SDS = (0.0, 0.3, 1.0, 3.0)  # prior standard deviations of what a text has beside its reward
+TEXT_SDS = (0.3, 1.0, 3.0)  # prior standard deviations of the effects of texts
 
 
 def audit_out_of_sample(config: Config, dataset: Dataset, epochs: int) -> tuple[Feedback, Audit]:
@@ -65,23 +65,26 @@ def cross_fitted_margins(config: Config, dataset: Dataset, epochs: int) -> np.nd
 
 
 def add_text_effects(margins: np.ndarray, rows: np.ndarray, pairs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The margins (J,) with what the judgements of other pairs say of the two texts; scaled where that says anything.
+    """Log-odds (J,) from the margins (J,) and what the judgements of other pairs say of the two texts.
 
     `rows` (J, 2) are the texts, the preferred one first, `pairs` (J,) the numbers of their pairs, which stay in one
     fold. The model is Bradley-Terry's: log-odds = slope * margin + effect of the one text - that of the other. The
-    standard deviation of the effects is the one that predicts the judgements of the fold that was not fitted best.
+    standard deviation of the effects is the one of TEXT_SDS that best predicts the judgements of the folds that were
+    left out. Where none predicts them better than the margins alone, these are returned as they are.
     """
     _, first = np.unique(pairs, return_index=True)
+    scaled = margins / (margins.std() or 1)
     if np.bincount(rows[first].ravel()).max() == 1:  # no text is in two pairs
         return margins
     fold = rng.permutation(np.arange(pairs.max() + 1) % FOLDS)[pairs]
-    log_odds = np.empty((len(TEXT_SDS), len(margins)))
+    slope, _ = fit_text_effects(scaled, np.zeros_like(rows), 1.0, texts=1)  # the effects of one text cancel
+    candidates = np.tile(slope * scaled, (1 + len(TEXT_SDS), 1))
     for at, number in np.ndindex(len(TEXT_SDS), FOLDS):
         own = fold == number
-        slope, effects = fit_text_effects(margins[~own], rows[~own], TEXT_SDS[at], rows.max() + 1)
-        log_odds[at, own] = slope * margins[own] + effects[rows[own, 0]] - effects[rows[own, 1]]
-    best = np.logaddexp(0, -log_odds).sum(axis=1).argmin()
-    return log_odds[best] if best else margins
+        slope, effects = fit_text_effects(scaled[~own], rows[~own], TEXT_SDS[at], rows.max() + 1)
+        candidates[1 + at, own] = slope * scaled[own] + effects[rows[own, 0]] - effects[rows[own, 1]]
+    best = np.logaddexp(0, -candidates).sum(axis=1).argmin()
+    return candidates[best] if best else margins
 
 
 def fit_text_effects(margins: np.ndarray, rows: np.ndarray, sd: float, texts: int) -> tuple[float, np.ndarray]:
