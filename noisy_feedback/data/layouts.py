@@ -31,7 +31,7 @@ TWO_TEXTS: dict[tuple[str, str], dict[str, dict[str, int]]] = {  # the columns t
     ("response_0", "response_1"): {"better_response_id": {"0": 1, "1": -1}},  # PKU-SafeRLHF's
     ("human_ref_A", "human_ref_B"): {"labels": {"1": 1, "0": -1}},  # SHP's
 }
-PROMPTS = ("prompt", "context", "history")  # the latter two of HelpSteer3 and SHP
+PROMPTS = {"overall_preference": "context", "labels": "history"}  # HelpSteer3's and SHP's, beside these winners
 ONE_HOT = {"winner_model_a": "a", "winner_model_b": "b", "winner_tie": "tie"}  # Chatbot Arena's at Kaggle
 SCORES = [
     tuple(form.format(side=side, word=word) for side in ("chosen", "rejected"))
@@ -39,7 +39,7 @@ SCORES = [
     for form in ("{word}_{side}", "{side}_{word}", "{side}-{word}")
 ]
 OBJECTS = re.compile(r"\[\s*\{\s*(['\"])\w+\1\s*:")  # the beginning of a list of them
-ROLE = re.compile(r"(['\"])(role\1\s*:|from\1\s*:\s*['\"](human|gpt|system)['\"])")
+ROLE = re.compile(r"(['\"])(role\1\s*:|from\1\s*:\s*['\"](?i:human|gpt|system|user|assistant)['\"])")
 ROLES = {"human": "user", "gpt": "assistant"}  # in ShareGPT's messages and HH-RLHF's dialogues
 TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")  # of HH-RLHF
 
@@ -65,7 +65,7 @@ def read_comparisons(
     sides, winner = find_sides(names, there)
     used = dict(zip(("chosen", "rejected"), sides, strict=True))
     usual = {name: (name,) for name in ("annotator", "pair", "correct" if "correct" in there else "wrong")}
-    for role, candidates in {**usual, "prompt": PROMPTS if winner else PROMPTS[:1], "group": ()}.items():
+    for role, candidates in {**usual, "prompt": ("prompt", PROMPTS.get(winner, "prompt")), "group": ()}.items():
         if name := names.get(role) or next((name for name in candidates if name in there), None):
             used[role] = name
     scores = next((columns for columns in SCORES if not winner and there.issuperset(columns)), ())
@@ -201,13 +201,14 @@ def messages_of(cell: Any) -> list[tuple[str, str]] | None:
     try:
         messages = parse(cell)
         return [read_message(message) for message in ([messages] if isinstance(messages, dict) else messages)]
-    except (TypeError, KeyError):
+    except (AttributeError, TypeError, KeyError):
         return None
 
 
 def read_message(message: Any) -> tuple[str, str]:
-    """Role and text of a message, with `role` and `content` or as ShareGPT's. Errors: TypeError, KeyError."""
-    role, content = ("from", "value") if "from" in message else ("role", "content")
+    """Role and text of a message, with `role` and `content` or as ShareGPT's. Errors: AttributeError, TypeError, KeyError."""
+    # Parquet gives every message all keys of the column, None where there is none.
+    role, content = ("role", "content") if message.get("role") is not None else ("from", "value")
     speaker = str.lower(message[role])
     return ROLES.get(speaker, speaker), text_of_content(message[content])
 

@@ -227,6 +227,18 @@ LAYOUTS = {  # rows but for a column, the values of this column, options, and wh
         {},
         [("Be kind.\nWhy?\nSo.", "Be kind.\nWhy?\nNo.")],
     ),
+    "both forms of messages in one column": (
+        {"chosen": [{"from": None, "value": None, **message} for message in said("Why?", "So.")]},
+        {"rejected": [[{"role": None, "content": None, **message} for message in sharegpt("Why?", "No.")]]},
+        {},
+        [FIRST],
+    ),
+    "ShareGPT in cells, with other speakers": (
+        {"chosen": '[{"from": "user", "value": "Why?"}, {"from": "assistant", "value": "So."}]'},
+        {"rejected": ['[{"from": "User", "value": "Why?"}, {"from": "gpt", "value": "No."}]']},
+        {},
+        [FIRST],
+    ),
     "LLaMA-Factory": (
         {"conversations": sharegpt("Why?"), "chosen": sharegpt("", "So.")[1]},
         {"rejected": [sharegpt("", "No.")[1]]},
@@ -280,6 +292,13 @@ def test_chosen_and_rejected_are_read_where_there_is_also_a_winner(read):
     assert orders(found) == [("z", "x")]
     assert found.correct.tolist() == [1]
     assert found.unused == ["text_a", "text_b", "winner", "wrong"]
+
+
+@pytest.mark.parametrize("name", ["context", "history"])
+def test_a_column_is_a_prompt_only_in_the_layout_that_has_it(read, name):
+    row = {"text_a": "x", "text_b": "y", "winner": "a", name: "Why?"}
+    found = read([row])
+    assert (orders(found), found.unused) == ([("x", "y")], [name])
 
 
 # --- ids and other names
