@@ -63,7 +63,8 @@ def select_columns(
     for column in wanted:
         if list(frame.columns).count(column) != 1:
             found = "no column" if column not in frame.columns else "more than one column"
-            if format_of(file) in SEPARATORS and sum(map(looks_like_a_cell, frame.columns)) > 1:
+            is_rating, is_text = map(is_integer, frame.columns), (len(str(name)) > LONG_TEXT for name in frame.columns)
+            if format_of(file) in SEPARATORS and any(is_rating) and any(is_text):
                 hint = f"its first line looks like a {row}; add a line of column names above it"
             raise InputError(f"{file}: {found} {column!r}; it has {listed(map(repr, frame.columns))[:300]} ({hint})")
         cells = frame[column]
@@ -143,11 +144,6 @@ def joins_rows(row: Sequence[Any], place: int, separator: str) -> bool:
 def is_integer(cell: Any) -> bool:
     """Whether a cell of a text file reads as a rating."""
     return isinstance(cell, str) and INTEGER.fullmatch(cell) is not None
-
-
-def looks_like_a_cell(name: str) -> bool:
-    """Whether the name of a column is rather a rating or a text."""
-    return is_integer(name) or (" " in name and len(name) > LONG_TEXT)
 
 
 def has_no_text(value: Any) -> bool:

@@ -57,7 +57,7 @@ def read_comparisons(
     `annotator`, `group`, `pair`, `correct`, `wrong`, `score_chosen` and `score_rejected` that there are. Errors:
     InputError.
     """
-    frame = one_winner_a_row(frame)
+    frame = one_winner_a_row(file, frame)
     if not len(frame):
         raise InputError(f"{file}: holds no comparison")
     given = list(map(str, frame.columns))
@@ -106,7 +106,8 @@ def rated_texts(file: Path, frame: pd.DataFrame, group_column: str | None) -> pd
     sides = (table[[side, f"score_{side}", "group"]] for side in ("chosen", "rejected"))
     both = pd.concat([side.mask(table["empty"]).set_axis(columns, axis=1) for side in sides])
     grouped = group_column is not None or table["group"].value_counts().iloc[0] <= MOST_IN_ONE_GROUP * len(table)
-    return both.drop_duplicates().sort_index(kind="stable")[columns[: 2 + grouped]]
+    hashable = both.map(lambda cell: cell if pd.api.types.is_scalar(cell) else str(cell))
+    return both[~hashable.duplicated()].sort_index(kind="stable")[columns[: 2 + grouped]]
 
 
 def find_sides(names: Mapping[str, str | None], there: set[str]) -> tuple[tuple[str, str], str]:
@@ -119,11 +120,18 @@ def find_sides(names: Mapping[str, str | None], there: set[str]) -> tuple[tuple[
     return sides, ""
 
 
-def one_winner_a_row(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row for each response of Argilla's export of a question `preference`; one column for the three of Kaggle's."""
+def one_winner_a_row(file: Path, frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each response of Argilla's export of a question `preference`; one column for the three of Kaggle's.
+
+    Errors: InputError where responses and users differ in number.
+    """
     lists = {"preference.responses": "preference", "preference.responses.users": "annotator"}
     if "preference.responses" in frame.columns:
-        frame = frame.explode([name for name in lists if name in frame.columns]).rename(columns=lists)
+        there = [name for name in lists if name in frame.columns]
+        try:
+            frame = frame.explode(there).rename(columns=lists)
+        except ValueError:
+            raise InputError(f"{file}: {' and '.join(map(repr, there))} must be lists of the same length") from None
     if set(ONE_HOT) <= set(frame.columns):
         won = frame[list(ONE_HOT)].map(lambda cell: str(cell).strip().lower() in ("1", "1.0", "true")).to_numpy()
         winner = [" and ".join(compress(ONE_HOT.values(), row)) for row in won]

@@ -152,10 +152,10 @@ def test_what_separates_columns_is_named_where_it_is_another_character(tmp_path)
 
 def test_a_first_line_that_looks_like_a_row_is_named_so(tmp_path):
     long = "A text of more than twenty characters"
-    for first in ((long, 4), ("12", 4), (long, long)):
+    for first in ((long, 4), ("1", long)):
         message = refused(tmp_path, as_csv(REVIEWS, columns=first), row="text")
         assert message.endswith("(its first line looks like a text; add a line of column names above it)")
-    for columns in (("How was your stay with us?", "Stars"), ("a_long_name_without_spaces", "12")):
+    for columns in ((long, long), ("1", "2")):  # the questions of a survey, numbered columns
         assert refused(tmp_path, as_csv(REVIEWS, columns=columns), hint="a hint").endswith("(a hint)")
     named = ("A text of more than twenty characters", "4")
     assert refused(tmp_path, as_jsonl(REVIEWS, named), "hotels.jsonl", hint="a hint").endswith("(a hint)")

@@ -385,6 +385,10 @@ BAD = {
         [{"text_a": "x", "text_b": "y", "winner_model_a": 1, "winner_model_b": 1, "winner_tie": 0}],
         "'winner' of comparison 1 is 'a and b'; it must be one of a, 1, b, 2, tie, ",
     ),
+    "responses without their users": (
+        [{**asked("response1", "response2"), "preference.responses": ["a", "b"], "preference.responses.users": ["u"]}],
+        "'preference.responses' and 'preference.responses.users' must be lists of the same length",
+    ),
     "other names": (
         [{"good": "x", "bad": "y"}],
         "no column 'chosen'; it has 'good', 'bad' (a preference data set has the columns chosen and rejected; "
