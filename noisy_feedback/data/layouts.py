@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from noisy_feedback.data.columns import check_texts, has_no_text, read_table, select_columns
+from noisy_feedback.data.columns import check_texts, has_no_text, read_content, read_table, select_columns
 from noisy_feedback.data.groups import MOST_IN_ONE_GROUP, group_dialogues
 from noisy_feedback.errors import InputError
 
@@ -21,7 +21,8 @@ FORMAT = (
 )
 WINNERS = {"a": 1, "1": 1, "b": -1, "2": -1, "tie": 0, "tie (bothbad)": 0, "bothbad": 0, "both_bad": 0}
 STRENGTHS = {"-3": 1, "-2": 1, "-1": 1, "0": 0, "1": -1, "2": -1, "3": -1}
-ANY_WINNER = {"winner": WINNERS, "preference": WINNERS}
+ONE_HOT = {"winner_model_a": "a", "winner_model_b": "b", "winner_tie": "tie"}  # Chatbot Arena's at Kaggle
+ANY_WINNER = dict.fromkeys(("winner", "preference", ", ".join(ONE_HOT)), WINNERS)
 TWO_TEXTS: dict[tuple[str, str], dict[str, dict[str, int]]] = {  # the columns that may say which won, and their values
     ("text_a", "text_b"): ANY_WINNER,
     ("response_a", "response_b"): ANY_WINNER,
@@ -32,7 +33,6 @@ TWO_TEXTS: dict[tuple[str, str], dict[str, dict[str, int]]] = {  # the columns t
     ("human_ref_A", "human_ref_B"): {"labels": {"1": 1, "0": -1}},  # SHP's
 }
 PROMPTS = {"overall_preference": "context", "labels": "history"}  # HelpSteer3's and SHP's, beside these winners
-ONE_HOT = {"winner_model_a": "a", "winner_model_b": "b", "winner_tie": "tie"}  # Chatbot Arena's at Kaggle
 SCORES = [
     tuple(form.format(side=side, word=word) for side in ("chosen", "rejected"))
     for word in ("score", "rating")
@@ -83,11 +83,14 @@ def read_comparisons(
         roles = ["prompt", "chosen", "rejected"]
         turns = [join_turns(*row) for row in zip(*(table[role] for role in roles), strict=True)]
         table[roles] = pd.DataFrame(turns, table.index, roles, object)
+    for role in ("chosen", "rejected", "prompt"):
+        if role in table:
+            table[role] = read_cells(file, table[role].rename(used[role]))
     outcome = find_numbers(file, frame[winner], TWO_TEXTS[sides][winner]) if winner else np.ones(len(table))
     first, second = table["chosen"], table["rejected"]
     table["chosen"], table["rejected"] = first.where(outcome >= 0, second), second.where(outcome >= 0, first)
     table["tie"], table["undecided"] = outcome == 0, np.isnan(outcome)
-    return put_together(file, table), unused
+    return put_together(table), unused
 
 
 def rated_texts(file: Path, frame: pd.DataFrame, group_column: str | None) -> pd.DataFrame | None:
@@ -114,9 +117,9 @@ def find_sides(names: Mapping[str, str | None], there: set[str]) -> tuple[tuple[
     """The columns of the two texts, and the one that says which of them won; "" where the columns themselves do."""
     sides = (names.get("chosen") or "chosen", names.get("rejected") or "rejected")
     if not (names.get("chosen") or names.get("rejected") or there.issuperset(sides)):
-        for pair, winners in TWO_TEXTS.items():
-            if there.issuperset(pair):
-                return pair, next((name for name in winners if name in there), next(iter(winners)))
+        found = [(pair, name) for pair, winners in TWO_TEXTS.items() if there.issuperset(pair) for name in winners]
+        if found:
+            return next((layout for layout in found if layout[1] in there), found[0])
     return sides, ""
 
 
@@ -135,15 +138,16 @@ def one_winner_a_row(file: Path, frame: pd.DataFrame) -> pd.DataFrame:
     if set(ONE_HOT) <= set(frame.columns):
         won = frame[list(ONE_HOT)].map(lambda cell: str(cell).strip().lower() in ("1", "1.0", "true")).to_numpy()
         winner = [" and ".join(compress(ONE_HOT.values(), row)) for row in won]
-        frame = frame.drop(columns=list(ONE_HOT)).assign(winner=winner)
+        frame = frame.drop(columns=list(ONE_HOT)).assign(**{", ".join(ONE_HOT): winner})
     return frame
 
 
 def find_numbers(file: Path, column: pd.Series, number_of: Mapping[str, float]) -> np.ndarray:
     """What the words of a column mean, however they are written; NaN where a cell is empty (J,). Errors: InputError."""
     keys = column.map(str).str.strip().str.lower()
-    keys = keys.str.replace(r"^(model|text|response|conversation)_?|\.0$", "", regex=True)
-    return look_up(file, column, keys, number_of, f"one of {', '.join(number_of)}").to_numpy(dtype=float)
+    before = r"|^(model|text|response|conversation)_?" if number_of is WINNERS else ""
+    keys = keys.str.replace(rf"\.0${before}", "", regex=True)
+    return look_up(file, column, keys, number_of, f"one of {', '.join(number_of)}, or empty").to_numpy(dtype=float)
 
 
 def look_up(file: Path, column: pd.Series, keys: pd.Series, meaning: Mapping[str, Any], expected: str) -> pd.Series:
@@ -160,7 +164,7 @@ def look_up(file: Path, column: pd.Series, keys: pd.Series, meaning: Mapping[str
 
 def read_texts(file: Path) -> dict[str, Any]:
     """The texts of a file of columns id and text, by their ids. Errors: InputError, also where two have one id."""
-    table = read_table(file, file.read_bytes(), "text")
+    table = read_table(file, read_content("--texts", file), "text")
     table = select_columns(file, table, ("id", "text"), "a file of texts has the columns id and text", "text")
     ids = as_ids(table["id"])
     if (again := ids.duplicated()).any():
@@ -214,7 +218,10 @@ def messages_of(cell: Any) -> list[tuple[str, str]] | None:
 
 
 def read_message(message: Any) -> tuple[str, str]:
-    """Role and text of a message, with `role` and `content` or as ShareGPT's. Errors: AttributeError, TypeError, KeyError."""
+    """Role and text of a message, with `role` and `content` or as ShareGPT's.
+
+    Errors: AttributeError, TypeError, KeyError for anything else.
+    """
     # Parquet gives every message all keys of the column, None where there is none.
     role, content = ("role", "content") if message.get("role") is not None else ("from", "value")
     speaker = str.lower(message[role])
@@ -236,7 +243,7 @@ def text_of_content(content: Any) -> str:
     return "\n".join(part["text"] for part in parts if part["type"] == "text")
 
 
-def read_cells(file: Path, column: pd.Series) -> list[list[tuple[str, str]]]:
+def read_cells(file: Path, column: pd.Series) -> pd.Series:
     """The messages of each cell of a column. Errors: InputError naming the first cell that is neither text nor any."""
     found = []
     for number, cell in zip(column.index + 1, column, strict=True):
@@ -247,7 +254,7 @@ def read_cells(file: Path, column: pd.Series) -> list[list[tuple[str, str]]]:
             )
         found.append(messages)
     check_texts(file, pd.Series(map(join, found), column.index, object, column.name), "comparison")
-    return found
+    return pd.Series(found, column.index, object)
 
 
 def join(messages: Iterable[tuple[str, str]]) -> str:
@@ -255,12 +262,11 @@ def join(messages: Iterable[tuple[str, str]]) -> str:
     return "\n".join(text for _, text in messages)
 
 
-def put_together(file: Path, table: pd.DataFrame) -> pd.DataFrame:
-    """Replace cells by texts with their prompts, and find which are no texts or answers. Errors: InputError."""
-    chosen, rejected = read_cells(file, table["chosen"]), read_cells(file, table["rejected"])
-    prompts = read_cells(file, table["prompt"]) if "prompt" in table else [[] for _ in chosen]
+def put_together(table: pd.DataFrame) -> pd.DataFrame:
+    """Replace messages by texts with their prompts, and find which are no texts or answers."""
+    prompts: Iterable[Any] = table["prompt"] if "prompt" in table else ([] for _ in table.index)
     rows = []
-    for given, *sides in zip(prompts, chosen, rejected, strict=True):
+    for given, *sides in zip(prompts, table["chosen"], table["rejected"], strict=True):
         while given and not given[-1][1].strip():  # "Assistant:", after which both answers begin
             given.pop()
         prompt, texts = join(given), [join(side) for side in sides]
