@@ -55,7 +55,8 @@ class RatingModel:
         Errors: InputError for what is no such sequence of texts, and where the encoder of training cannot be had.
         """
         if isinstance(texts, str | Mapping) or not hasattr(texts, "__getitem__") or getattr(texts, "ndim", 1) != 1:
-            raise InputError(f"rate takes a list of texts, not {type(texts).__name__}; make a list of it")
+            way_out = "put a single text in brackets" if isinstance(texts, str) else "make a list of it"
+            raise InputError(f"rate takes a list of texts, not {type(texts).__name__}; {way_out}")
         check_texts("rate", pd.Series(list(texts), dtype=object), "text")
         if not len(texts):
             return np.empty(0)

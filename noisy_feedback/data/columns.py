@@ -28,6 +28,21 @@ def format_of(file: Path) -> str:
     return Path(file.name.lower().removesuffix(".gz")).suffix
 
 
+def check_local(option: str, path: Path) -> None:
+    """Refuse the address of a web page as the value of an option. Errors: InputError."""
+    if path.parts[:1] in (("http:",), ("https:",)):
+        raise InputError(f"{option} {path}: a web address; download the file first")
+
+
+def read_content(option: str, file: Path) -> bytes:
+    """The bytes of the file that an option names. Errors: InputError where it cannot be read."""
+    check_local(option, file)
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{option} {file}: {str(error.strerror).lower()} ({file.absolute()})") from None
+
+
 def read_table(file: Path, content: bytes, row: str) -> pd.DataFrame:
     """All columns of a file with this content, as they are in it; messages call a row `row`.
 
@@ -36,11 +51,13 @@ def read_table(file: Path, content: bytes, row: str) -> pd.DataFrame:
     """
     suffix = format_of(file)
     if suffix not in FORMATS:
-        read = f"read are {', '.join(FORMATS)}, gzipped (.gz) or not"
-        raise InputError(f"{file}: unknown kind of file; save it as CSV, or if it is an archive unzip it ({read})")
+        readable = f"readable: {', '.join(FORMATS)}, gzipped (.gz) or not"
+        raise InputError(f"{file}: unknown kind of file; save it as CSV, or if it is an archive unzip it ({readable})")
     try:
         if file.suffix.lower() == ".gz":
             content = gzip.decompress(content)
+        if not content.strip():
+            raise InputError(f"{file}: the file is empty")
         if suffix != ".parquet":
             check_encoding(file, content)
         if suffix in SEPARATORS:
@@ -50,7 +67,9 @@ def read_table(file: Path, content: bytes, row: str) -> pd.DataFrame:
     except InputError:
         raise
     except Exception as error:  # a broken file makes the parsers raise many kinds; for the user they are one
-        raise InputError(f"{file}: unreadable or cut short as {suffix[1:]}: {str(error).strip()[:200]}") from None
+        quote = re.search(r"EOF inside string starting at row (\d+)", str(error))
+        reason = f'a quote (") that opens in {row} {quote[1]} is not closed' if quote else str(error).strip()[:200]
+        raise InputError(f"{file}: unreadable or cut short as {suffix[1:]}: {reason}") from None
     if suffix in SEPARATORS:
         check_quotes(file, frame, SEPARATORS[suffix], row)
     return frame
@@ -63,7 +82,8 @@ def select_columns(
     for column in wanted:
         if list(frame.columns).count(column) != 1:
             found = "no column" if column not in frame.columns else "more than one column"
-            if format_of(file) in SEPARATORS and sum(map(looks_like_a_cell, frame.columns)) > 1:
+            is_rating, is_text = map(is_integer, frame.columns), (len(str(name)) > LONG_TEXT for name in frame.columns)
+            if format_of(file) in SEPARATORS and any(is_rating) and any(is_text):
                 hint = f"its first line looks like a {row}; add a line of column names above it"
             raise InputError(f"{file}: {found} {column!r}; it has {listed(map(repr, frame.columns))[:300]} ({hint})")
         cells = frame[column]
@@ -81,7 +101,8 @@ def parse(suffix: str, content: bytes) -> pd.DataFrame:
         return frame.iloc[1:].set_axis(frame.iloc[0], axis=1)  # pandas would rename the second column of the same name
     text = content.decode("utf-8-sig")
     if not text.lstrip().startswith("["):  # as one array, so that the message of an error names the line
-        text = "[" + ",\n".join(line for line in text.split("\n") if line.strip()) + "]"
+        lines = (f"{line}," if line.strip() else line for line in text.rstrip().split("\n"))
+        text = "[" + "\n".join(lines).removesuffix(",") + "]"
     return pd.DataFrame(json.loads(text), dtype=object)  # pd.read_json takes half characters out of texts
 
 
@@ -100,7 +121,7 @@ def check_encoding(file: Path, content: bytes) -> None:
 
 def check_separator(file: Path, suffix: str, content: bytes) -> None:
     """Refuse columns that are separated by another character than the suffix says. Errors: InputError."""
-    header, expected = content.lstrip().partition(b"\n")[0].decode(), SEPARATORS[suffix]
+    header, expected = LINE_BREAK.split(content.decode().lstrip(), maxsplit=1)[0], SEPARATORS[suffix]
     found = max(SEPARATOR_NAMES, key=header.count)
     if found in header and expected not in header:
         names = f"{SEPARATOR_NAMES[found]}, not by {SEPARATOR_NAMES[expected]}"
@@ -115,7 +136,7 @@ def check_quotes(file: Path, frame: pd.DataFrame, separator: str, row_name: str)
     """
     for number, row in enumerate(frame.itertuples(index=False, name=None), start=1):
         for place, cell in enumerate(row):
-            several_lines = isinstance(cell, str) and ("\n" in cell or "\r" in cell)
+            several_lines = isinstance(cell, str) and separator in cell and ("\n" in cell or "\r" in cell)
             if several_lines and joins_rows(row, place, separator):
                 raise InputError(
                     f'{file}: a quote (") that opens in {row_name} {number} joins rows to one; remove it, or save the '
@@ -145,11 +166,6 @@ def is_integer(cell: Any) -> bool:
     return isinstance(cell, str) and INTEGER.fullmatch(cell) is not None
 
 
-def looks_like_a_cell(name: str) -> bool:
-    """Whether the name of a column is rather a rating or a text."""
-    return is_integer(name) or (" " in name and len(name) > LONG_TEXT)
-
-
 def has_no_text(value: Any) -> bool:
     """Whether a cell is missing, or nothing but white space."""
     return not value.strip() if isinstance(value, str) else bool(pd.api.types.is_scalar(value) and pd.isna(value))
@@ -162,7 +178,7 @@ def check_texts(source: Path | str, texts: pd.Series, row: str = "review") -> No
             text.encode()
         except (AttributeError, UnicodeEncodeError):
             column = "" if texts.name is None else f" (column {texts.name!r})"
-            must = f"it must be text, without lone surrogates (half characters){column}"
+            must = f"it must be text, without lone surrogates, which are half characters{column}"
             raise InputError(f"{source}: {row} {number} is {repr(text)[:100]}; {must}") from None
 
 

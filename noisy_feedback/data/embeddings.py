@@ -200,8 +200,9 @@ def read_embeddings_pt(file: Path, n: int) -> Embeddings:
         raise InputError(f"{file}: holds no tensor of shape (reviews, dimensions) of floating-point numbers")
     stored = vectors.untyped_storage().nbytes()  # fewer numbers than places: a small file could fill the memory
     if len(vectors) != n or vectors.shape[1] == 0 or vectors.numel() * vectors.element_size() > stored:
-        belongs = f"{stored:,} bytes as {tuple(vectors.shape)} numbers for {n} reviews; it belongs to other data"
-        raise InputError(f"{file}: {belongs}: remove it, or run without --pc")
+        holds = f"holds {len(vectors):,} x {vectors.shape[1]:,} numbers in {stored:,} bytes"
+        other = f"and there are {n:,} reviews; it belongs to other data: remove it, or run without --pc"
+        raise InputError(f"{file}: {holds}, {other}")
     vectors = torch.empty(vectors.shape).copy_(vectors.detach())  # the memory is torch's: see Gathered.add
     if not torch.isfinite(vectors).all():
         raise InputError(f"{file}: holds NaN or infinite values; compute the embeddings again")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from noisy_feedback.data.columns import check_texts, has_no_text, read_table, select_columns
+from noisy_feedback.data.columns import check_texts, has_no_text, read_content, read_table, select_columns
 from noisy_feedback.data.groups import MOST_IN_ONE_GROUP, group_dialogues
 from noisy_feedback.errors import InputError
 
@@ -21,7 +21,8 @@ FORMAT = (
 )
 WINNERS = {"a": 1, "1": 1, "b": -1, "2": -1, "tie": 0, "tie (bothbad)": 0, "bothbad": 0, "both_bad": 0}
 STRENGTHS = {"-3": 1, "-2": 1, "-1": 1, "0": 0, "1": -1, "2": -1, "3": -1}
-ANY_WINNER = {"winner": WINNERS, "preference": WINNERS}
+ONE_HOT = {"winner_model_a": "a", "winner_model_b": "b", "winner_tie": "tie"}  # Chatbot Arena's at Kaggle
+ANY_WINNER = dict.fromkeys(("winner", "preference", ", ".join(ONE_HOT)), WINNERS)
 TWO_TEXTS: dict[tuple[str, str], dict[str, dict[str, int]]] = {  # the columns that may say which won, and their values
     ("text_a", "text_b"): ANY_WINNER,
     ("response_a", "response_b"): ANY_WINNER,
@@ -31,15 +32,14 @@ TWO_TEXTS: dict[tuple[str, str], dict[str, dict[str, int]]] = {  # the columns t
     ("response_0", "response_1"): {"better_response_id": {"0": 1, "1": -1}},  # PKU-SafeRLHF's
     ("human_ref_A", "human_ref_B"): {"labels": {"1": 1, "0": -1}},  # SHP's
 }
-PROMPTS = ("prompt", "context", "history")  # the latter two of HelpSteer3 and SHP
-ONE_HOT = {"winner_model_a": "a", "winner_model_b": "b", "winner_tie": "tie"}  # Chatbot Arena's at Kaggle
+PROMPTS = {"overall_preference": "context", "labels": "history"}  # HelpSteer3's and SHP's, beside these winners
 SCORES = [
     tuple(form.format(side=side, word=word) for side in ("chosen", "rejected"))
     for word in ("score", "rating")
     for form in ("{word}_{side}", "{side}_{word}", "{side}-{word}")
 ]
 OBJECTS = re.compile(r"\[\s*\{\s*(['\"])\w+\1\s*:")  # the beginning of a list of them
-ROLE = re.compile(r"(['\"])(role\1\s*:|from\1\s*:\s*['\"](human|gpt|system)['\"])")
+ROLE = re.compile(r"(['\"])(role\1\s*:|from\1\s*:\s*['\"](?i:human|gpt|system|user|assistant)['\"])")
 ROLES = {"human": "user", "gpt": "assistant"}  # in ShareGPT's messages and HH-RLHF's dialogues
 TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")  # of HH-RLHF
 
@@ -57,7 +57,7 @@ def read_comparisons(
     `annotator`, `group`, `pair`, `correct`, `wrong`, `score_chosen` and `score_rejected` that there are. Errors:
     InputError.
     """
-    frame = one_winner_a_row(frame)
+    frame = one_winner_a_row(file, frame)
     if not len(frame):
         raise InputError(f"{file}: holds no comparison")
     given = list(map(str, frame.columns))
@@ -65,7 +65,7 @@ def read_comparisons(
     sides, winner = find_sides(names, there)
     used = dict(zip(("chosen", "rejected"), sides, strict=True))
     usual = {name: (name,) for name in ("annotator", "pair", "correct" if "correct" in there else "wrong")}
-    for role, candidates in {**usual, "prompt": PROMPTS if winner else PROMPTS[:1], "group": ()}.items():
+    for role, candidates in {**usual, "prompt": ("prompt", PROMPTS.get(winner, "prompt")), "group": ()}.items():
         if name := names.get(role) or next((name for name in candidates if name in there), None):
             used[role] = name
     scores = next((columns for columns in SCORES if not winner and there.issuperset(columns)), ())
@@ -83,11 +83,14 @@ def read_comparisons(
         roles = ["prompt", "chosen", "rejected"]
         turns = [join_turns(*row) for row in zip(*(table[role] for role in roles), strict=True)]
         table[roles] = pd.DataFrame(turns, table.index, roles, object)
+    for role in ("chosen", "rejected", "prompt"):
+        if role in table:
+            table[role] = read_cells(file, table[role].rename(used[role]))
     outcome = find_numbers(file, frame[winner], TWO_TEXTS[sides][winner]) if winner else np.ones(len(table))
     first, second = table["chosen"], table["rejected"]
     table["chosen"], table["rejected"] = first.where(outcome >= 0, second), second.where(outcome >= 0, first)
     table["tie"], table["undecided"] = outcome == 0, np.isnan(outcome)
-    return put_together(file, table), unused
+    return put_together(table), unused
 
 
 def rated_texts(file: Path, frame: pd.DataFrame, group_column: str | None) -> pd.DataFrame | None:
@@ -106,36 +109,45 @@ def rated_texts(file: Path, frame: pd.DataFrame, group_column: str | None) -> pd
     sides = (table[[side, f"score_{side}", "group"]] for side in ("chosen", "rejected"))
     both = pd.concat([side.mask(table["empty"]).set_axis(columns, axis=1) for side in sides])
     grouped = group_column is not None or table["group"].value_counts().iloc[0] <= MOST_IN_ONE_GROUP * len(table)
-    return both.drop_duplicates().sort_index(kind="stable")[columns[: 2 + grouped]]
+    hashable = both.map(lambda cell: cell if pd.api.types.is_scalar(cell) else str(cell))
+    return both[~hashable.duplicated()].sort_index(kind="stable")[columns[: 2 + grouped]]
 
 
 def find_sides(names: Mapping[str, str | None], there: set[str]) -> tuple[tuple[str, str], str]:
     """The columns of the two texts, and the one that says which of them won; "" where the columns themselves do."""
     sides = (names.get("chosen") or "chosen", names.get("rejected") or "rejected")
     if not (names.get("chosen") or names.get("rejected") or there.issuperset(sides)):
-        for pair, winners in TWO_TEXTS.items():
-            if there.issuperset(pair):
-                return pair, next((name for name in winners if name in there), next(iter(winners)))
+        found = [(pair, name) for pair, winners in TWO_TEXTS.items() if there.issuperset(pair) for name in winners]
+        if found:
+            return next((layout for layout in found if layout[1] in there), found[0])
     return sides, ""
 
 
-def one_winner_a_row(frame: pd.DataFrame) -> pd.DataFrame:
-    """A row for each response of Argilla's export of a question `preference`; one column for the three of Kaggle's."""
+def one_winner_a_row(file: Path, frame: pd.DataFrame) -> pd.DataFrame:
+    """A row for each response of Argilla's export of a question `preference`; one column for the three of Kaggle's.
+
+    Errors: InputError where responses and users differ in number.
+    """
     lists = {"preference.responses": "preference", "preference.responses.users": "annotator"}
     if "preference.responses" in frame.columns:
-        frame = frame.explode([name for name in lists if name in frame.columns]).rename(columns=lists)
+        there = [name for name in lists if name in frame.columns]
+        try:
+            frame = frame.explode(there).rename(columns=lists)
+        except ValueError:
+            raise InputError(f"{file}: {' and '.join(map(repr, there))} must be lists of the same length") from None
     if set(ONE_HOT) <= set(frame.columns):
         won = frame[list(ONE_HOT)].map(lambda cell: str(cell).strip().lower() in ("1", "1.0", "true")).to_numpy()
         winner = [" and ".join(compress(ONE_HOT.values(), row)) for row in won]
-        frame = frame.drop(columns=list(ONE_HOT)).assign(winner=winner)
+        frame = frame.drop(columns=list(ONE_HOT)).assign(**{", ".join(ONE_HOT): winner})
     return frame
 
 
 def find_numbers(file: Path, column: pd.Series, number_of: Mapping[str, float]) -> np.ndarray:
     """What the words of a column mean, however they are written; NaN where a cell is empty (J,). Errors: InputError."""
     keys = column.map(str).str.strip().str.lower()
-    keys = keys.str.replace(r"^(model|text|response|conversation)_?|\.0$", "", regex=True)
-    return look_up(file, column, keys, number_of, f"one of {', '.join(number_of)}").to_numpy(dtype=float)
+    before = r"|^(model|text|response|conversation)_?" if number_of is WINNERS else ""
+    keys = keys.str.replace(rf"\.0${before}", "", regex=True)
+    return look_up(file, column, keys, number_of, f"one of {', '.join(number_of)}, or empty").to_numpy(dtype=float)
 
 
 def look_up(file: Path, column: pd.Series, keys: pd.Series, meaning: Mapping[str, Any], expected: str) -> pd.Series:
@@ -152,7 +164,7 @@ def look_up(file: Path, column: pd.Series, keys: pd.Series, meaning: Mapping[str
 
 def read_texts(file: Path) -> dict[str, Any]:
     """The texts of a file of columns id and text, by their ids. Errors: InputError, also where two have one id."""
-    table = read_table(file, file.read_bytes(), "text")
+    table = read_table(file, read_content("--texts", file), "text")
     table = select_columns(file, table, ("id", "text"), "a file of texts has the columns id and text", "text")
     ids = as_ids(table["id"])
     if (again := ids.duplicated()).any():
@@ -201,13 +213,17 @@ def messages_of(cell: Any) -> list[tuple[str, str]] | None:
     try:
         messages = parse(cell)
         return [read_message(message) for message in ([messages] if isinstance(messages, dict) else messages)]
-    except (TypeError, KeyError):
+    except (AttributeError, TypeError, KeyError):
         return None
 
 
 def read_message(message: Any) -> tuple[str, str]:
-    """Role and text of a message, with `role` and `content` or as ShareGPT's. Errors: TypeError, KeyError."""
-    role, content = ("from", "value") if "from" in message else ("role", "content")
+    """Role and text of a message, with `role` and `content` or as ShareGPT's.
+
+    Errors: AttributeError, TypeError, KeyError for anything else.
+    """
+    # Parquet gives every message all keys of the column, None where there is none.
+    role, content = ("role", "content") if message.get("role") is not None else ("from", "value")
     speaker = str.lower(message[role])
     return ROLES.get(speaker, speaker), text_of_content(message[content])
 
@@ -227,7 +243,7 @@ def text_of_content(content: Any) -> str:
     return "\n".join(part["text"] for part in parts if part["type"] == "text")
 
 
-def read_cells(file: Path, column: pd.Series) -> list[list[tuple[str, str]]]:
+def read_cells(file: Path, column: pd.Series) -> pd.Series:
     """The messages of each cell of a column. Errors: InputError naming the first cell that is neither text nor any."""
     found = []
     for number, cell in zip(column.index + 1, column, strict=True):
@@ -238,7 +254,7 @@ def read_cells(file: Path, column: pd.Series) -> list[list[tuple[str, str]]]:
             )
         found.append(messages)
     check_texts(file, pd.Series(map(join, found), column.index, object, column.name), "comparison")
-    return found
+    return pd.Series(found, column.index, object)
 
 
 def join(messages: Iterable[tuple[str, str]]) -> str:
@@ -246,12 +262,11 @@ def join(messages: Iterable[tuple[str, str]]) -> str:
     return "\n".join(text for _, text in messages)
 
 
-def put_together(file: Path, table: pd.DataFrame) -> pd.DataFrame:
-    """Replace cells by texts with their prompts, and find which are no texts or answers. Errors: InputError."""
-    chosen, rejected = read_cells(file, table["chosen"]), read_cells(file, table["rejected"])
-    prompts = read_cells(file, table["prompt"]) if "prompt" in table else [[] for _ in chosen]
+def put_together(table: pd.DataFrame) -> pd.DataFrame:
+    """Replace messages by texts with their prompts, and find which are no texts or answers."""
+    prompts: Iterable[Any] = table["prompt"] if "prompt" in table else ([] for _ in table.index)
     rows = []
-    for given, *sides in zip(prompts, chosen, rejected, strict=True):
+    for given, *sides in zip(prompts, table["chosen"], table["rejected"], strict=True):
         while given and not given[-1][1].strip():  # "Assistant:", after which both answers begin
             given.pop()
         prompt, texts = join(given), [join(side) for side in sides]

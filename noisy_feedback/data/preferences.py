@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from noisy_feedback.data.columns import has_no_text, read_table
+from noisy_feedback.data.columns import has_no_text, read_content, read_table
 from noisy_feedback.data.groups import group_dialogues
 from noisy_feedback.data.layouts import as_ids, find_numbers, read_comparisons
 from noisy_feedback.errors import InputError
@@ -72,7 +72,7 @@ def read_judgements(
     missing columns, such rows without `drop_invalid`, and columns `pair` and `correct` that hold something else than
     their names say.
     """
-    content = file.read_bytes()
+    content = read_content("--comparisons", file)
     table, unused = read_comparisons(file, read_table(file, content, "comparison"), names, texts)
     table, dropped = without_invalid(file, table, drop_invalid)
     chosen, rejected = table["chosen"], table["rejected"]
@@ -168,12 +168,12 @@ def truth_of(file: Path, table: pd.DataFrame, better: np.ndarray, pairs: np.ndar
 
     Errors: InputError where a cell is none, and where two judgements of a pair cannot both be as they say.
     """
-    if "correct" in table:
-        correct = find_numbers(file, table["correct"], TRUTH)
-    elif "wrong" in table:  # a file that --export has written
-        correct = 1 - find_numbers(file, table["wrong"], TRUTH)
-    else:
+    name = next((name for name in ("correct", "wrong") if name in table), None)
+    if name is None:
         return None
+    correct = find_numbers(file, table[name], TRUTH)
+    if name == "wrong":  # a file that --export has written
+        correct = 1 - correct
     first = np.unique(pairs, return_index=True)[1]
     as_first = better == better[first][pairs]
     first_is_right = pd.Series(np.where(as_first, correct, 1 - correct))
@@ -181,7 +181,7 @@ def truth_of(file: Path, table: pd.DataFrame, better: np.ndarray, pairs: np.ndar
     contradicts = first_is_right.notna() & (first_is_right != of_pair)
     if contradicts.any():
         raise InputError(
-            f"{file}: 'correct' of comparison {table.index[int(contradicts.argmax())] + 1} contradicts an earlier "
+            f"{file}: {name!r} of comparison {table.index[int(contradicts.argmax())] + 1} contradicts an earlier "
             "comparison of the same pair; correct one of them"
         )
     return np.where(as_first, of_pair, 1 - of_pair)

@@ -11,10 +11,12 @@ import pandas as pd
 
 from noisy_feedback.data.columns import (
     FORMATS,
+    check_local,
     check_texts,
     format_of,
     has_no_text,
     listed,
+    read_content,
     read_table,
     select_columns,
 )
@@ -74,8 +76,7 @@ def find_reviews(path: Path) -> Path:
 
     Errors: InputError where there is none of them.
     """
-    if path.parts[:1] in (("http:",), ("https:",)):
-        raise InputError(f"--path {path}: a web address; download the file first")
+    check_local("--path", path)
     if path.is_file():
         return path
     if not path.is_dir():
@@ -107,7 +108,7 @@ def read_reviews(
     names = [name for name in (text_column, rating_column, group_column) if name is not None]
     if len(set(names)) < len(names):
         raise InputError(f"--text-column, --rating-column, --group-column: {listed(names)}; they must differ")
-    content = file.read_bytes()
+    content = read_content("--path", file)
     frame = read_table(file, content, "review")
     rated = None if text_column in frame.columns else rated_texts(file, frame, group_column)
     if rated is None:

@@ -3,7 +3,8 @@
 import csv
 import gzip
 import io
-import re
+from itertools import product
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noisy_feedback.data.columns import check_texts, read_table, select_columns
+from noisy_feedback.data.columns import check_texts, read_content, read_table, select_columns
 from noisy_feedback.errors import InputError
 from tests.conftest import content_of, message_of
 
@@ -117,9 +118,10 @@ def test_half_a_character_in_any_column_that_is_used_is_refused_and_no_other_tex
 
 def test_an_empty_or_unknown_kind_of_file_is_refused_with_the_way_out(tmp_path):
     for suffix in (".csv", ".jsonl", ".parquet"):
-        assert re.match("unreadable or cut short|no column 'Review'", refused(tmp_path, b"", f"hotels{suffix}"))
+        for content, kind in ((b"", suffix), (b"\n", suffix), (gzip.compress(b""), f"{suffix}.gz")):
+            assert refused(tmp_path, content, f"hotels{kind}") == "the file is empty"
     for name in ("hotels.xlsx", "hotels.csv.zip", "hotels.gz", "hotels"):
-        says = "unknown kind of file; save it as CSV, or if it is an archive unzip it (read are .csv, .tsv, .json, "
+        says = "unknown kind of file; save it as CSV, or if it is an archive unzip it (readable: .csv, .tsv, .json, "
         assert refused(tmp_path, CONTENTS[".csv"], name).startswith(says)
 
 
@@ -140,22 +142,34 @@ BROKEN = {
 def test_a_broken_file_is_refused_as_what_it_seems_to_be(tmp_path):
     for name, content in BROKEN.items():
         assert f"unreadable or cut short as {name.split('.')[1]}" in refused(tmp_path, content, name)
+    assert "line 4 column 1 " in refused(tmp_path, b'\n{"Review": "a"}\n\n}\n', "hotels.jsonl")
+    assert texts_of(tmp_path, b"\n \n" + CONTENTS[".jsonl"].replace(b"\n", b" \n\n"), "hotels.jsonl") == TEXTS
+
+
+def test_a_file_that_cannot_be_opened_is_refused_with_its_option(tmp_path):
+    for file, says in ((tmp_path / "none.csv", "no such file or directory"), (tmp_path, "is a directory")):
+        with pytest.raises(InputError) as error:
+            read_content("--texts", file)
+        assert str(error.value) == f"--texts {file}: {says} ({file})"
+    with pytest.raises(InputError, match=r"^--texts https:/a\.org/b\.csv: a web address; download the file first$"):
+        read_content("--texts", Path("https://a.org/b.csv"))
 
 
 def test_what_separates_columns_is_named_where_it_is_another_character(tmp_path):
     for suffix, separator, found in ((".csv", ";", "semicolons"), (".csv", "\t", "tabs"), (".tsv", ",", "commas")):
-        for text in ("good", "good, but dear"):
-            message = refused(tmp_path, unquoted([(text, 4)] * 20, separator), f"hotels{suffix}")
+        for text, line_end in product(("good", "good, but dear"), (b"\n", b"\r\n", b"\r")):
+            content = unquoted([(text, 4)] * 20, separator).replace(b"\n", line_end)
+            message = refused(tmp_path, content, f"hotels{suffix}")
             assert message.startswith(f"its columns are separated by {found}, not by ")
             assert message.endswith("; save it as .csv with commas, or as .tsv with tabs")
 
 
 def test_a_first_line_that_looks_like_a_row_is_named_so(tmp_path):
     long = "A text of more than twenty characters"
-    for first in ((long, 4), ("12", 4), (long, long)):
+    for first in ((long, 4), ("1", long)):
         message = refused(tmp_path, as_csv(REVIEWS, columns=first), row="text")
         assert message.endswith("(its first line looks like a text; add a line of column names above it)")
-    for columns in (("How was your stay with us?", "Stars"), ("a_long_name_without_spaces", "12")):
+    for columns in ((long, long), ("1", "2")):  # the questions of a survey, numbered columns
         assert refused(tmp_path, as_csv(REVIEWS, columns=columns), hint="a hint").endswith("(a hint)")
     named = ("A text of more than twenty characters", "4")
     assert refused(tmp_path, as_jsonl(REVIEWS, named), "hotels.jsonl", hint="a hint").endswith("(a hint)")
@@ -193,7 +207,9 @@ def test_a_stray_quote_is_found_in_whatever_column_and_wherever_it_is_closed_if_
     rows = [('"good', 4), ("fine", 3), ('not so good"', 2), *REVIEWS[:3] * 4]
     assert "review 1 joins rows" in refused(tmp_path, unquoted(rows, separator), f"hotels{suffix}")
     rows = [("good", 4)] * 10 + [('"bad', 1)] + [("good", 5)] * 10
-    assert "EOF inside string starting at row 11" in refused(tmp_path, unquoted(rows, separator), f"hotels{suffix}")
+    assert 'a quote (") that opens in review 11 is not closed' in refused(
+        tmp_path, unquoted(rows, separator), f"hotels{suffix}"
+    )
 
 
 LINES = ["lines\nand\ta tab", "a\tb\nc\td", "1\t2\n3", 'she said "good"\nand left', "two\nlines"]
@@ -207,6 +223,8 @@ def test_a_quoted_field_of_several_lines_is_one_review(tmp_path):
         assert texts_of(tmp_path, content, "hotels.tsv") == [*TEXTS, text]
     for text in COMMAS:
         assert texts_of(tmp_path, as_csv([*REVIEWS, (text, 3)])) == [*TEXTS, text]
+    content = as_csv([("two\nlines",), ("one",)], columns=["Review"])
+    assert texts_of(tmp_path, content, wanted=["Review"]) == ["two\nlines", "one"]
 
 
 @separators

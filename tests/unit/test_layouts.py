@@ -227,6 +227,18 @@ LAYOUTS = {  # rows but for a column, the values of this column, options, and wh
         {},
         [("Be kind.\nWhy?\nSo.", "Be kind.\nWhy?\nNo.")],
     ),
+    "both forms of messages in one column": (
+        {"chosen": [{"from": None, "value": None, **message} for message in said("Why?", "So.")]},
+        {"rejected": [[{"role": None, "content": None, **message} for message in sharegpt("Why?", "No.")]]},
+        {},
+        [FIRST],
+    ),
+    "ShareGPT in cells, with other speakers": (
+        {"chosen": '[{"from": "user", "value": "Why?"}, {"from": "assistant", "value": "So."}]'},
+        {"rejected": ['[{"from": "User", "value": "Why?"}, {"from": "gpt", "value": "No."}]']},
+        {},
+        [FIRST],
+    ),
     "LLaMA-Factory": (
         {"conversations": sharegpt("Why?"), "chosen": sharegpt("", "So.")[1]},
         {"rejected": [sharegpt("", "No.")[1]]},
@@ -280,6 +292,18 @@ def test_chosen_and_rejected_are_read_where_there_is_also_a_winner(read):
     assert orders(found) == [("z", "x")]
     assert found.correct.tolist() == [1]
     assert found.unused == ["text_a", "text_b", "winner", "wrong"]
+
+
+def test_of_three_responses_the_pair_with_a_winner_is_read(read):
+    found = read([{**asked("response_0", "response_1"), "response_2": "Maybe.", "better_response_id": 1}])
+    assert (orders(found), found.unused) == ([SECOND], ["response_2"])
+
+
+@pytest.mark.parametrize("name", ["context", "history"])
+def test_a_column_is_a_prompt_only_in_the_layout_that_has_it(read, name):
+    row = {"text_a": "x", "text_b": "y", "winner": "a", name: "Why?"}
+    found = read([row])
+    assert (orders(found), found.unused) == ([("x", "y")], [name])
 
 
 # --- ids and other names
@@ -353,7 +377,7 @@ def test_integers_stay_annotators_where_others_are_left_out(read, suffix):
 
 def test_rows_in_messages_are_those_of_the_file_where_others_were_left_out(refused):
     rows = [{"chosen": "a", "rejected": "a", "correct": ""}, {"chosen": "a", "rejected": "b", "correct": "perhaps"}]
-    message = "'correct' of comparison 2 is 'perhaps'; it must be one of true, false, 1, 0"
+    message = "'correct' of comparison 2 is 'perhaps'; it must be one of true, false, 1, 0, or empty"
     assert refused(rows, drop_invalid=True) == message
 
 
@@ -364,7 +388,21 @@ BAD = {
     ),
     "two winners": (
         [{"text_a": "x", "text_b": "y", "winner_model_a": 1, "winner_model_b": 1, "winner_tie": 0}],
-        "'winner' of comparison 1 is 'a and b'; it must be one of a, 1, b, 2, tie, ",
+        "'winner_model_a, winner_model_b, winner_tie' of comparison 1 is 'a and b'; it must be one of a, 1, b, ",
+    ),
+    "responses without their users": (
+        [{**asked("response1", "response2"), "preference.responses": ["a", "b"], "preference.responses.users": ["u"]}],
+        "'preference.responses' and 'preference.responses.users' must be lists of the same length",
+    ),
+    "no text in the second of two texts, which won": (
+        [{"text_a": "x", "text_b": 7, "winner": "b"}],
+        "comparison 1 is 7; it must be text, or a conversation: a list of messages with role and content (column "
+        "'text_b')",
+    ),
+    "no text in a column with another name": (
+        [{"response1": "x", "response2": "y", "context": 7, "overall_preference": 1}],
+        "comparison 1 is 7; it must be text, or a conversation: a list of messages with role and content (column "
+        "'context')",
     ),
     "other names": (
         [{"good": "x", "bad": "y"}],
@@ -373,11 +411,13 @@ BAD = {
     ),
     "half a character": (
         [{"chosen": said("a", "x\ud800"), "rejected": "y"}],
-        r"comparison 1 is 'a\nx\ud800'; it must be text, without lone surrogates (half characters) (column 'chosen')",
+        r"comparison 1 is 'a\nx\ud800'; it must be text, without lone surrogates, which are half characters (column "
+        "'chosen')",
     ),
     "half a character in a name": (
         [{"chosen": "x", "rejected": "y", "annotator": "\udc00"}],
-        r"comparison 1 is '\udc00'; it must be text, without lone surrogates (half characters) (column 'annotator')",
+        r"comparison 1 is '\udc00'; it must be text, without lone surrogates, which are half characters (column "
+        "'annotator')",
     ),
     "a cell that is cut short": (
         [{"chosen": '[{"role": "user", "content": "x"', "rejected": "y"}],
@@ -406,3 +446,10 @@ def test_texts_need_ids_that_are_known_and_different(refused, read, tmp_path):
     write(texts, [{"name": 1, "text": "x"}])
     with pytest.raises(InputError, match=r"no column 'id'; it has 'name', 'text'"):
         read(rows, texts=texts)
+
+
+def test_a_file_that_is_missing_is_named_with_its_option(read, tmp_path):
+    with pytest.raises(InputError, match=r"^--texts .*none\.csv: no such file"):
+        read([{"chosen": "1", "rejected": "2"}], texts=tmp_path / "none.csv")
+    with pytest.raises(InputError, match=r"^--comparisons .*none\.csv: no such file"):
+        read_judgements(tmp_path / "none.csv", [])

@@ -115,15 +115,17 @@ def test_the_truth_may_be_written_in_several_ways_or_be_missing(read, suffix):
 
 
 def test_a_truth_that_is_none_is_refused_with_its_row(refused):
-    for wrong in ("yes", 2, -1, 0.5, [1]):
+    for wrong in ("yes", 2, -1, 0.5, [1], "text_1"):
         message = refused(judged([GOOD] * 2, [BAD] * 2, correct=[True, wrong]))
-        assert message == f"'correct' of comparison 2 is {str(wrong)!r}; it must be one of true, false, 1, 0"
+        assert message == f"'correct' of comparison 2 is {str(wrong)!r}; it must be one of true, false, 1, 0, or empty"
 
 
 @pytest.mark.parametrize(("chosen", "rejected", "correct"), [(GOOD, BAD, False), (BAD, GOOD, True)])
 def test_judgements_of_a_pair_that_cannot_all_be_as_said_are_refused_with_both_rows(refused, chosen, rejected, correct):
     rows = judged([GOOD, FINE, chosen], [BAD, "x", rejected], correct=[True, False, correct])
     assert refused(rows).startswith("'correct' of comparison 3 contradicts an earlier comparison of the same pair")
+    wrong = judged([GOOD, FINE, chosen], [BAD, "x", rejected], wrong=[True, False, correct])
+    assert refused(wrong).startswith("'wrong' of comparison 3 contradicts an earlier comparison of the same pair")
 
 
 def test_the_truth_of_one_judgement_is_that_of_its_pair_and_wrong_is_the_opposite_of_correct(read):

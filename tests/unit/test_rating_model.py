@@ -120,9 +120,8 @@ def small_model(pooling="cls", **info):
 
 @pytest.mark.parametrize("texts", ["fine", {TEXT}, {0: TEXT}, iter([TEXT]), pd.DataFrame([TEXT]), np.array([[TEXT]])])
 def test_what_is_no_list_of_texts_is_refused(texts):
-    with pytest.raises(
-        InputError, match=f"^rate takes a list of texts, not {type(texts).__name__}; make a list of it$"
-    ):
+    way_out = "put a single text in brackets" if isinstance(texts, str) else "make a list of it"
+    with pytest.raises(InputError, match=f"^rate takes a list of texts, not {type(texts).__name__}; {way_out}$"):
         small_model().rate(texts)
 
 

@@ -288,8 +288,10 @@ def test_comparisons_are_rated_only_where_they_have_scores_and_no_column_of_text
 
 
 def test_a_score_that_is_no_integer_is_refused_with_its_row_and_columns(tmp_path):
-    for score in (7.5, "good"):
-        with pytest.raises(InputError, match=rf"review 3 .* {score!r}; .* \(column 'score_chosen, score_rejected'\)"):
+    for score in (7.5, "good", [7]):
+        with pytest.raises(
+            InputError, match=rf"review 3 .* {re.escape(repr(score))}; .* \(column 'score_chosen, score_rejected'\)"
+        ):
             scored(tmp_path, [*SCORED[:2], ("q", "a", "b", 8, score), *SCORED[3:]])
 
 
