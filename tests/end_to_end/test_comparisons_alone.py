@@ -95,8 +95,13 @@ def test_a_result_is_reproduced_to_the_last_bit(run, tmp_path):
 def test_reviews_without_comparisons_of_them_and_missing_files_are_refused(preferences, tmp_path, capsys):
     for given, says in {
         ("--path", tmp_path): "with --comparisons",
-        ("--comparisons", "nope.csv"): "error: nope.csv: No such file or directory\n",
-        ("--comparisons", preferences[0], "--texts", "nope.csv"): "error: nope.csv: No such file or directory\n",
+        ("--comparisons", "nope.csv"): "error: --comparisons nope.csv: no such file or directory (",
+        (
+            "--comparisons",
+            preferences[0],
+            "--texts",
+            "nope.csv",
+        ): "error: --texts nope.csv: no such file or directory (",
     }.items():
         run_script("human/main.py", [*given, "--output", tmp_path / "results"], status=2)
         assert says in capsys.readouterr().err
