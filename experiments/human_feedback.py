@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from ceiling import train_on_both
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from sweeps import (
@@ -48,6 +49,7 @@ SETTINGS = {  # what the tables call a loss and its KL weight
     "holder-dpo, adaptive": ("holder-dpo", ADAPTIVE),
 }
 SUSPECTS = "bradley-terry without suspects"
+CEILING = "trained on the ratings of both parts"  # instead of comparisons of the fine-tuning part
 METRIC = "preference_accuracy"
 
 
@@ -99,6 +101,11 @@ def cleaned_runs(given: Namespace) -> pd.DataFrame:
             trained = train_model(replace(config, seed=seed), dataset)
             part = trained.splits.judgements
             assert part is not None
+            scores = {"before": trained.before, "last": train_on_both(replace(config, seed=seed), dataset, trained)}
+            rows.append(
+                {"seed": seed, "labels": "gold", "loss": CEILING}
+                | {stage: found.preference_accuracy for stage, found in scores.items()}
+            )
             for labels in ("one", "all"):
                 run = replace(config, seed=seed, labels=labels)
                 tuned = fine_tune_model(replace(run, epochs_f=1), dataset, trained)
@@ -136,7 +143,7 @@ def report(runs: pd.DataFrame) -> None:
     print_table(["labels", "comparisons", "flip rate", "estimated", "AUROC of p_wrong", "precision"], rows)
     print("\nchange of preference accuracy by fine-tuning, last epoch [95 % interval]")
     rows = []
-    for loss in (*SETTINGS, SUSPECTS):
+    for loss in (*SETTINGS, SUSPECTS, CEILING):
         found = [by.get((loss, labels)) for labels in LABELS]
         changes = ["" if f is None else change_and_p(difference(f["last"], f["before"]), "difference") for f in found]
         rows.append([loss, *changes])
