@@ -34,7 +34,7 @@ UNKNOWN_TEMPERATURE = 1.0  # prior standard deviation of the log temperature whe
 CALIBRATED = 0.3  # a smaller standard deviation counts as a known calibration
 REPEATED = 3  # judgements of a pair that show how easy it is, where most judgements are of such pairs
 WIDEST = 0.2  # where the interval of the flip rate is wider, the flip rate is not known
-SOME = 0.1  # of the judgements must be further ones of a pair, if no known order calibrates the model
+REPEATED_SHARE = 0.1  # of the judgements must be further ones of a pair, where no known order calibrates the model
 CONFIDENCE = 0.95
 
 
@@ -159,7 +159,7 @@ def audit_comparisons(
         high = max(high, flip_rate(found, len(rows), np.where(independent, -np.inf, found.log_weight))[2])
         rate, low, _ = flip_rate(found, len(rows), np.where(independent, found.log_weight, -np.inf))
     further = len(pair) - len(first)
-    known = bool(high - low <= WIDEST and (sd < CALIBRATED or further >= SOME * len(pair)))
+    known = bool(high - low <= WIDEST and (sd < CALIBRATED or further >= REPEATED_SHARE * len(pair)))
     p_wrong = np.abs((sign[rows] > 0) - found.p_first[pair[rows]])
     return Audit(p_wrong, rate, low, high, known, of_annotators)
 

@@ -254,6 +254,19 @@ def test_without_a_known_order_the_interval_allows_for_hidden_difficulty():
     assert found.flip_rate_low < found.estimated_flip_rate < wrong.mean() < found.flip_rate_high
 
 
+@pytest.mark.parametrize(("repeated", "known"), [(1, False), (600, True)])
+def test_without_a_known_order_a_few_repeated_judgements_do_not_make_the_flip_rate_known(repeated, known):
+    rng = np.random.default_rng(0)
+    log_odds = rng.normal(0, 4, 2000)
+    pair = np.concatenate([np.arange(2000), np.arange(repeated)])
+    right = rng.random(len(pair)) < 0.8
+    chooses_first = (rng.random(2000) < audit.sigmoid(log_odds))[pair] == right
+    prior = audit.sigmoid(np.where(chooses_first, 1, -1) * log_odds[pair])
+    found = audit_comparisons(prior, 2 * pair + ~chooses_first, pair, calibration_pairs=0)
+    assert found.flip_rate_high - found.flip_rate_low < audit.WIDEST
+    assert found.known == known
+
+
 def test_the_calibration_counts_pairs_but_no_more_than_reviews():
     probabilities, ratings = rating_distributions(0, n=40)
     config = Config("multiclass", k=1)
