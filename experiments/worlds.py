@@ -35,6 +35,7 @@ class World:
     annotators: int = 0  # 0: nobody knows who judged
     errors: str = "even"
     model: float = 1.0  # standard deviation of the model's log-odds
+    tails: int = 0  # degrees of freedom of their t distribution; 0: a normal one
     known_orders: float = np.inf  # on which the model was calibrated
     overconfidence: float = 1.0  # the model's log-odds are multiplied by it
     majority: bool = False  # the majority of each pair is audited, from the judgements behind it
@@ -68,6 +69,9 @@ WORLDS = {
     "some more errors where the model is unsure, one a pair": World(3000, 1, 0, "less sure"),
     "more errors where the model is sure, one a pair": World(3000, 1, 0, "sure"),
     "errors change with the model in a step, one a pair": World(3000, 1, 0, "step"),
+    "heavy tails, some more errors where the model is unsure, one a pair": World(3000, 1, 0, "less sure", tails=3),
+    "heavy tails, errors where the model is unsure, one a pair": World(3000, 1, 0, "unsure", tails=3),
+    "heavy tails, errors change with the model in a step, one a pair": World(3000, 1, 0, "step", tails=3),
     "majority: right model, several each": World(3000, 5, 200, majority=True),
     "majority: hard pairs": World(3000, 5, 200, "hard", majority=True),
 }
@@ -86,7 +90,7 @@ def draw(task: tuple[str, int]) -> tuple[float, ...]:
     """True and estimated rate, interval, holds, known, wrong of the sure ones, annotators' intervals that hold."""
     name, seed = task
     world, rng = WORLDS[name], np.random.default_rng(seed)
-    log_odds = rng.normal(0, world.model, world.pairs)
+    log_odds = world.model * (rng.standard_t(world.tails, world.pairs) if world.tails else rng.normal(size=world.pairs))
     first_is_better = rng.random(world.pairs) < expit(log_odds)
     pair = np.repeat(np.arange(world.pairs), world.each)
     people = rng.permutation(np.arange(len(pair)) % world.annotators) if world.annotators else None

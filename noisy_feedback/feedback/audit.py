@@ -22,11 +22,11 @@ from noisy_feedback.feedback.difficulty import (
     Pairs,
     Posterior,
     logit,
-    posterior_of_easiness_by_margin,
     posterior_of_hidden_easiness,
     sigmoid,
 )
 from noisy_feedback.feedback.protocols import known_pairs
+from noisy_feedback.feedback.random_walk import posterior_of_changing_easiness
 from noisy_feedback.metrics import pairwise_accuracy
 
 TEMPERATURES = (0.05, 100.0)
@@ -152,7 +152,7 @@ def audit_comparisons(
     if annotators is not None:
         evidence, of_annotators = fit_annotators(judged, annotators[by_pair])
         judged = judged._replace(evidence=evidence)
-    found = posterior_of_hidden_easiness(judged) if hidden else posterior_of_easiness_by_margin(judged)
+    found = posterior_of_hidden_easiness(judged) if hidden else posterior_of_changing_easiness(judged)
     independent = ~found.parameters[:, 1:4].any(axis=1)  # errors: no spread of easiness, nothing misleading
     rate, low, high = flip_rate(found, len(rows), found.log_weight)
     if sd >= CALIBRATED and hidden:
@@ -193,7 +193,8 @@ def flip_rate(found: Posterior, claims: int, log_weight: np.ndarray) -> tuple[fl
     weight = softmax(log_weight)
     likely = weight > 1e-6 * weight.max()
     weight, rate = weight[likely] / weight[likely].sum(), (1 - found.gain[likely] / claims) / 2
-    rates = np.linspace(0, 1, 2001)
-    below = ndtr((rates[:, None] - rate) / (np.sqrt(found.variance[likely]) / claims + 1e-6)) @ weight
-    low, high = np.interp([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], below, rates)
+    sd = np.sqrt(found.variance[likely]) / claims + 1e-6
+    rates = np.linspace((rate - 6 * sd).min(), (rate + 6 * sd).max(), 501)
+    below = ndtr((rates[:, None] - rate) / sd) @ weight
+    low, high = np.interp([(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], below, rates).clip(0, 1)
     return float(weight @ rate), float(low), float(high)

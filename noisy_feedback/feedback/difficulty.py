@@ -5,8 +5,8 @@ its annotator (GLAD: Whitehill et al. 2009, *Whose vote should count more*). The
 log-odds times a temperature. Neither the temperature nor the distribution of easiness is known: the posterior is
 computed at all points of a grid of them, so that what the judgements do not show makes the flip rate uncertain.
 
-Several judgements of a pair show how easy it is. A single one does not, but easiness may follow how sure the model is
-of a pair.
+Several judgements of a pair show how easy it is. A single one does not, but easiness may change with how sure the model
+is of a pair: random_walk.py.
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,9 @@ from scipy.special import gammainc, logsumexp, softmax
 SPREADS = (0.0, 0.3, 0.5, 0.65, 0.8, 1.0)
 MISLEADING = np.array([-0.25, -0.75])
 SHARES = np.array([(a, b) for a in (0, 3, 7, 11, 16, 22) for b in (0, 3, 7, 11, 16, 22) if a + b <= 30]) / 100  # (H, 2)
-# (slope, power): easiness is 1 + slope * (s / mean of s - 1), at least 0, where s = |log-odds of the model| ** power.
-SLOPES = ((0.0, 1), (-0.3, 1), (0.3, 1), (0.6, 1), (1.0, 1), (0.6, 2))
-NO_SPREAD, NO_MISLEADING, NO_SLOPE = 0.8, 0.5, 0.5  # prior probabilities
+NO_SPREAD, NO_MISLEADING = 0.8, 0.5  # prior probabilities
 EXCHANGED = 0.01  # that the level is negative
 MAX_LEVEL = 6.0  # at most 99.75 % of the judgements are right
-MAX_EVIDENCE = 75.0  # of a judgement: times 9, the largest of EASINESS, it must stay below 700 in log_sigmoid
 STEP = 0.2
 EASINESS = np.arange(-45, 46) * STEP  # (E,) a distribution of easiness has weights at these points
 LIKELY = 0.001  # of the largest weight: where the grid is made finer
@@ -46,6 +43,16 @@ class Pairs(NamedTuple):
         if len(self.pair) == len(self.prior):  # one each: summing takes a fifth of the audit
             return of_judgements
         return np.add.reduceat(of_judgements, np.flatnonzero(np.diff(self.pair, prepend=-1)), axis=-1)
+
+    def select(self, rows: np.ndarray) -> "Pairs":
+        """The pairs with these numbers, ascending."""
+        own = np.isin(self.pair, rows)
+        pair, evidence = np.searchsorted(rows, self.pair[own]), self.evidence[own]
+        return self._replace(prior=self.prior[rows], net=self.net[rows], pair=pair, evidence=evidence)
+
+    def gain(self, p_first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Expected right less wrong claimed orders, and the variance of the number of right ones, of P (..., N)."""
+        return 2 * p_first @ self.net - self.net.sum(), (p_first * (1 - p_first)) @ self.net**2
 
 
 class Likelihood(NamedTuple):
@@ -80,21 +87,6 @@ def posterior_of_hidden_easiness(pairs: Pairs) -> Posterior:
     return mixture([posterior_at(pairs, table, spread, shares) for spread in SPREADS])
 
 
-def posterior_of_easiness_by_margin(pairs: Pairs) -> Posterior:
-    """The same, where easiness depends on how sure the model is: for pairs with one judgement or two."""
-    if not pairs.prior.any():
-        return posterior_of_equal_easiness(pairs)
-    parts = []
-    for slope, power in SLOPES:
-        sure = np.abs(pairs.prior) ** power
-        easiness_of_pair = (1 + slope * (sure / sure.mean() - 1)).clip(0)
-        evidence = (pairs.evidence * easiness_of_pair[pairs.pair]).clip(-MAX_EVIDENCE, MAX_EVIDENCE)
-        part = posterior_of_equal_easiness(pairs._replace(evidence=evidence))
-        log_prior = np.log((1 - NO_SLOPE) / (len(SLOPES) - 1) if slope else NO_SLOPE)
-        parts.append(part._replace(log_weight=part.log_weight + log_prior))
-    return mixture(parts)
-
-
 def mixture(parts: Sequence[Posterior]) -> Posterior:
     """The posterior whose parameters are any of those of the parts."""
     parameters, log_weight, gain, variance = (np.concatenate([part[i] for part in parts]) for i in range(4))
@@ -104,26 +96,40 @@ def mixture(parts: Sequence[Posterior]) -> Posterior:
 
 def posterior_at(pairs: Pairs, table: Likelihood, spread: float, shares: np.ndarray) -> Posterior:
     """The posterior at one spread."""
-    levels = np.linspace(-MAX_LEVEL, MAX_LEVEL, 13)
-    temperatures = np.linspace(-2.5, 2.5, 5) if pairs.temperature_sd and pairs.prior.any() else np.zeros(1)
+    levels, temperatures = np.linspace(-MAX_LEVEL, MAX_LEVEL, 13), first_temperatures(pairs)
     for _ in range(REFINEMENTS):
-        at = [log_posterior(pairs, table, level, spread, shares[::7], temperatures)[0] for level in levels]
+        prior = tempered(pairs, temperatures)
+        at = [log_likelihood(pairs, table, level, spread, shares[::7], prior)[0] for level in levels]
+        at += np.log(np.where(levels < 0, EXCHANGED, 1 - EXCHANGED))[:, None, None] - temperatures**2 / 2
         weight = np.exp(at - np.max(at))  # (levels, H, temperatures)
         levels, fine = refined(levels, weight.sum(axis=(1, 2)))
         temperatures, also = refined(temperatures, weight.sum(axis=(0, 1)))
         if fine and also:
             break
+    prior = tempered(pairs, temperatures)
+    log_prior = np.log(np.where(shares.any(axis=1), (1 - NO_MISLEADING) / (len(SHARES) - 1), NO_MISLEADING))[:, None]
+    log_prior = log_prior + np.log((1 - NO_SPREAD) / (len(SPREADS) - 1) if spread else NO_SPREAD)
+    log_prior = log_prior - temperatures**2 / 2 + log_widths(temperatures)
     points, p_first = [], []
     for level, log_width in zip(levels, log_widths(levels), strict=True):
-        log_weight, p = log_posterior(pairs, table, level, spread, shares, temperatures)
-        log_weight += log_width + log_widths(temperatures)
+        log_weight, p = log_likelihood(pairs, table, level, spread, shares, prior)
+        log_weight += log_prior + log_width + np.log(EXCHANGED if level < 0 else 1 - EXCHANGED)
         columns = (level, spread, *shares.T[..., None], pairs.temperature_sd * temperatures, log_weight)
-        columns += (2 * p @ pairs.net - pairs.net.sum(), (p * (1 - p)) @ pairs.net**2)
-        points.append(np.stack(np.broadcast_arrays(*columns), axis=-1).reshape(-1, 8))
+        points.append(np.stack(np.broadcast_arrays(*columns, *pairs.gain(p)), axis=-1).reshape(-1, 8))
         p_first.append(np.tensordot(softmax(log_weight), p, 2))
     grid = np.concatenate(points)
     of_level = softmax([logsumexp(part[:, 5]) for part in points])
     return Posterior(grid[:, :5], grid[:, 5], grid[:, 6], grid[:, 7], of_level @ p_first)
+
+
+def first_temperatures(pairs: Pairs) -> np.ndarray:
+    """Logarithms of temperatures (T,), in standard deviations, before the grid is refined."""
+    return np.linspace(-2.5, 2.5, 5) if pairs.temperature_sd and pairs.prior.any() else np.zeros(1)
+
+
+def tempered(pairs: Pairs, temperatures: np.ndarray) -> np.ndarray:
+    """The model's P(the first item is better), (T, N), at these temperatures (T,)."""
+    return sigmoid(np.multiply.outer(np.exp(pairs.temperature_sd * temperatures), pairs.prior))
 
 
 def log_widths(axis: np.ndarray) -> np.ndarray:
@@ -141,23 +147,21 @@ def refined(axis: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, bool]:
     return np.linspace(axis[max(kept[0] - 1, 0)], axis[min(kept[-1] + 1, len(axis) - 1)], len(axis)), False
 
 
-def log_posterior(
-    pairs: Pairs, table: Likelihood, level: float, spread: float, shares: np.ndarray, temperatures: np.ndarray
+def log_likelihood(
+    pairs: Pairs, table: Likelihood, level: float, spread: float, shares: np.ndarray, prior: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The logarithm (H, T), and P(the first item is better) (H, T, N), at these shares (H, 2) and temperatures (T,).
-
-    `temperatures` are logarithms in standard deviations.
-    """
+    """The logarithm (H, T), and P(the first item is better) (H, T, N), at shares (H, 2) and a prior (T, N) of it."""
     points, weights = easiness(level, spread, shares)
     found = table if spread else likelihood(pairs, points)
-    prior = sigmoid(np.multiply.outer(np.exp(pairs.temperature_sd * temperatures), pairs.prior))  # (T, N)
     first = (weights @ found.if_first)[:, None] * prior
     both = first + (weights @ found.if_second)[:, None] * (1 - prior)
-    log_prior = np.log(EXCHANGED if level < 0 else 1 - EXCHANGED)
-    log_prior += np.log((1 - NO_SPREAD) / (len(SPREADS) - 1) if spread else NO_SPREAD)
-    log_share = np.log(np.where(shares.any(axis=1), (1 - NO_MISLEADING) / (len(SHARES) - 1), NO_MISLEADING))
-    fit = np.log(both).sum(axis=-1) + found.log_scale.sum()
-    return fit + log_prior + log_share[:, None] - temperatures**2 / 2, first / both
+    return np.log(both).sum(axis=-1) + found.log_scale.sum(), first / both
+
+
+def log_likelihood_of_level(pairs: Pairs, level: float, prior: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The same (T,) and (T, N), where all pairs are as easy."""
+    log_fit, p_first = log_likelihood(pairs, likelihood(pairs, EASINESS[:1]), level, SPREADS[0], SHARES[:1], prior)
+    return log_fit[0], p_first[0]
 
 
 def likelihood(pairs: Pairs, points: np.ndarray) -> Likelihood:

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import gamma
+from scipy.stats import gamma, truncnorm
 from sklearn.metrics import roc_auc_score
 
 from noisy_feedback.config import Config
-from noisy_feedback.feedback import audit, difficulty
+from noisy_feedback.feedback import audit, difficulty, random_walk
 from noisy_feedback.feedback.audit import audit_comparisons, audit_scores, fit_temperature
 from noisy_feedback.feedback.protocols import known_pairs as known_pairs_of
 
@@ -138,48 +138,80 @@ def test_the_order_of_the_rows_does_not_matter(seed, by_name):
 # Hidden difficulty
 
 
-def by_enumeration(given, better, pairs, hidden, temperature_sd=0):
-    """P(wrong) of each judgement, and the share that is wrong, by loops over all that is not known."""
-    spreads, slopes = (difficulty.SPREADS, [(0, 1)]) if hidden else ([0], difficulty.SLOPES)
+def judge(given, better, pairs, points, weights):
+    """The likelihood of each judgement's pair, counted once, and P(wrong) of each judgement, by loops."""
+    likelihood, p_wrong = np.ones(len(better)), np.empty(len(better))
+    for pair in set(pairs):
+        own = np.flatnonzero(pairs == pair)
+        agrees = better[own] == better[own[0]]
+        right = audit.sigmoid(np.outer(points, np.where(agrees, 1, -1)))  # if the first's order is
+        both = given[own[0]] * weights @ right.prod(1), (1 - given[own[0]]) * weights @ (1 - right).prod(1)
+        likelihood[own[0]] = sum(both)
+        p_wrong[own] = np.where(agrees, both[1], both[0]) / sum(both)
+    return likelihood, p_wrong
+
+
+def by_enumeration(given, better, pairs, hidden):
+    """P(wrong) of each judgement, by loops over all that is not known, where easiness is hidden or all alike.
+
+    Returned before it is divided by the second value, the weight of the data.
+    """
+    spreads = difficulty.SPREADS if hidden else [0]
     shares = difficulty.SHARES if hidden else [(0, 0)]
-    sure = np.abs(audit.logit(given))
     total, wrong = 0.0, np.zeros(len(better))
     quantiles = (np.arange(200) + 0.5) / 200
-    standard = np.linspace(-4, 4, 33) if temperature_sd else [0]
     levels = np.linspace(-6, 6, 61)
-    for level, spread, (few, most), (slope, power), z in itertools.product(levels, spreads, shares, slopes, standard):
-        p_better = audit.sigmoid(np.exp(temperature_sd * z) * audit.logit(given))
+    for level, spread, (few, most) in itertools.product(levels, spreads, shares):
         usual = level * (gamma.ppf(quantiles, spread**-2, scale=spread**2) if spread else np.ones(1))
         points = np.append(usual, [-0.25 * level, -0.75 * level])
         weights = np.append(np.full(len(usual), (1 - few - most) / len(usual)), [few, most])
-        prior = (0.01 if level < 0 else 0.99) * (0.8 if spread == 0 else 0.2 / 5)
+        prior = (0.01 if level < 0 else 0.99) * (0.8 if spread == 0 else 0.2 / 5) * (levels[1] - levels[0])
         prior *= 0.5 / (1 if few == most == 0 else len(difficulty.SHARES) - 1)
-        prior *= 0.5 / (1 if slope == 0 else len(difficulty.SLOPES) - 1)
-        prior *= np.exp(-(z**2) / 2)
-        p_wrong = np.empty(len(better))
-        for pair in set(pairs):
-            own = np.flatnonzero(pairs == pair)
-            agrees = better[own] == better[own[0]]
-            easy = max(1 + slope * (sure[own[0]] ** power / (sure**power).mean() - 1), 0)
-            right = 1 / (1 + np.exp(-easy * np.outer(points, np.where(agrees, 1, -1))))  # if the first's order is
-            both = p_better[own[0]] * weights @ right.prod(1), (1 - p_better[own[0]]) * weights @ (1 - right).prod(1)
-            prior *= sum(both)
-            p_wrong[own] = np.where(agrees, both[1], both[0]) / sum(both)
-        total, wrong = total + prior, wrong + prior * p_wrong
-    return wrong / total, (wrong / total).mean()
+        likelihood, p_wrong = judge(given, better, pairs, points, weights)
+        total, wrong = total + prior * likelihood.prod(), wrong + prior * likelihood.prod() * p_wrong
+    return wrong, total
+
+
+def by_walks(given, better, pairs, temperature_sd=0):
+    """P(wrong) of each judgement where easiness is alike, or one level in each of two bins."""
+    total, wrong = 0.0, np.zeros(len(better))
+    sure = np.abs(audit.logit(given))
+    is_sure = sure >= np.sort(sure)[len(sure) // 2]
+    levels = np.linspace(-0.5, 6, 66)
+    walks = np.zeros((66, 66))  # of the surer bin, then of the other
+    for step, falls in itertools.product((0.5, 1), (False, True)):
+        expected = levels[:, None] * (sure[~is_sure].mean() / sure[is_sure].mean() if falls else 1)
+        density = truncnorm.pdf(levels, (-0.5 - expected) / step, (6 - expected) / step, expected, step)
+        walks += 0.99 * 0.9 / 2 * 0.5 * density * (levels[1] - levels[0]) ** 2
+    for z in np.linspace(-4, 4, 33) if temperature_sd else [0]:
+        tempered = audit.sigmoid(np.exp(temperature_sd * z) * audit.logit(given))
+        p_equal, equal = by_enumeration(tempered, better, pairs, hidden=False)
+        at = [judge(tempered, better, pairs, np.array([level]), np.ones(1)) for level in levels]
+        likelihood, p_wrong = map(np.array, zip(*at, strict=True))
+        weight = walks * np.outer(likelihood[:, is_sure].prod(1), likelihood[:, ~is_sure].prod(1))
+        by_level = np.where(is_sure, weight.sum(1) @ p_wrong, weight.sum(0) @ p_wrong)
+        prior = np.exp(-(z**2) / 2)
+        total += prior * (0.1 * equal / 0.4 + weight.sum())  # 0.4 = 0.8 * 0.5, the prior of what is not hidden
+        wrong += prior * (0.1 * p_equal / 0.4 + by_level)
+    return wrong / total
 
 
 @pytest.mark.parametrize("per_pair", [2, 3])
 def test_the_posterior_is_that_of_enumeration(per_pair, monkeypatch):
     monkeypatch.setattr(difficulty, "SHARES", difficulty.SHARES[[0, 1, 7, 8]])
+    monkeypatch.setattr(random_walk, "BINS", 2)
     p_better, better, pair, _, _ = planted(3, 20, per_pair, [0.9])
     p_better = np.where(
         pair == 0, p_better.round().clip(1e-6, 1 - 1e-6), p_better.clip(0.05, 0.95)
     )  # of one it is sure
-    p_wrong, flip_rate = by_enumeration(p_better, better, pair, hidden=per_pair == 3)
+    if per_pair == 3:
+        wrong, total = by_enumeration(p_better, better, pair, hidden=True)
+        p_wrong = wrong / total
+    else:
+        p_wrong = by_walks(p_better, better, pair)
     found = audit_comparisons(p_better, better, pair)
     np.testing.assert_allclose(found.p_wrong, p_wrong, atol=0.01)
-    assert found.estimated_flip_rate == pytest.approx(flip_rate, abs=0.005)
+    assert found.estimated_flip_rate == pytest.approx(p_wrong.mean(), abs=0.005)
     # Majorities: the same posterior of the same orders, one of each pair.
     rows = np.unique(2 * pair + better % 2, return_index=True)[1][::2]
     majority = audit_comparisons(p_better, better, pair, rows=rows)
@@ -187,13 +219,14 @@ def test_the_posterior_is_that_of_enumeration(per_pair, monkeypatch):
     assert majority.estimated_flip_rate == pytest.approx(p_wrong[rows].mean(), abs=0.005)
 
 
-def test_where_no_order_is_known_the_temperature_is_one_more_thing_that_is_not_known():
+def test_where_no_order_is_known_the_temperature_is_one_more_thing_that_is_not_known(monkeypatch):
+    monkeypatch.setattr(random_walk, "BINS", 2)
     p_better, better, pair, _, _ = planted(3, 20, 2, [0.9])
     p_better = p_better.clip(0.05, 0.95)
-    p_wrong, flip_rate = by_enumeration(p_better, better, pair, hidden=False, temperature_sd=1)
+    p_wrong = by_walks(p_better, better, pair, temperature_sd=1)
     found = audit_comparisons(p_better, better, pair, calibration_pairs=0)
     np.testing.assert_allclose(found.p_wrong, p_wrong, atol=0.01)
-    assert found.estimated_flip_rate == pytest.approx(flip_rate, abs=0.005)
+    assert found.estimated_flip_rate == pytest.approx(p_wrong.mean(), abs=0.005)
 
 
 def people(world, seed, pairs=1500, per_pair=5):
