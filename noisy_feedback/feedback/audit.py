@@ -1,12 +1,12 @@
 """Which comparisons are wrong, estimated without the truth.
 
-The model of a judgement is in difficulty.py, that of annotators in annotators.py; here are the calibration of the
-rating model, and what follows for the comparisons.
+The model of a judgement is in difficulty.py and random_walk.py, that of annotators in annotators.py; here are the
+calibration of the rating model, and what follows for the comparisons.
 
 Easy and misleading pairs look alike to the votes; only a model that was calibrated on known orders tells them apart.
 Without one, and with several judgements of each pair, the flip rate is what independent errors imply, the least that is
-possible, and its interval also holds what hidden easiness allows. One judgement of each pair shows whether people err
-more often the less sure the model is, where the change is gradual: a step hides from it.
+possible, and its interval also holds what hidden easiness allows. One judgement of each pair shows how often people err
+only as far as the model is sure of the order: for the pairs that it is unsure of, the interval is wide.
 """
 
 from dataclasses import dataclass
