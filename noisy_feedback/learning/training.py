@@ -11,7 +11,7 @@ from torch import Tensor
 
 from noisy_feedback import metrics
 from noisy_feedback.errors import InputError
-from noisy_feedback.learning.examples import Examples
+from noisy_feedback.learning.examples import Examples, Validation
 from noisy_feedback.learning.losses import margins
 from noisy_feedback.learning.model import Learner, RatingMLP, forward, is_scalar, predict_class
 from noisy_feedback.learning.objective import Objective
@@ -19,23 +19,15 @@ from noisy_feedback.learning.objective import Objective
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """What a model learns from, what chooses its best epoch, what it minimises, and the generator of its shuffles."""
+    """What a model learns from and is scored on, what it minimises, and how."""
 
     examples: Examples
-    validation: Examples
+    validation: Validation
     objective: Objective
-    rng: np.random.Generator
-    validation_comparisons: np.ndarray | None = None  # (V, 2) rows of the embeddings, the better text first
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How a model learns."""
-
+    rng: np.random.Generator  # of the order of the examples
     learning_rate: float
     batch: int
     epochs: int
-    scale: np.ndarray  # (C,) stars
     # What chooses the best epoch: accuracy, macro_f1 or kappa of validation ratings, preference_accuracy of comparisons
     select: str = "accuracy"
 
@@ -64,11 +56,7 @@ class FitResult:
 
 @torch.no_grad()
 def fit(
-    model: RatingMLP,
-    embeddings: Tensor,
-    task: TrainingTask,
-    config: TrainConfig,
-    progress: Callable[[], object] = lambda: None,
+    model: RatingMLP, embeddings: Tensor, task: TrainingTask, progress: Callable[[], object] = lambda: None
 ) -> FitResult:
     """Learn by Adam on shuffled batches and keep the first epoch with the highest validation score.
 
@@ -76,24 +64,23 @@ def fit(
     Errors: InputError where the objective is not finite.
     """
     model = model.copy()
-    learner = Learner(model, config.learning_rate)
-    x_validation = select_rows(embeddings, task.validation.rows[:, 0])
-    true = torch.from_numpy(task.validation.ratings[:, 0]).to(embeddings.device)
-    comparisons = task.validation_comparisons
-    x_compared = None if comparisons is None else select_rows(embeddings, comparisons.ravel())
+    learner, validation = Learner(model, task.learning_rate), task.validation
+    x_rated = select_rows(embeddings, validation.rows)
+    true = torch.from_numpy(validation.ratings).to(embeddings.device)
+    x_compared = select_rows(embeddings, validation.comparisons.ravel())
     best, best_epoch, best_score = model, 0, -np.inf
     epochs: list[EpochStats] = []
-    for number in range(1, config.epochs + 1):
-        learned = run_epoch(learner, embeddings, task, config)
-        counts = confusion_counts(model, x_validation, true, config.scale)
-        compared = counts.new_full((), torch.nan) if x_compared is None else preference_accuracy_of(model, x_compared)
+    for number in range(1, task.epochs + 1):
+        learned = run_epoch(learner, embeddings, task)
+        counts = confusion_counts(model, x_rated, true, validation.scale)
+        compared = preference_accuracy_of(model, x_compared)
         fetched = torch.cat([learned, compared.view(1), counts.flatten()]).cpu().numpy()
         if not np.isfinite(fetched[[0, -1]]).all():
             raise InputError(
                 f"the loss or the model's output is not finite in epoch {number}: the embeddings are too large, the "
                 "learning rate (--lr-f, --lr-t) is too high, or your own loss has no finite value or gradient there"
             )
-        stats, score = epoch_stats(fetched, config)
+        stats, score = epoch_stats(fetched, validation.scale, task.select)
         epochs.append(stats)
         if score > best_score or number == 1:
             best, best_epoch, best_score = model.copy(), number, score
@@ -101,7 +88,7 @@ def fit(
     return FitResult(best, model, best_epoch, epochs)
 
 
-def run_epoch(learner: Learner, embeddings: Tensor, task: TrainingTask, config: TrainConfig) -> Tensor:
+def run_epoch(learner: Learner, embeddings: Tensor, task: TrainingTask) -> Tensor:
     """One pass over the examples in a new random order: mean objective, training and preference accuracy, (3,)."""
     order = task.rng.permutation(len(task.examples.rows))
     rows = torch.from_numpy(task.examples.rows[order]).to(embeddings.device)  # (n, g)
@@ -111,9 +98,9 @@ def run_epoch(learner: Learner, embeddings: Tensor, task: TrainingTask, config: 
         reference = reference[torch.from_numpy(order).to(reference.device)]  # (n, g, C)
     logits = embeddings.new_empty(*rows.shape, learner.model.widths[-1])  # (n, g, C or 1)
     # One buffer for the embeddings of all batches: new memory for each makes fine-tuning 1.3 times as long at d = 768.
-    buffer = embeddings.new_empty(rows[: config.batch].numel(), embeddings.shape[1])
-    for start in range(0, len(rows), config.batch):
-        batch = slice(start, start + config.batch)
+    buffer = embeddings.new_empty(rows[: task.batch].numel(), embeddings.shape[1])
+    for start in range(0, len(rows), task.batch):
+        batch = slice(start, start + task.batch)
         chosen = rows[batch].flatten()
         x = torch.index_select(embeddings, 0, chosen, out=buffer[: len(chosen)])  # (B * g, d)
         logits[batch] = learner.forward(x).view_as(logits[batch])
@@ -122,7 +109,7 @@ def run_epoch(learner: Learner, embeddings: Tensor, task: TrainingTask, config: 
         learner.step(grad_logits.flatten(0, 1))
     mean = task.objective.value(logits, ratings, reference).double().mean()
     # Human comparisons may claim no ratings (-1); then there is no accuracy: NaN.
-    right = ((predict_class(logits, len(config.scale)) == ratings) & (ratings >= 0)).double().sum()
+    right = ((predict_class(logits, len(task.validation.scale)) == ratings) & (ratings >= 0)).double().sum()
     accuracy = right / (ratings >= 0).double().sum()
     return torch.stack([mean, accuracy, share_positive(margins(logits))])
 
@@ -136,7 +123,7 @@ def preference_accuracy_of(model: RatingMLP, x: Tensor) -> Tensor:
     """Share of the pairs x (2V, d), the better text first, that the reward orders right; NaN if one is not finite."""
     logits = forward(model, x)[-1]
     broken = torch.where(logits.isfinite().all(), 0.0, torch.nan)
-    return share_positive(margins(logits.view(-1, 2, logits.shape[-1]))) + broken
+    return share_positive(margins(logits.unflatten(0, (-1, 2)))) + broken
 
 
 def confusion_counts(model: RatingMLP, x: Tensor, true: Tensor, scale: np.ndarray) -> Tensor:
@@ -158,19 +145,19 @@ def confusion_counts(model: RatingMLP, x: Tensor, true: Tensor, scale: np.ndarra
     return counts.view(2, classes, classes)
 
 
-def epoch_stats(fetched: np.ndarray, config: TrainConfig) -> tuple[EpochStats, float]:
+def epoch_stats(fetched: np.ndarray, scale: np.ndarray, select: str) -> tuple[EpochStats, float]:
     """The statistics of an epoch, of what it gave (4 + 2 * C * C,), and its score: -inf where that is not defined."""
     objective, training_accuracy, preference_accuracy, compared = map(float, fetched[:4])
-    if not len(config.scale):  # comparisons alone
+    if not len(scale):  # comparisons alone
         return EpochStats(objective, math.nan, preference_accuracy, math.nan, math.nan, compared), compared
-    confusion, rounded = fetched[4:].reshape(2, len(config.scale), len(config.scale)).astype(np.int64)
+    confusion, rounded = fetched[4:].reshape(2, len(scale), len(scale)).astype(np.int64)
     scores = {
         "accuracy": metrics.accuracy(confusion),
         "macro_f1": metrics.precision_recall_f1(confusion)[2],
-        "kappa": metrics.quadratic_weighted_kappa(rounded, config.scale),
+        "kappa": metrics.quadratic_weighted_kappa(rounded, scale),
         "preference_accuracy": compared,
     }
-    score = scores[config.select]
+    score = scores[select]
     validation = scores["accuracy"], scores["macro_f1"], compared
     stats = EpochStats(objective, training_accuracy, preference_accuracy, *validation)
     return stats, -math.inf if math.isnan(score) else score

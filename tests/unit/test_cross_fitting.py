@@ -36,8 +36,8 @@ def calls(monkeypatch):
     """What each fit is given. The reward by the last model of the n-th is n times the embedding of a text."""
     calls = []
 
-    def fit(model, embeddings, task, config):
-        calls.append((task, config))
+    def fit(model, embeddings, task):
+        calls.append(task)
         best, last = (RatingMLP(torch.tensor([factor, 0.0]), (1, 1)) for factor in (100.0, float(len(calls))))
         return FitResult(best, last, 1, [])
 
@@ -53,19 +53,19 @@ def test_a_margin_is_that_of_the_last_model_of_a_training_on_the_other_groups(ca
     x = DATASET.embeddings[:, 0].numpy()
     number = (margins / (x[CHOSEN] - x[REJECTED])).round(3)  # of the model
     assert set(number) == set(range(1, folds + 1))
-    for n, (task, config) in enumerate(calls, start=1):
+    for n, task in enumerate(calls, start=1):
         pairs = np.stack([CHOSEN, REJECTED], axis=1)
         assert task.examples.rows.tolist() == pairs[number != n].tolist()
-        assert task.validation_comparisons.tolist() == pairs[number == n].tolist()
+        assert task.validation.comparisons.tolist() == pairs[number == n].tolist()
         assert not set(groups[number == n]) & set(groups[number != n])
-        assert (config.epochs, config.learning_rate, config.batch) == (7, CONFIG.lr_t, CONFIG.batch_t)
+        assert (task.epochs, task.learning_rate, task.batch) == (7, CONFIG.lr_t, CONFIG.batch_t)
 
 
 def test_every_comparison_is_audited_by_models_that_are_trained_for_so_many_epochs(calls):
     everything, audit = cross_fitting.audit_out_of_sample(CONFIG, DATASET, epochs=3)
     assert everything.lists.tolist() == np.stack([CHOSEN, REJECTED], axis=1).tolist()
     assert audit.p_wrong.shape == (J,)
-    assert {config.epochs for _, config in calls} == {3}
+    assert {task.epochs for task in calls} == {3}
 
 
 # --- texts that are in several pairs

@@ -16,9 +16,9 @@ DATASET = Dataset(torch.zeros(20, 2), RATINGS, np.arange(1, 4), [""] * 20, prove
 
 def test_the_validation_part_is_scored_against_its_own_ratings_or_as_published_the_first_training_ratings():
     for kind, rows in (("own", SPLITS.validation), ("misaligned", SPLITS.train[: len(SPLITS.validation)])):
-        found = examples.validation_reviews(Config("multiclass", validation_ratings=kind), DATASET, SPLITS)
-        assert found.rows[:, 0].tolist() == SPLITS.validation.tolist()
-        assert found.ratings[:, 0].tolist() == RATINGS[rows].tolist()
+        found = examples.validation_part(Config("multiclass", validation_ratings=kind), DATASET, SPLITS)
+        assert found.rows.tolist() == SPLITS.validation.tolist()
+        assert found.ratings.tolist() == RATINGS[rows].tolist()
 
 
 @pytest.mark.parametrize("head", ["categorical", "scalar"])

@@ -28,7 +28,8 @@ EQUAL_SHARES = np.full(5, 0.2)
 
 
 def objective(estimated=nan, **options):
-    return fine_tuning_objective(Config("multiclass", **options), EVERY_PAIR, EQUAL_SHARES, estimated)
+    audit = Audit(np.empty(0), estimated, nan, nan, known=True, annotators=None)
+    return fine_tuning_objective(Config("multiclass", **options), EVERY_PAIR, EQUAL_SHARES, audit)
 
 
 def random_outputs(outputs):

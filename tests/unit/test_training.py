@@ -12,10 +12,10 @@ from noisy_feedback.config import LOSSES, Config
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.learning import training
-from noisy_feedback.learning.examples import Examples
+from noisy_feedback.learning.examples import Examples, Validation
 from noisy_feedback.learning.model import Learner, RatingMLP, init_model, predict
 from noisy_feedback.learning.objective import TRAINING_OBJECTIVES, Objective, fine_tuning_objective
-from noisy_feedback.learning.training import TrainConfig, TrainingTask, fit, select_rows, single_threaded
+from noisy_feedback.learning.training import TrainingTask, fit, select_rows, single_threaded
 
 HEADS = ("categorical", "scalar")
 CLASSES, SCALE = 4, np.array([1, 2, 10, 12])  # not evenly spaced
@@ -29,9 +29,9 @@ def new_model(head="categorical"):
 
 
 def training_task(head="categorical"):
-    rows = np.arange(400)[:, None]
-    train, validation = Examples(rows[:300], RATINGS[rows[:300]]), Examples(rows[300:], RATINGS[rows[300:]])
-    return TrainingTask(train, validation, TRAINING_OBJECTIVES[head], np.random.default_rng(1))
+    train = Examples(np.arange(300)[:, None], RATINGS[:300, None])
+    validation = Validation(np.arange(300, 400), RATINGS[300:], SCALE, np.empty((0, 2), dtype=int))
+    return TrainingTask(train, validation, TRAINING_OBJECTIVES[head], np.random.default_rng(1), 0.002, 51, 3)
 
 
 def preference_task(loss="study", kl_weight=0.0, head="categorical"):
@@ -46,9 +46,9 @@ def preference_task(loss="study", kl_weight=0.0, head="categorical"):
     return replace(training_task(), examples=Examples(rows, RATINGS[rows], reference), objective=objective)
 
 
-def learned(task, model=None, embeddings=EMBEDDINGS, **config):
+def learned(task, model=None, embeddings=EMBEDDINGS, **changes):
     model = model or new_model("scalar" if task.objective is TRAINING_OBJECTIVES["scalar"] else "categorical")
-    return fit(model, embeddings, task, replace(TrainConfig(0.002, 51, 3, SCALE), **config))
+    return fit(model, embeddings, replace(task, **changes))
 
 
 # --- what is measured
@@ -74,7 +74,7 @@ def test_the_kappa_that_chooses_an_epoch_counts_stars_and_not_places():
     true, nearest = (SCALE[place.ravel()].repeat(counts.ravel()) for place in np.indices(counts.shape))
     expected = cohen_kappa_score(true, nearest, weights="quadratic", labels=range(SCALE[0], SCALE[-1] + 1))
     fetched = np.concatenate([np.zeros(4), np.eye(CLASSES).ravel(), counts.ravel()])
-    _, score = training.epoch_stats(fetched, TrainConfig(0.01, 64, 1, SCALE, "kappa"))
+    _, score = training.epoch_stats(fetched, SCALE, "kappa")
     assert score == pytest.approx(expected)
 
 
@@ -93,7 +93,7 @@ def test_of_equal_scores_the_first_is_the_best_and_one_that_is_not_defined_is_th
 def test_what_is_passed_in_is_unchanged_and_progress_is_reported_after_every_epoch():
     model, embeddings, task, calls = new_model(), EMBEDDINGS.clone(), preference_task(kl_weight=0.5), []
     rows, reference = task.examples.rows.copy(), task.examples.reference.clone()
-    fit(model, embeddings, task, TrainConfig(0.01, 51, 3, SCALE), lambda: calls.append(1))
+    fit(model, embeddings, task, lambda: calls.append(1))
     assert torch.equal(model.parameters, new_model().parameters)
     assert torch.equal(embeddings, EMBEDDINGS)
     assert (task.examples.rows == rows).all()
@@ -127,7 +127,7 @@ def test_an_epoch_never_waits_for_the_device():
         if task.examples.reference is not None:
             task = replace(task, examples=replace(task.examples, reference=task.examples.reference.to("meta")))
         with torch.no_grad():
-            epoch = training.run_epoch(Learner(model, 0.01), embeddings, task, TrainConfig(0.01, 64, 1, SCALE))
+            epoch = training.run_epoch(Learner(model, 0.01), embeddings, task)
             counts = training.confusion_counts(model, embeddings[300:], true, SCALE)
             share = training.preference_accuracy_of(model, embeddings[:6])
         assert {found.device.type for found in (epoch, counts, share)} == {"meta"}
