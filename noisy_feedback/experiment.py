@@ -84,7 +84,7 @@ def train_model(config: Config, dataset: Dataset, progress: Progress = lambda: N
         learning_rate=config.lr_t,
         batch=config.batch_t,
         epochs=config.epochs_t,
-        select=config.select,
+        select=config.select if dataset.is_rated else "preference_accuracy",
     )
     fitted = fit(model, dataset.embeddings, task, progress)
     probabilities = predict(fitted.best, dataset.embeddings).cpu().numpy()

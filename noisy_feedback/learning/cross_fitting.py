@@ -58,6 +58,7 @@ def cross_fitted_margins(config: Config, dataset: Dataset, epochs: int) -> np.nd
             learning_rate=config.lr_t,
             batch=config.batch_t,
             epochs=epochs,
+            select="preference_accuracy",
         )
         fitted = fit(model, dataset.embeddings, task)
         rewards = expected_class(predict(fitted.last, dataset.embeddings).cpu().numpy())

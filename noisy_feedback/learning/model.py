@@ -116,14 +116,6 @@ def is_scalar(output: Tensor) -> bool:
     return output.shape[-1] == 1
 
 
-def predict_class(output: Tensor, classes: int) -> Tensor:
-    """The most probable class of logits (..., C), or the class nearest to one output (..., 1); shape (...)."""
-    if is_scalar(output):
-        known = output.squeeze(-1).nan_to_num()  # NaN as an index ends the process on a GPU; `fit` reports it as a loss
-        return known.round().clamp(0, classes - 1).long()
-    return output.argmax(-1)
-
-
 def state_dict(model: RatingMLP) -> dict[str, Tensor]:
     """The parameters by name, as in torch.nn.Sequential(Linear, ReLU, Linear, ReLU, Linear)."""
     tensors = {}

@@ -1,4 +1,4 @@
-"""Train and fine-tune one rating model. Inside an epoch nothing waits for the device; its end fetches all at once."""
+"""Train and fine-tune one rating model. Inside an epoch nothing waits for the device."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from noisy_feedback import metrics
 from noisy_feedback.errors import InputError
 from noisy_feedback.learning.examples import Examples, Validation
 from noisy_feedback.learning.losses import margins
-from noisy_feedback.learning.model import Learner, RatingMLP, forward, is_scalar, predict_class
+from noisy_feedback.learning.model import Learner, RatingMLP, forward, is_scalar, predict
 from noisy_feedback.learning.objective import Objective
 
 
@@ -28,8 +28,7 @@ class TrainingTask:
     learning_rate: float
     batch: int
     epochs: int
-    # What chooses the best epoch: accuracy, macro_f1 or kappa of validation ratings, preference_accuracy of comparisons
-    select: str = "accuracy"
+    select: str  # the score that chooses the best epoch: accuracy, macro_f1, kappa or preference_accuracy
 
 
 @dataclass(frozen=True)
@@ -66,22 +65,26 @@ def fit(
     model = model.copy()
     learner, validation = Learner(model, task.learning_rate), task.validation
     x_rated = select_rows(embeddings, validation.rows)
-    true = torch.from_numpy(validation.ratings).to(embeddings.device)
     x_compared = select_rows(embeddings, validation.comparisons.ravel())
     best, best_epoch, best_score = model, 0, -np.inf
     epochs: list[EpochStats] = []
     for number in range(1, task.epochs + 1):
-        learned = run_epoch(learner, embeddings, task)
-        counts = confusion_counts(model, x_rated, true, validation.scale)
-        compared = preference_accuracy_of(model, x_compared)
-        fetched = torch.cat([learned, compared.view(1), counts.flatten()]).cpu().numpy()
-        if not np.isfinite(fetched[[0, -1]]).all():
+        objective, training_accuracy, in_order = run_epoch(learner, embeddings, task).tolist()
+        output = predict(model, x_rated).cpu().numpy()
+        compared = margins(forward(model, x_compared)[-1].unflatten(0, (-1, 2))).flatten().cpu().numpy()
+        if not all(np.isfinite(numbers).all() for numbers in (objective, output, compared)):
             raise InputError(
                 f"the loss or the model's output is not finite in epoch {number}: the embeddings are too large, the "
                 "learning rate (--lr-f, --lr-t) is too high, or your own loss has no finite value or gradient there"
             )
-        stats, score = epoch_stats(fetched, validation.scale, task.select)
-        epochs.append(stats)
+        if len(validation.scale):
+            found = metrics.evaluate(output, validation.ratings, validation.scale, compared)
+        else:
+            found = metrics.unrated(metrics.preference_accuracy(compared))
+        validated = found.accuracy, found.macro_f1, found.preference_accuracy
+        epochs.append(EpochStats(objective, training_accuracy, in_order, *validated))
+        name = "quadratic_weighted_kappa" if task.select == "kappa" else task.select
+        score = np.nan_to_num(getattr(found, name), nan=-np.inf)
         if score > best_score or number == 1:
             best, best_epoch, best_score = model.copy(), number, score
         progress()
@@ -108,59 +111,14 @@ def run_epoch(learner: Learner, embeddings: Tensor, task: TrainingTask) -> Tenso
         grad_logits = task.objective.gradient(logits[batch], ratings[batch], batch_reference)  # (B, g, C or 1)
         learner.step(grad_logits.flatten(0, 1))
     mean = task.objective.value(logits, ratings, reference).double().mean()
+    if is_scalar(logits):
+        predicted = logits.squeeze(-1).round().clamp(0, len(task.validation.scale) - 1)  # the nearest
+    else:
+        predicted = logits.argmax(-1)
     # Human comparisons may claim no ratings (-1); then there is no accuracy: NaN.
-    right = ((predict_class(logits, len(task.validation.scale)) == ratings) & (ratings >= 0)).double().sum()
-    accuracy = right / (ratings >= 0).double().sum()
-    return torch.stack([mean, accuracy, share_positive(margins(logits))])
-
-
-def share_positive(z: Tensor) -> Tensor:
-    """Share of the margins z that are positive; a tie counts half. On the device of z, as float64; NaN of none."""
-    return ((z > 0).double() + 0.5 * (z == 0).double()).mean()
-
-
-def preference_accuracy_of(model: RatingMLP, x: Tensor) -> Tensor:
-    """Share of the pairs x (2V, d), the better text first, that the reward orders right; NaN if one is not finite."""
-    logits = forward(model, x)[-1]
-    broken = torch.where(logits.isfinite().all(), 0.0, torch.nan)
-    return share_positive(margins(logits.unflatten(0, (-1, 2)))) + broken
-
-
-def confusion_counts(model: RatingMLP, x: Tensor, true: Tensor, scale: np.ndarray) -> Tensor:
-    """Confusion matrices (2, C, C), true class down: of the most probable class, and of the expected rating, rounded.
-
-    On the device of x (m, d), as float64; NaN where an output is not finite.
-    """
-    logits = forward(model, x)[-1]
-    classes = len(scale)
-    predicted = nearest = predict_class(logits, classes)
-    if not is_scalar(logits):
-        stars = torch.from_numpy(scale).to(logits)
-        expected = (torch.softmax(logits, dim=-1) * stars).sum(-1, keepdim=True)
-        nearest = (expected - stars).abs().argmin(-1)
-    counts = torch.zeros(2, classes * classes, dtype=torch.float64, device=x.device)
-    cells = torch.stack([true * classes + predicted, true * classes + nearest])
-    counts.scatter_add_(1, cells, torch.ones_like(cells, dtype=torch.float64))
-    counts += torch.where(logits.isfinite().all(), 0.0, torch.nan)  # a model broken by the epoch's last step
-    return counts.view(2, classes, classes)
-
-
-def epoch_stats(fetched: np.ndarray, scale: np.ndarray, select: str) -> tuple[EpochStats, float]:
-    """The statistics of an epoch, of what it gave (4 + 2 * C * C,), and its score: -inf where that is not defined."""
-    objective, training_accuracy, preference_accuracy, compared = map(float, fetched[:4])
-    if not len(scale):  # comparisons alone
-        return EpochStats(objective, math.nan, preference_accuracy, math.nan, math.nan, compared), compared
-    confusion, rounded = fetched[4:].reshape(2, len(scale), len(scale)).astype(np.int64)
-    scores = {
-        "accuracy": metrics.accuracy(confusion),
-        "macro_f1": metrics.precision_recall_f1(confusion)[2],
-        "kappa": metrics.quadratic_weighted_kappa(rounded, scale),
-        "preference_accuracy": compared,
-    }
-    score = scores[select]
-    validation = scores["accuracy"], scores["macro_f1"], compared
-    stats = EpochStats(objective, training_accuracy, preference_accuracy, *validation)
-    return stats, -math.inf if math.isnan(score) else score
+    accuracy = ((predicted == ratings) & (ratings >= 0)).double().sum() / (ratings >= 0).double().sum()
+    z = margins(logits)
+    return torch.stack([mean, accuracy, ((z > 0).double() + 0.5 * (z == 0).double()).mean()])
 
 
 def select_rows(embeddings: Tensor, rows: np.ndarray) -> Tensor:
