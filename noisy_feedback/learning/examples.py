@@ -45,9 +45,8 @@ def training_part(dataset: Dataset, splits: Splits) -> Examples:
     """The training part: reviews with their ratings, or without ratings the judgements of its pairs."""
     if dataset.judgements is None or dataset.is_rated:
         return single_reviews(dataset, splits.train)
-    rows = np.flatnonzero(splits.judgements == TRAINING)
-    pairs = np.stack([dataset.judgements.chosen[rows], dataset.judgements.rejected[rows]], axis=1)
-    return Examples(pairs, np.full(pairs.shape, -1))
+    found = human.feedback_of(dataset.judgements, np.flatnonzero(splits.judgements == TRAINING))
+    return Examples(found.lists, found.ratings)
 
 
 def single_reviews(dataset: Dataset, rows: np.ndarray) -> Examples:

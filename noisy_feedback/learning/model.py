@@ -89,20 +89,16 @@ class Learner:
 
     def step(self, grad_logits: Tensor) -> None:
         """Change the parameters, given the gradient of what is minimised in the logits (B, C) of `forward`."""
-        self.backward(grad_logits)
-        parameters, gradient = [self.model.parameters], [self.gradient.parameters]
-        settings = {**ADAM, "lr": self.learning_rate, "weight_decay": WEIGHT_DECAY}
-        adam(parameters, gradient, [self.exp_avg], [self.exp_avg_sq], [], [self.steps], **settings)
-
-    def backward(self, grad: Tensor) -> None:
-        """Write the gradient of the parameters, given that of the logits (B, C)."""
-        layers = self.model.layers
+        grad, layers = grad_logits, self.model.layers
         for depth in reversed(range(len(layers))):
             weight_gradient, bias_gradient = self.gradient.layers[depth]
             torch.mm(grad.T, self.activations[depth], out=weight_gradient)
             torch.sum(grad, dim=0, out=bias_gradient)
             if depth > 0:  # the embeddings are frozen: they need no gradient
                 grad = torch.mm(grad, layers[depth][0]).mul_(self.activations[depth] > 0)
+        parameters, gradient = [self.model.parameters], [self.gradient.parameters]
+        settings = {**ADAM, "lr": self.learning_rate, "weight_decay": WEIGHT_DECAY}
+        adam(parameters, gradient, [self.exp_avg], [self.exp_avg_sq], [], [self.steps], **settings)
 
 
 def predict(model: RatingMLP, x: Tensor) -> Tensor:

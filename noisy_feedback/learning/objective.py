@@ -54,13 +54,11 @@ def squared_error_grad(output: Tensor, ratings: Tensor, _: Tensor | None = None)
     return 2 * (output - ratings.unsqueeze(-1)) / len(output)
 
 
-def pairwise_logistic(output: Tensor, ratings: Tensor, _: Tensor | None = None) -> Tensor:
-    """Bradley-Terry on the outputs (B, 2, 1) of a scalar head, the better first: TRL's loss of a reward model."""
-    return bradley_terry(output, ratings)
-
-
 def pairwise_logistic_grad(output: Tensor, ratings: Tensor, _: Tensor | None = None) -> Tensor:
-    """The gradient of the batch's mean pairwise_logistic: -sigmoid(-z) / B of the better output, + of the worse."""
+    """The gradient of the batch's mean bradley_terry of pairs: -sigmoid(-z) / B of the better output, + of the worse.
+
+    With the outputs (B, 2, 1) of a scalar head, bradley_terry is TRL's loss of a reward model.
+    """
     grad = torch.sigmoid(-margins(output)) / len(output)  # (B, 1)
     return torch.stack([-grad, grad], dim=1)
 
@@ -68,7 +66,7 @@ def pairwise_logistic_grad(output: Tensor, ratings: Tensor, _: Tensor | None = N
 TRAINING_OBJECTIVES = {  # by head, or of comparisons alone; means over the batch, with closed-form gradients
     "categorical": Objective(cross_entropy, cross_entropy_grad),
     "scalar": Objective(squared_error, squared_error_grad),
-    "comparisons": Objective(pairwise_logistic, pairwise_logistic_grad),
+    "comparisons": Objective(lambda output, ratings, _: bradley_terry(output, ratings), pairwise_logistic_grad),
 }
 
 

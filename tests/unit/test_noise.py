@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from noisy_feedback.config import Config
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback import noise
-from noisy_feedback.feedback.comparisons import build_lists
+from noisy_feedback.feedback.comparisons import Feedback, build_lists
 from noisy_feedback.feedback.noise import RATING_NOISE, RatedReviews, RatingNoise, make_noisy
 
 EXACT = ("uniform", "adjacent", "least-confident")  # kinds that change every rating they choose
@@ -49,7 +49,9 @@ def test_more_noise_changes_what_less_noise_changes_in_the_same_way_and_more(kin
     for ratio, larger in ((0.0, 0.2), (0.2, 0.6), (0.6, 1.0)):
         if kind == "reversed":
             given = np.arange(300).reshape(100, 3)
-            some, more = (noise.reverse_lists(given, share, np.random.default_rng(3)) for share in (ratio, larger))
+            feedback = Feedback(given, given, 0, 0, np.zeros((100, 2)))
+            both = [noise.reverse_lists(feedback, share, np.random.default_rng(3)) for share in (ratio, larger)]
+            some, more = (found.lists for found in both)
         else:
             given = np.arange(200) % 5
             some, more = (add(kind, rated(given), share, seed=3) for share in (ratio, larger))
