@@ -28,7 +28,7 @@ from noisy_feedback.errors import InputError
 from noisy_feedback.experiment import fine_tune_model, train_model
 from noisy_feedback.feedback import noise
 from noisy_feedback.feedback.audit import audit_comparisons, audit_scores, fit_temperature, p_better
-from noisy_feedback.feedback.comparisons import build_lists, build_pairs
+from noisy_feedback.feedback.comparisons import Feedback, build_lists, build_pairs
 from noisy_feedback.rng import rng_for
 
 C = 5  # ratings are classes 0..4 and stand for 1 to 5 stars
@@ -74,12 +74,20 @@ def retell(config, x, ratings, judged=None):
     # Feedback on the fine-tuning part: what people judged, or simulated.
     probabilities = distribution(before(x)).numpy()
     if judged:
-        lists, flipped, changed, ties, pairs, annotators = choose_feedback(config, in_tuning)
-        claimed, total = np.append(ratings, np.full(len(others), -1))[lists], len(lists)
+        lists, flipped, ties, pairs, annotators = choose_feedback(config, in_tuning)
     else:
-        lists, claimed, changed, total = give_feedback(config, ratings[tuning], probabilities[tuning].max(axis=1))
-        lists, ties, pairs, annotators = tuning[lists], 0, None, None
+        noisy = noisy_ratings(config, ratings[tuning], probabilities[tuning].max(axis=1))
+        places = build_all(config, noisy)
+        lists, claimed, ties, pairs, annotators = tuning[places], noisy[places], 0, None, None
+        changed, total = (noisy != ratings[tuning]).sum(), len(tuning)
         flipped = np.sign(np.diff(ratings[lists])) / 2 + 0.5  # a half where the true ratings are equal
+    if config.noise == "reversed":
+        total = len(lists)
+        backwards = rng_for(config.seed, "noise").permutation(total)[: round(config.ratio * total)]
+        lists[backwards], flipped[backwards] = lists[backwards, ::-1], 1 - flipped[backwards, ::-1]
+        changed = len(backwards)  # who reverses a list claims that its worst review is the best
+    if judged:
+        claimed = np.append(ratings, np.full(len(others), -1))[lists]
     temperature, known = calibrate(config, probabilities[validation], ratings[validation])
     better, worse = lists[:, :-1].ravel(), lists[:, 1:].ravel()
     orders = [*zip(better, worse, np.arange(len(better)) if pairs is None else pairs, strict=True)]
@@ -115,11 +123,7 @@ def retell(config, x, ratings, judged=None):
     reported["majority"] = metrics.evaluate(most_frequent, ratings[test], STARS, np.zeros(len(compared)))
     return SimpleNamespace(
         splits={"train": train, "validation": validation, "fine_tuning": tuning, "test": test},
-        feedback={
-            **{"lists": lists, "ratings": claimed, "flipped": flipped},
-            **{"changed": changed, "total": total, "ties": ties},
-            **{"pairs": pairs, "annotators": annotators},
-        },
+        feedback=Feedback(lists, claimed, changed, total, flipped, pairs, annotators, ties),
         training=trained,
         fine_tuning=tuned,
         probabilities=probabilities,
@@ -195,24 +199,15 @@ def build(config, ratings, rng):
     return build_pairs(ratings + 1, 3, rng) if config.protocol == "binary" else build_lists(ratings, config.k, C, rng)
 
 
-def give_feedback(config, true, confidence):
-    """The lists (L, k+1) of places in `true` (n,), the ratings claimed of them, and how many of how many are noisy."""
-    noisy, rng = noisy_ratings(config, true, confidence), rng_for(config.seed, "comparisons")
+def build_all(config, noisy):
+    """The lists (L, k+1) of places in noisy ratings (n,) that are compared."""
     usable = np.flatnonzero(noisy < C)
-    lists = usable[build(config, noisy[usable], rng)][: config.lists]
-    if config.list_order == "row":  # as published
-        lists.sort(axis=1)
-    claimed = noisy[lists]
-    if config.noise != "reversed":
-        return lists, claimed, (noisy != true).sum(), len(true)
-    # Who reverses a list claims that its worst review is the best: the claimed ratings stay best first.
-    backwards = rng_for(config.seed, "noise").permutation(len(lists))[: round(config.ratio * len(lists))]
-    lists[backwards] = lists[backwards, ::-1]
-    return lists, claimed, len(backwards), len(lists)
+    lists = usable[build(config, noisy[usable], rng_for(config.seed, "comparisons"))][: config.lists]
+    return np.sort(lists, axis=1) if config.list_order == "row" else lists  # by row: as published
 
 
 def choose_feedback(config, judged):
-    """Comparisons (L, 2) of the fine-tuning part, which of them are wrong (L, 1), how many are reversed, ties.
+    """Comparisons (L, 2) of the fine-tuning part, which of them are wrong (L, 1), and how many pairs are ties.
 
     Last come their pairs (L,) and annotators (L,): None for a majority or the truth, which are nobody's judgements.
     """
@@ -245,10 +240,7 @@ def choose_feedback(config, judged):
         found = [found[place] for place in rng.permutation(len(found))[: config.lists]]
     lists, wrong = np.array([order[:2] for order in found]), np.array([order[2:3] for order in found], dtype=float)
     pairs, annotators = (np.array(column) for column in list(zip(*found, strict=True))[3:])
-    backwards = rng_for(config.seed, "noise").permutation(len(lists))[: round(config.ratio * len(lists))]
-    lists[backwards] = lists[backwards, ::-1]
-    wrong[backwards] = 1 - wrong[backwards]
-    return lists, wrong, len(backwards), ties, pairs, None if None in annotators else annotators
+    return lists, wrong, ties, pairs, None if None in annotators else annotators
 
 
 def true_order(same):
@@ -360,15 +352,12 @@ HUMAN = {"protocol": "human", "noise": "reversed", "loss": "bradley-terry"}
 CASES = {
     "study": {"ratio": 0.4},
     "no noise, k=3, macro F1": {"k": 3, "select": "macro_f1"},
-    "binary": {"protocol": "binary", "ratio": 0.2},
-    "adjacent": {"noise": "adjacent", "ratio": 0.5},
     "reversed, k=2": {"noise": "reversed", "ratio": 0.4, "k": 2, "lists": 20},
     "least-confident, k=2": {"noise": "least-confident", "ratio": 0.3, "k": 2},
     "as published, k=3": {"noise": "redrawn", "ratio": 0.4, "k": 3, **PUBLISHED},
     "as published, binary": {"noise": "redrawn-off-scale", "ratio": 0.4, "protocol": "binary", **PUBLISHED},
     "plackett-luce, lists": {"loss": "plackett-luce", "ratio": 0.2, "k": 3, "lists": 10},
     "hinge": {"loss": "hinge", "ratio": 0.2, "k": 2},
-    "label-smoothing": {"loss": "label-smoothing", "ratio": 0.3, "k": 2},
     "robust": {"loss": "robust", "ratio": 0.2},
     "robust, adjacent, kappa": {"loss": "robust", "noise": "adjacent", "ratio": 0.5, "k": 3, "select": "kappa"},
     "label-smoothing, redrawn": {"loss": "label-smoothing", "noise": "redrawn", "ratio": 0.3},
@@ -381,7 +370,6 @@ CASES = {
     "scalar head, macro F1": {"head": "scalar", "loss": "bradley-terry", "ratio": 0.2, "select": "macro_f1"},
     "scalar head, robust, KL": {"head": "scalar", "loss": "robust", "ratio": 0.4, "kl_weight": 0.5},
     "scalar head, kappa": {"head": "scalar", "loss": "symmetric-sigmoid", "select": "kappa", "k": 2},
-    "shuffle, binary": {"shuffle": True, "protocol": "binary", "ratio": 0.2, "select": "kappa"},
     "human, all, KL": {**HUMAN, "kl_weight": 1.0, "select": "macro_f1"},
     "human, one, robust": {**HUMAN, "labels": "one", "loss": "robust", "flip_rate": 0.3, "lists": 50},
     "human, majority, reversed": {**HUMAN, "labels": "majority", "ratio": 0.3, "loss": "symmetric-sigmoid"},
@@ -390,7 +378,6 @@ CASES = {
         **{**HUMAN, "labels": "flipped", "lists": 60, "kl_weight": 0.5, "ratio": 0.1},
         **{"loss": "label-smoothing", "flip_rate": 0.2},
     },
-    "human, all, robust, reversed": {**HUMAN, "ratio": 0.3, "loss": "robust", "flip_rate": 0.4},
     "human, all, robust, half reversed": {**HUMAN, "ratio": 0.5, "loss": "robust", "flip_rate": "estimated"},
     "human, one, study": {**HUMAN, "labels": "one", "loss": "study"},
     "human, scalar head": {**HUMAN, "head": "scalar", "labels": "majority"},
@@ -434,17 +421,16 @@ def judged_dataset(others=OTHERS, to_score=True):
     parts = [*[range(120, 150)] * 40, *[range(150, 270)] * 90, *[range(270, n)] * 40, *[range(n)] * 200]
     pairs = [rng.choice(part, size=2, replace=False) for part in parts]
     pairs += [(rng.integers(150, 270), n + text) for text in range(others)]
-    judgements = []
+    rows = []
     for pair, (a, b) in enumerate(pairs):
         known = ratings[a] != ratings[b] and rng.random() < 0.8
         for annotator in rng.permutation(4)[: rng.integers(1, 3)]:
             a_first = rng.random() < (0.2, 0.95, 0.8, 0.7)[annotator] if ratings[a] > ratings[b] else rng.random() < 0.2
             chosen, rejected = (a, b) if a_first else (b, a)
             correct = float(ratings[chosen] > ratings[rejected]) if known else np.nan
-            judgements.append((chosen, rejected, pair, annotator, correct))
-    judgements = [judgements[place] for place in rng.permutation(len(judgements))]
-    judgements = [row for row in judgements if to_score or min(row[:2]) in range(150, 270)]
-    chosen, rejected, pairs, annotators, correct = map(np.array, zip(*judgements, strict=True))
+            rows.append((chosen, rejected, pair, annotator, correct))
+    rows = [rows[place] for place in rng.permutation(len(rows)) if to_score or min(rows[place][:2]) in range(150, 270)]
+    chosen, rejected, pairs, annotators, correct = map(np.array, zip(*rows, strict=True))
     texts, names = [f"other {number}" for number in range(others)], list("abcd")
     found = Judgements("", None, "", texts, chosen, rejected, pairs, annotators, names, correct, pairs, pairs)
     return replace(dataset, embeddings=x, texts=dataset.texts + texts, judgements=found)
@@ -475,17 +461,17 @@ def run_twice(case):
 @pytest.mark.parametrize("case", CASES)
 def test_a_run_is_the_retold_one(case):
     retold, trained, tuned = run_twice(case)
-    result, lists, flipped = tuned.result, retold.feedback["lists"], retold.feedback["flipped"].ravel()
+    result, feedback, flipped = tuned.result, retold.feedback, retold.feedback.flipped.ravel()
     for name, rows in retold.splits.items():
         np.testing.assert_array_equal(getattr(trained.splits, name), rows, err_msg=name)
     np.testing.assert_allclose(trained.probabilities, retold.probabilities, atol=1e-5)
 
-    for name, expected in retold.feedback.items():
-        np.testing.assert_array_equal(getattr(tuned.feedback, name), expected, err_msg=name)
-    changed, total, ties = (retold.feedback[name] for name in ("changed", "total", "ties"))
-    assert ties > 0 or "majority" not in case
-    assert result.noise == {"ratio": CASES[case].get("ratio", 0), "changed": changed, "total": total}
-    size = {"count": len(lists), "k": lists.shape[1] - 1, "reviews_used": np.unique(lists).size, "ties": ties}
+    for name in ("lists", "ratings", "changed", "total", "flipped", "pairs", "annotators", "ties"):
+        np.testing.assert_array_equal(getattr(tuned.feedback, name), getattr(feedback, name), err_msg=name)
+    assert feedback.ties > 0 or "majority" not in case
+    ratio, (count, length) = CASES[case].get("ratio", 0), feedback.lists.shape
+    assert result.noise == {"ratio": ratio, "changed": feedback.changed, "total": feedback.total}
+    size = {"count": count, "k": length - 1, "reviews_used": np.unique(feedback.lists).size, "ties": feedback.ties}
     assert result.comparisons == size | {"attainable_accuracy": None}  # true orders are known
 
     assert trained.temperature == pytest.approx(retold.temperature, rel=1e-5)

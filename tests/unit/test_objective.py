@@ -72,14 +72,9 @@ def test_the_flip_rate_is_the_given_one_or_the_audits_at_most_045_or_that_of_the
     logits, ratings = random_outputs(5), torch.from_numpy(PAIRS)
     of_noise = flip_rates(Config("multiclass", ratio=0.4), EVERY_PAIR, EQUAL_SHARES)
     assert of_noise[0] < of_noise[1]  # of equal true ratings, half are wrong
-    for given, estimated, expected in (
-        (0.0, 0.3, 0.0),
-        (0.2, 0.3, 0.2),
-        ("estimated", 0.3, 0.3),
-        ("estimated", 0.45 + 1e-6, 0.45),
-        ("estimated", 0.9, 0.45),
-        (None, 0.3, of_noise[NEED_FLIP_RATE.index(loss)]),
-    ):
+    cases = [(0.0, 0.3, 0.0), (0.2, 0.3, 0.2), (None, 0.3, of_noise[NEED_FLIP_RATE.index(loss)])]
+    cases += [("estimated", rate, expected) for rate, expected in ((0.3, 0.3), (0.45 + 1e-6, 0.45), (0.9, 0.45))]
+    for given, estimated, expected in cases:
         for noise in ("uniform", "reversed", "redrawn-off-scale") if given is not None else ("uniform",):
             found = objective(loss=loss, noise=noise, ratio=0.4, flip_rate=given, estimated=estimated)
             known = LOSS_FUNCTIONS[loss].function(logits, ratings, expected)

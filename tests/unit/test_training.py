@@ -53,15 +53,9 @@ def learned(task, model=None, embeddings=EMBEDDINGS, **changes):
     return fit(model, embeddings, replace(task, **changes))
 
 
-# --- what is measured
-
-
 def test_a_tie_counts_half_in_preference_accuracy():
     equal = RatingMLP(torch.zeros_like(new_model().parameters), new_model().widths)
     assert learned(preference_task(), equal, learning_rate=0.0, epochs=1).epochs[0].preference_accuracy == 0.5
-
-
-# --- the best epoch
 
 
 def test_the_kappa_that_chooses_an_epoch_counts_stars_and_not_places():
@@ -86,9 +80,6 @@ def test_of_equal_scores_the_first_is_the_best_and_one_that_is_not_defined_is_th
     assert learned(training_task(), epochs=4, select="kappa").best_epoch == best
 
 
-# --- what is unchanged, and what is the same
-
-
 def test_what_is_passed_in_is_unchanged_and_progress_is_reported_after_every_epoch():
     model, embeddings, task, calls = new_model(), EMBEDDINGS.clone(), preference_task(kl_weight=0.5), []
     rows, reference = task.examples.rows.copy(), task.examples.reference.clone()
@@ -98,9 +89,6 @@ def test_what_is_passed_in_is_unchanged_and_progress_is_reported_after_every_epo
     assert (task.examples.rows == rows).all()
     assert torch.equal(task.examples.reference, reference)
     assert len(calls) == 3
-
-
-# --- errors, devices, rows, threads
 
 
 @pytest.mark.parametrize("head", HEADS)
