@@ -11,7 +11,9 @@ from sklearn.linear_model import LogisticRegression
 from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.preferences import Judgements
-from noisy_feedback.learning import cross_fitting
+from noisy_feedback.data.reviews import split_dataset
+from noisy_feedback.data.splits import TRAINING, VALIDATION
+from noisy_feedback.learning import cross_fitting, examples
 from noisy_feedback.learning.model import RatingMLP
 from noisy_feedback.learning.training import FitResult
 
@@ -63,6 +65,14 @@ def test_a_margin_is_that_of_the_last_model_of_a_training_on_the_other_groups(ca
         assert task.validation.comparisons.tolist() == pairs[number == n].tolist()
         assert not set(groups[number == n]) & set(groups[number != n])
         assert (task.epochs, task.learning_rate, task.batch) == (7, CONFIG.lr_t, CONFIG.batch_t)
+
+
+def test_without_ratings_a_model_learns_the_judgements_of_the_training_part_and_is_scored_on_those_of_validation():
+    parts, pairs = np.arange(J) % 4, np.stack([CHOSEN, REJECTED], axis=1)
+    splits = replace(split_dataset(0), judgements=parts)
+    assert examples.training_part(DATASET, splits).rows.tolist() == pairs[parts == TRAINING].tolist()
+    scored = examples.validation_part(CONFIG, DATASET, splits).comparisons
+    assert scored.tolist() == pairs[parts == VALIDATION].tolist()
 
 
 # --- texts that are in several pairs
