@@ -45,10 +45,10 @@ from noisy_feedback.evaluation.results import evaluate_on_test
 from noisy_feedback.evaluation.statistics import paired_t_test
 from noisy_feedback.experiment import Trained, train_model
 from noisy_feedback.files import check_writable
-from noisy_feedback.learning.examples import single_reviews, validation_reviews
+from noisy_feedback.learning.examples import single_reviews, validation_part
 from noisy_feedback.learning.model import init_model
 from noisy_feedback.learning.objective import TRAINING_OBJECTIVES
-from noisy_feedback.learning.training import TrainConfig, TrainingTask, fit, single_threaded
+from noisy_feedback.learning.training import TrainingTask, fit, single_threaded
 from noisy_feedback.metrics import Metrics, majority_baseline
 from noisy_feedback.prepare import prepare
 from noisy_feedback.rng import rng_for
@@ -69,12 +69,15 @@ def train_on_both(config: Config, dataset: Dataset, trained: Trained) -> Metrics
     widths = (dataset.embeddings.shape[1], *config.hidden, len(dataset.scale))
     task = TrainingTask(
         examples=single_reviews(dataset, np.concatenate([splits.train, splits.fine_tuning])),
-        validation=validation_reviews(config, dataset, splits),
+        validation=validation_part(config, dataset, splits),
         objective=TRAINING_OBJECTIVES[config.head],
         rng=rng_for(config.seed, "training batches"),
+        learning_rate=config.lr_t,
+        batch=config.batch_t,
+        epochs=config.epochs_t,
+        select=config.select,
     )
-    train_config = TrainConfig(config.lr_t, config.batch_t, config.epochs_t, dataset.scale, config.select)
-    fitted = fit(init_model(widths, rng_for(config.seed, "initial weights")), dataset.embeddings, task, train_config)
+    fitted = fit(init_model(widths, rng_for(config.seed, "initial weights")), dataset.embeddings, task)
     return evaluate_on_test(fitted.best, dataset, splits)
 
 

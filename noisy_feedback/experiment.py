@@ -1,6 +1,5 @@
 """One run of the study, top to bottom: train, add noise, compare, audit, fine-tune, evaluate. Read this first."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,17 +9,15 @@ import numpy as np
 from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.reviews import Splits
-from noisy_feedback.data.splits import VALIDATION
 from noisy_feedback.errors import InputError
 from noisy_feedback.evaluation.results import RunResult, evaluate_on_test, make_result
 from noisy_feedback.feedback import human, noise, protocols
 from noisy_feedback.feedback.audit import Audit, audit_feedback, calibrate, fit_temperature
 from noisy_feedback.feedback.comparisons import Feedback
-from noisy_feedback.learning import examples
-from noisy_feedback.learning.cross_fitting import audit_out_of_sample
+from noisy_feedback.learning import cross_fitting, examples
 from noisy_feedback.learning.model import RatingMLP, init_model, predict
 from noisy_feedback.learning.objective import TRAINING_OBJECTIVES, fine_tuning_objective, resolve_kl_weight
-from noisy_feedback.learning.training import FitResult, TrainConfig, TrainingTask, fit, select_rows, single_threaded
+from noisy_feedback.learning.training import FitResult, TrainingTask, fit, select_rows, single_threaded
 from noisy_feedback.metrics import Metrics
 from noisy_feedback.output import bars, console, records
 from noisy_feedback.prepare import prepare
@@ -65,7 +62,7 @@ def run(config: Config, embeddings_sha256: str | None = None) -> Path:
         with bars.epoch_bar("fine-tuning", config.epochs_f) as bar:
             tuned = fine_tune_model(config, dataset, trained, bar.update, print_line=bars.print_above_bar)
         if config.export is not None and not dataset.is_rated:
-            tuned = replace(tuned, exported=audit_out_of_sample(config, dataset, trained.fit.best_epoch))
+            tuned = replace(tuned, exported=cross_fitting.audit_out_of_sample(config, dataset, trained.fit.best_epoch))
     folder = records.save_run(tuned.result, tuned.models, dataset, tuned.feedback, tuned.audit, tuned.exported)
     print(console.run_tables(tuned.result, dataset.scale))
     print(f"results    {folder}")
@@ -78,23 +75,24 @@ def train_model(config: Config, dataset: Dataset, progress: Progress = lambda: N
     outputs = 1 if config.head == "scalar" else len(dataset.scale)
     widths = (dataset.embeddings.shape[1], *config.hidden, outputs)
     model = init_model(widths, rng_for(config.seed, "initial weights"), dataset.embeddings.device)
-    compared = human.comparisons_to_score(dataset.judgements, splits, VALIDATION)
+    validation = examples.validation_part(config, dataset, splits)
     task = TrainingTask(
-        examples=examples.training_examples(dataset, splits),
-        validation=examples.validation_reviews(config, dataset, splits),
+        examples=examples.training_part(dataset, splits),
+        validation=validation,
         objective=TRAINING_OBJECTIVES[config.head if dataset.is_rated else "comparisons"],
         rng=rng_for(config.seed, "training batches"),
-        validation_comparisons=compared,
+        learning_rate=config.lr_t,
+        batch=config.batch_t,
+        epochs=config.epochs_t,
+        select=config.select if dataset.is_rated else "preference_accuracy",
     )
-    select = config.select if dataset.is_rated else "preference_accuracy"
-    train_config = TrainConfig(config.lr_t, config.batch_t, config.epochs_t, dataset.scale, select)
-    fitted = fit(model, dataset.embeddings, task, train_config, progress)
+    fitted = fit(model, dataset.embeddings, task, progress)
     probabilities = predict(fitted.best, dataset.embeddings).cpu().numpy()
-    if dataset.is_rated or compared is None:
+    if dataset.is_rated:
         known = splits.validation
         calibration = calibrate(config, probabilities[known], dataset.ratings[known], dataset.scale)
     else:  # judgements, some of them wrong, are no known orders
-        calibration = fit_temperature(probabilities, *compared.T), 0
+        calibration = fit_temperature(probabilities, *validation.comparisons.T), 0
     return Trained(splits, fitted, probabilities, *calibration, evaluate_on_test(fitted.best, dataset, splits))
 
 
@@ -123,19 +121,18 @@ def fine_tune_model(
     if used != config:
         print_line(console.adaptive_kl_weight(used, audit.known))
 
-    compared = human.comparisons_to_score(dataset.judgements, splits, VALIDATION)
+    validation = examples.validation_part(config, dataset, splits)
     task = TrainingTask(
         examples=examples.compared_reviews(used, feedback, trained.probabilities, dataset.embeddings.device),
-        validation=examples.validation_reviews(config, dataset, splits),
-        objective=fine_tuning_objective(
-            used, feedback, dataset.class_priors(splits.train), audit.estimated_flip_rate if audit.known else math.nan
-        ),
+        validation=validation,
+        objective=fine_tuning_objective(used, feedback, dataset.class_priors(splits.train), audit),
         rng=rng_for(config.seed, "fine-tuning batches"),
-        validation_comparisons=compared,
+        learning_rate=config.lr_f,
+        batch=config.batch_f,
+        epochs=used.epochs_f,
+        select="preference_accuracy" if len(validation.comparisons) else config.select,
     )
-    select = config.select if compared is None else "preference_accuracy"
-    train_config = TrainConfig(config.lr_f, config.batch_f, used.epochs_f, dataset.scale, select)
-    fitted = fit(before, dataset.embeddings, task, train_config, progress)
+    fitted = fit(before, dataset.embeddings, task, progress)
     result = make_result(config, dataset, splits, trained.fit, trained.before, feedback, audit, fitted, used)
     return FineTuned(result, {"before": before, "best": fitted.best, "last": fitted.last}, feedback, audit)
 

@@ -36,14 +36,17 @@ class Feedback:
 
     def subset(self, which: np.ndarray) -> "Feedback":
         """The lists at `which` alone."""
-        by_list = {name: getattr(self, name) for name in ("lists", "ratings", "flipped", "pairs", "annotators")}
-        chosen: dict[str, Any] = {name: None if values is None else values[which] for name, values in by_list.items()}
+        chosen: dict[str, Any] = {
+            name: rows[which] for name, rows in vars(self).items() if isinstance(rows, np.ndarray)
+        }
         return replace(self, total=len(which), **chosen)
 
-
-def wrong_order(ratings: np.ndarray) -> np.ndarray:
-    """Which adjacent items (L, k) of lists with these true ratings (L, k+1) are in wrong order; a half if they tie."""
-    return (1 + np.sign(ratings[:, 1:] - ratings[:, :-1])) / 2
+    def reverse(self, which: np.ndarray) -> "Feedback":
+        """The same ratings are claimed of the lists at `which` in reversed order; no judgement behind them says so."""
+        lists, flipped = self.lists.copy(), self.flipped.copy()
+        lists[which] = lists[which, ::-1]
+        flipped[which] = 1 - flipped[which, ::-1]
+        return replace(self, lists=lists, flipped=flipped, judged=None if len(which) else self.judged)
 
 
 def build_lists(ratings: np.ndarray, k: int, classes: int, rng: np.random.Generator) -> np.ndarray:

@@ -29,10 +29,8 @@ def feedback(config: Config, judgements: Judgements, splits: Splits, ratings: np
     found = select_judgements(config.labels, judgements, rows, rng)
     if config.lists is not None:
         found = found.subset(rng.permutation(len(found.lists))[: config.lists])
-    noisy = reverse_lists(found.lists, config.ratio, rng_for(config.seed, "noise"))  # as simulated ones
-    changed = np.flatnonzero((noisy != found.lists).any(axis=1))
-    claimed = np.append(ratings, np.full(len(judgements.texts), -1))[noisy]
-    return replace(reverse(found, changed), ratings=claimed, changed=len(changed))
+    noisy = reverse_lists(found, config.ratio, rng_for(config.seed, "noise"))  # as simulated ones
+    return replace(noisy, ratings=np.append(ratings, np.full(len(judgements.texts), -1))[noisy.lists])
 
 
 def comparisons_to_score(judgements: Judgements | None, splits: Splits, part: int) -> np.ndarray | None:
@@ -70,7 +68,7 @@ def select_judgements(labels: str, judgements: Judgements, rows: np.ndarray, rng
     if labels == "one":
         return replace(one, judged=feedback_of(judgements, rows))
     gold = true_orders(judgements, rows, labels)
-    return reverse(gold, rng.permutation(len(gold.lists))[: int(np.nansum(one.flipped))])
+    return gold.reverse(rng.permutation(len(gold.lists))[: int(np.nansum(one.flipped))])
 
 
 def feedback_of(judgements: Judgements, rows: np.ndarray) -> Feedback:
@@ -99,7 +97,7 @@ def majority(judgements: Judgements, rows: np.ndarray) -> Feedback:
     if not votes.any():
         raise InputError(f"{judgements.name}: every pair of the fine-tuning part is a tie; --labels majority has none")
     decided = reference[votes != 0]
-    found = reverse(feedback_of(judgements, decided), np.flatnonzero(votes[votes != 0] < 0))
+    found = feedback_of(judgements, decided).reverse(np.flatnonzero(votes[votes != 0] < 0))
     return replace(found, annotators=None, ties=int((votes == 0).sum()), judged=feedback_of(judgements, rows))
 
 
@@ -111,13 +109,5 @@ def true_orders(judgements: Judgements, rows: np.ndarray, labels: str) -> Feedba
         )
     known = rows[~np.isnan(judgements.correct[rows])]
     first = known[np.unique(judgements.pairs[known], return_index=True)[1]]
-    found = reverse(feedback_of(judgements, first), np.flatnonzero(judgements.correct[first] == 0))
+    found = feedback_of(judgements, first).reverse(np.flatnonzero(judgements.correct[first] == 0))
     return replace(found, annotators=None)
-
-
-def reverse(feedback: Feedback, which: np.ndarray) -> Feedback:
-    """The same comparisons, with those at `which` reversed; the judgements behind them say nothing of it."""
-    lists, flipped = feedback.lists.copy(), feedback.flipped.copy()
-    lists[which] = lists[which, ::-1]
-    flipped[which] = 1 - flipped[which]
-    return replace(feedback, lists=lists, flipped=flipped, judged=None if len(which) else feedback.judged)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from noisy_feedback.config import Config
 from noisy_feedback.errors import InputError
+from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.rng import rng_for
 
 
@@ -72,12 +73,11 @@ def redrawn_off_scale(reviews: RatedReviews, ratio: float, rng: np.random.Genera
     return redrawn(reviews, ratio, rng, lowest=1)
 
 
-def reverse_lists(lists: np.ndarray, ratio: float, rng: np.random.Generator) -> np.ndarray:
-    """Reverse the order of some of the lists (L, k+1), drawn at random: the kind `reversed`."""
-    chosen = rng.permutation(len(lists))[: round(ratio * len(lists))]
-    noisy = lists.copy()
-    noisy[chosen] = lists[chosen, ::-1]
-    return noisy
+def reverse_lists(feedback: Feedback, ratio: float, rng: np.random.Generator) -> Feedback:
+    """Reverse the order of some lists, drawn at random: the kind `reversed`. It keeps the ratings that are claimed."""
+    count = len(feedback.lists)
+    chosen = rng.permutation(count)[: round(ratio * count)]
+    return replace(feedback.reverse(chosen), changed=len(chosen), total=count)
 
 
 def shift(reviews: RatedReviews, order: np.ndarray, ratio: float, shifts: np.ndarray) -> np.ndarray:

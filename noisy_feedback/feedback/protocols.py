@@ -7,7 +7,7 @@ import numpy as np
 from noisy_feedback.config import Config
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback import noise
-from noisy_feedback.feedback.comparisons import Feedback, build_lists, build_pairs, wrong_order
+from noisy_feedback.feedback.comparisons import Feedback, build_lists, build_pairs
 from noisy_feedback.rng import rng_for
 
 GAP = 3  # stars between the reviews of a selective pair: 1 against 4, 2 against 5
@@ -31,13 +31,12 @@ def compare(config: Config, noisy: np.ndarray, ratings: np.ndarray, rows: np.nda
     InputError where no comparison is possible.
     """
     lists = build_comparisons(config, noisy, scale, rng_for(config.seed, "comparisons"))
-    claimed = noisy[lists]  # the annotator who reverses a list claims that its worst review is the best
-    changed, total = int((noisy != ratings[rows]).sum()), len(noisy)
-    if config.noise == "reversed":
-        as_given = noise.reverse_lists(lists, config.ratio, rng_for(config.seed, "noise"))
-        changed, total = int((as_given != lists).any(axis=1).sum()), len(lists)
-        lists = as_given
-    return Feedback(rows[lists], claimed, changed, total, wrong_order(ratings[rows[lists]]))
+    wrong = (1 + np.sign(np.diff(ratings[rows[lists]], axis=1))) / 2  # a half where the two are truly alike
+    found = Feedback(rows[lists], noisy[lists], int((noisy != ratings[rows]).sum()), len(noisy), wrong)
+    if config.noise != "reversed":
+        return found
+    # The annotator who reverses a list claims that its worst review is the best.
+    return noise.reverse_lists(found, config.ratio, rng_for(config.seed, "noise"))
 
 
 def build_comparisons(config: Config, ratings: np.ndarray, scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:

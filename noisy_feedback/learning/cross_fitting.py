@@ -10,10 +10,10 @@ from noisy_feedback.data.splits import kept_together
 from noisy_feedback.feedback.audit import Audit, audit_margins
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.feedback.human import feedback_of
-from noisy_feedback.learning.examples import Examples
+from noisy_feedback.learning.examples import Examples, Validation
 from noisy_feedback.learning.model import init_model, predict
 from noisy_feedback.learning.objective import TRAINING_OBJECTIVES
-from noisy_feedback.learning.training import TrainConfig, TrainingTask, fit
+from noisy_feedback.learning.training import TrainingTask, fit
 from noisy_feedback.metrics import expected_class
 from noisy_feedback.rng import rng_for
 
@@ -44,7 +44,7 @@ def cross_fitted_margins(config: Config, dataset: Dataset, epochs: int) -> np.nd
     groups = kept_together(config, judgements)
     fold = rng.permutation(np.arange(groups.max() + 1) % FOLDS)[groups]  # (J,)
     pairs = np.stack([judgements.chosen, judgements.rejected], axis=1)  # (J, 2)
-    margins = np.empty(len(pairs))
+    margins, none = np.empty(len(pairs)), np.empty(0, dtype=np.int64)
     for number in range(FOLDS):
         own, others = pairs[fold == number], pairs[fold != number]
         if not len(own):
@@ -52,13 +52,15 @@ def cross_fitted_margins(config: Config, dataset: Dataset, epochs: int) -> np.nd
         model = init_model((dataset.embeddings.shape[1], *config.hidden, 1), rng, dataset.embeddings.device)
         task = TrainingTask(
             examples=Examples(others, np.full(others.shape, -1)),
-            validation=Examples(pairs[:0, :1], pairs[:0, :1]),
+            validation=Validation(none, none, none, own),  # only measured: the model of the last epoch is taken
             objective=TRAINING_OBJECTIVES["comparisons"],
             rng=rng,
-            validation_comparisons=own,  # only measured: the model of the last epoch is taken
+            learning_rate=config.lr_t,
+            batch=config.batch_t,
+            epochs=epochs,
+            select="preference_accuracy",
         )
-        train_config = TrainConfig(config.lr_t, config.batch_t, epochs, dataset.scale, "preference_accuracy")
-        fitted = fit(model, dataset.embeddings, task, train_config)
+        fitted = fit(model, dataset.embeddings, task)
         rewards = expected_class(predict(fitted.last, dataset.embeddings).cpu().numpy())
         margins[fold == number] = rewards[own[:, 0]] - rewards[own[:, 1]]
     return margins

@@ -1,6 +1,6 @@
 """What a model learns from and what it is scored on: rows of the embeddings, with ratings or in pairs."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -9,13 +9,14 @@ from torch import Tensor
 from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.reviews import Splits
-from noisy_feedback.data.splits import TRAINING
+from noisy_feedback.data.splits import TRAINING, VALIDATION
+from noisy_feedback.feedback import human
 from noisy_feedback.feedback.comparisons import Feedback
 
 
 @dataclass(frozen=True)
 class Examples:
-    """Lists of g reviews; in training and validation, lists of one.
+    """Lists of g reviews; in training on ratings, lists of one.
 
     `rows` (n, g) are rows of the embeddings, `ratings` (n, g) their classes, `reference` (n, g, C) the
     log-probabilities of the model before fine-tuning, or its outputs (n, g, 1), where the objective has a KL penalty.
@@ -26,13 +27,26 @@ class Examples:
     reference: Tensor | None = None
 
 
-def training_examples(dataset: Dataset, splits: Splits) -> Examples:
+@dataclass(frozen=True)
+class Validation:
+    """What a model is scored on after every epoch: reviews with ratings, comparisons, or both.
+
+    `rows` (m,) are rows of the embeddings, `ratings` (m,) their classes, which stand for `scale` (C,) stars;
+    `comparisons` (V, 2) are rows, the better text first.
+    """
+
+    rows: np.ndarray
+    ratings: np.ndarray
+    scale: np.ndarray
+    comparisons: np.ndarray
+
+
+def training_part(dataset: Dataset, splits: Splits) -> Examples:
     """The training part: reviews with their ratings, or without ratings the judgements of its pairs."""
     if dataset.judgements is None or dataset.is_rated:
         return single_reviews(dataset, splits.train)
-    rows = np.flatnonzero(splits.judgements == TRAINING)
-    pairs = np.stack([dataset.judgements.chosen[rows], dataset.judgements.rejected[rows]], axis=1)
-    return Examples(pairs, np.full(pairs.shape, -1))
+    found = human.feedback_of(dataset.judgements, np.flatnonzero(splits.judgements == TRAINING))
+    return Examples(found.lists, found.ratings)
 
 
 def single_reviews(dataset: Dataset, rows: np.ndarray) -> Examples:
@@ -40,12 +54,12 @@ def single_reviews(dataset: Dataset, rows: np.ndarray) -> Examples:
     return Examples(rows[:, None], dataset.ratings[rows][:, None])
 
 
-def validation_reviews(config: Config, dataset: Dataset, splits: Splits) -> Examples:
-    """What chooses the best epoch: the validation part; as published, scored against the first training ratings."""
-    examples = single_reviews(dataset, splits.validation)
-    if config.validation_ratings == "own":
-        return examples
-    return replace(examples, ratings=dataset.ratings[splits.train[: len(splits.validation)]][:, None])
+def validation_part(config: Config, dataset: Dataset, splits: Splits) -> Validation:
+    """The validation part, with its ratings, or as published with those of the first training reviews."""
+    compared = human.comparisons_to_score(dataset.judgements, splits, VALIDATION)
+    rated = splits.validation if config.validation_ratings == "own" else splits.train[: len(splits.validation)]
+    comparisons = np.empty((0, 2), dtype=np.int64) if compared is None else compared
+    return Validation(splits.validation, dataset.ratings[rated], dataset.scale, comparisons)
 
 
 def compared_reviews(config: Config, feedback: Feedback, output: np.ndarray, device: torch.device) -> Examples:

@@ -89,20 +89,16 @@ class Learner:
 
     def step(self, grad_logits: Tensor) -> None:
         """Change the parameters, given the gradient of what is minimised in the logits (B, C) of `forward`."""
-        self.backward(grad_logits)
-        parameters, gradient = [self.model.parameters], [self.gradient.parameters]
-        settings = {**ADAM, "lr": self.learning_rate, "weight_decay": WEIGHT_DECAY}
-        adam(parameters, gradient, [self.exp_avg], [self.exp_avg_sq], [], [self.steps], **settings)
-
-    def backward(self, grad: Tensor) -> None:
-        """Write the gradient of the parameters, given that of the logits (B, C)."""
-        layers = self.model.layers
+        grad, layers = grad_logits, self.model.layers
         for depth in reversed(range(len(layers))):
             weight_gradient, bias_gradient = self.gradient.layers[depth]
             torch.mm(grad.T, self.activations[depth], out=weight_gradient)
             torch.sum(grad, dim=0, out=bias_gradient)
             if depth > 0:  # the embeddings are frozen: they need no gradient
                 grad = torch.mm(grad, layers[depth][0]).mul_(self.activations[depth] > 0)
+        parameters, gradient = [self.model.parameters], [self.gradient.parameters]
+        settings = {**ADAM, "lr": self.learning_rate, "weight_decay": WEIGHT_DECAY}
+        adam(parameters, gradient, [self.exp_avg], [self.exp_avg_sq], [], [self.steps], **settings)
 
 
 def predict(model: RatingMLP, x: Tensor) -> Tensor:
@@ -114,14 +110,6 @@ def predict(model: RatingMLP, x: Tensor) -> Tensor:
 def is_scalar(output: Tensor) -> bool:
     """Is this the output (..., 1) of a scalar head, rather than logits (..., C) of two classes or more?"""
     return output.shape[-1] == 1
-
-
-def predict_class(output: Tensor, classes: int) -> Tensor:
-    """The most probable class of logits (..., C), or the class nearest to one output (..., 1); shape (...)."""
-    if is_scalar(output):
-        known = output.squeeze(-1).nan_to_num()  # NaN as an index ends the process on a GPU; `fit` reports it as a loss
-        return known.round().clamp(0, classes - 1).long()
-    return output.argmax(-1)
 
 
 def state_dict(model: RatingMLP) -> dict[str, Tensor]:

@@ -54,13 +54,11 @@ def squared_error_grad(output: Tensor, ratings: Tensor, _: Tensor | None = None)
     return 2 * (output - ratings.unsqueeze(-1)) / len(output)
 
 
-def pairwise_logistic(output: Tensor, ratings: Tensor, _: Tensor | None = None) -> Tensor:
-    """Bradley-Terry on the outputs (B, 2, 1) of a scalar head, the better first: TRL's loss of a reward model."""
-    return bradley_terry(output, ratings)
-
-
 def pairwise_logistic_grad(output: Tensor, ratings: Tensor, _: Tensor | None = None) -> Tensor:
-    """The gradient of the batch's mean pairwise_logistic: -sigmoid(-z) / B of the better output, + of the worse."""
+    """The gradient of the batch's mean bradley_terry of pairs: -sigmoid(-z) / B of the better output, + of the worse.
+
+    With the outputs (B, 2, 1) of a scalar head, bradley_terry is TRL's loss of a reward model.
+    """
     grad = torch.sigmoid(-margins(output)) / len(output)  # (B, 1)
     return torch.stack([-grad, grad], dim=1)
 
@@ -68,30 +66,31 @@ def pairwise_logistic_grad(output: Tensor, ratings: Tensor, _: Tensor | None = N
 TRAINING_OBJECTIVES = {  # by head, or of comparisons alone; means over the batch, with closed-form gradients
     "categorical": Objective(cross_entropy, cross_entropy_grad),
     "scalar": Objective(squared_error, squared_error_grad),
-    "comparisons": Objective(pairwise_logistic, pairwise_logistic_grad),
+    "comparisons": Objective(lambda output, ratings, _: bradley_terry(output, ratings), pairwise_logistic_grad),
 }
 
 
 def fine_tuning_objective(
-    config: Config, feedback: Feedback, class_priors: np.ndarray, estimated_flip_rate: float = math.nan
+    config: Config, feedback: Feedback, class_priors: np.ndarray, audit: Audit | None = None
 ) -> Objective:
     """The loss that the configuration names, with its flip rate, plus its KL penalty; the gradient is autograd's.
 
     A step descends the sum over the batch. `class_priors` (C,) are the shares of the training part's ratings, taken for
-    those under the noise. With `--flip-rate estimated` it is the audit's, NaN where that is not known. Errors:
-    InputError where the loss needs it and it is not known, where `robust` would learn from comparisons that hold no
-    information, or the loss is none (`check_loss`).
+    those under the noise. The audit gives the flip rate that is `estimated`. Errors: InputError where the loss needs it
+    and it is not known, where `robust` would learn from comparisons that hold no information, or the loss is none
+    (`check_loss`).
     """
     loss, parameter = LOSS_FUNCTIONS[config.loss]
     kl_weight = math.inf if config.kl_weight == ADAPTIVE else float(config.kl_weight)  # infinite: there is no epoch
     if parameter:
-        if config.flip_rate == ESTIMATED and math.isnan(estimated_flip_rate):
+        estimated = audit.estimated_flip_rate if audit is not None and audit.known else math.nan
+        if config.flip_rate == ESTIMATED and math.isnan(estimated):
             raise InputError(
                 f"--flip-rate {ESTIMATED}: these judgements do not tell the flip rate, which --loss {config.loss} "
                 "needs. What helps: a second judgement of some pairs, rated texts of the same kind, or a number for "
                 "--flip-rate"
             )
-        rates = flip_rates(config, feedback, class_priors, estimated_flip_rate)
+        rates = flip_rates(config, feedback, class_priors, estimated)
         rate = dict(zip(("flip_rate", "smoothing"), rates, strict=True))[parameter]
         if config.loss == "robust" and not rate < MAX_FLIP_RATE:
             raise InputError(

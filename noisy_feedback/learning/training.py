@@ -1,4 +1,4 @@
-"""Train and fine-tune one rating model. Inside an epoch nothing waits for the device; its end fetches all at once."""
+"""Train and fine-tune one rating model. Inside an epoch nothing waits for the device."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -11,33 +11,24 @@ from torch import Tensor
 
 from noisy_feedback import metrics
 from noisy_feedback.errors import InputError
-from noisy_feedback.learning.examples import Examples
+from noisy_feedback.learning.examples import Examples, Validation
 from noisy_feedback.learning.losses import margins
-from noisy_feedback.learning.model import Learner, RatingMLP, forward, is_scalar, predict_class
+from noisy_feedback.learning.model import Learner, RatingMLP, forward, is_scalar, predict
 from noisy_feedback.learning.objective import Objective
 
 
 @dataclass(frozen=True)
 class TrainingTask:
-    """What a model learns from, what chooses its best epoch, what it minimises, and the generator of its shuffles."""
+    """What a model learns from and is scored on, what it minimises, and how."""
 
     examples: Examples
-    validation: Examples
+    validation: Validation
     objective: Objective
-    rng: np.random.Generator
-    validation_comparisons: np.ndarray | None = None  # (V, 2) rows of the embeddings, the better text first
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """How a model learns."""
-
+    rng: np.random.Generator  # of the order of the examples
     learning_rate: float
     batch: int
     epochs: int
-    scale: np.ndarray  # (C,) stars
-    # What chooses the best epoch: accuracy, macro_f1 or kappa of validation ratings, preference_accuracy of comparisons
-    select: str = "accuracy"
+    select: str  # the score that chooses the best epoch: accuracy, macro_f1, kappa or preference_accuracy
 
 
 @dataclass(frozen=True)
@@ -64,11 +55,7 @@ class FitResult:
 
 @torch.no_grad()
 def fit(
-    model: RatingMLP,
-    embeddings: Tensor,
-    task: TrainingTask,
-    config: TrainConfig,
-    progress: Callable[[], object] = lambda: None,
+    model: RatingMLP, embeddings: Tensor, task: TrainingTask, progress: Callable[[], object] = lambda: None
 ) -> FitResult:
     """Learn by Adam on shuffled batches and keep the first epoch with the highest validation score.
 
@@ -76,32 +63,35 @@ def fit(
     Errors: InputError where the objective is not finite.
     """
     model = model.copy()
-    learner = Learner(model, config.learning_rate)
-    x_validation = select_rows(embeddings, task.validation.rows[:, 0])
-    true = torch.from_numpy(task.validation.ratings[:, 0]).to(embeddings.device)
-    comparisons = task.validation_comparisons
-    x_compared = None if comparisons is None else select_rows(embeddings, comparisons.ravel())
+    learner, validation = Learner(model, task.learning_rate), task.validation
+    x_rated = select_rows(embeddings, validation.rows)
+    x_compared = select_rows(embeddings, validation.comparisons.ravel())
     best, best_epoch, best_score = model, 0, -np.inf
     epochs: list[EpochStats] = []
-    for number in range(1, config.epochs + 1):
-        learned = run_epoch(learner, embeddings, task, config)
-        counts = confusion_counts(model, x_validation, true, config.scale)
-        compared = counts.new_full((), torch.nan) if x_compared is None else preference_accuracy_of(model, x_compared)
-        fetched = torch.cat([learned, compared.view(1), counts.flatten()]).cpu().numpy()
-        if not np.isfinite(fetched[[0, -1]]).all():
+    for number in range(1, task.epochs + 1):
+        objective, training_accuracy, in_order = run_epoch(learner, embeddings, task).tolist()
+        output = predict(model, x_rated).cpu().numpy()
+        compared = margins(forward(model, x_compared)[-1].unflatten(0, (-1, 2))).flatten().cpu().numpy()
+        if not all(np.isfinite(numbers).all() for numbers in (objective, output, compared)):
             raise InputError(
                 f"the loss or the model's output is not finite in epoch {number}: the embeddings are too large, the "
                 "learning rate (--lr-f, --lr-t) is too high, or your own loss has no finite value or gradient there"
             )
-        stats, score = epoch_stats(fetched, config)
-        epochs.append(stats)
+        if len(validation.scale):
+            found = metrics.evaluate(output, validation.ratings, validation.scale, compared)
+        else:
+            found = metrics.unrated(metrics.preference_accuracy(compared))
+        validated = found.accuracy, found.macro_f1, found.preference_accuracy
+        epochs.append(EpochStats(objective, training_accuracy, in_order, *validated))
+        name = "quadratic_weighted_kappa" if task.select == "kappa" else task.select
+        score = np.nan_to_num(getattr(found, name), nan=-np.inf)
         if score > best_score or number == 1:
             best, best_epoch, best_score = model.copy(), number, score
         progress()
     return FitResult(best, model, best_epoch, epochs)
 
 
-def run_epoch(learner: Learner, embeddings: Tensor, task: TrainingTask, config: TrainConfig) -> Tensor:
+def run_epoch(learner: Learner, embeddings: Tensor, task: TrainingTask) -> Tensor:
     """One pass over the examples in a new random order: mean objective, training and preference accuracy, (3,)."""
     order = task.rng.permutation(len(task.examples.rows))
     rows = torch.from_numpy(task.examples.rows[order]).to(embeddings.device)  # (n, g)
@@ -111,9 +101,9 @@ def run_epoch(learner: Learner, embeddings: Tensor, task: TrainingTask, config: 
         reference = reference[torch.from_numpy(order).to(reference.device)]  # (n, g, C)
     logits = embeddings.new_empty(*rows.shape, learner.model.widths[-1])  # (n, g, C or 1)
     # One buffer for the embeddings of all batches: new memory for each makes fine-tuning 1.3 times as long at d = 768.
-    buffer = embeddings.new_empty(rows[: config.batch].numel(), embeddings.shape[1])
-    for start in range(0, len(rows), config.batch):
-        batch = slice(start, start + config.batch)
+    buffer = embeddings.new_empty(rows[: task.batch].numel(), embeddings.shape[1])
+    for start in range(0, len(rows), task.batch):
+        batch = slice(start, start + task.batch)
         chosen = rows[batch].flatten()
         x = torch.index_select(embeddings, 0, chosen, out=buffer[: len(chosen)])  # (B * g, d)
         logits[batch] = learner.forward(x).view_as(logits[batch])
@@ -121,59 +111,14 @@ def run_epoch(learner: Learner, embeddings: Tensor, task: TrainingTask, config: 
         grad_logits = task.objective.gradient(logits[batch], ratings[batch], batch_reference)  # (B, g, C or 1)
         learner.step(grad_logits.flatten(0, 1))
     mean = task.objective.value(logits, ratings, reference).double().mean()
+    if is_scalar(logits):
+        predicted = logits.squeeze(-1).round().clamp(0, len(task.validation.scale) - 1)  # the nearest
+    else:
+        predicted = logits.argmax(-1)
     # Human comparisons may claim no ratings (-1); then there is no accuracy: NaN.
-    right = ((predict_class(logits, len(config.scale)) == ratings) & (ratings >= 0)).double().sum()
-    accuracy = right / (ratings >= 0).double().sum()
-    return torch.stack([mean, accuracy, share_positive(margins(logits))])
-
-
-def share_positive(z: Tensor) -> Tensor:
-    """Share of the margins z that are positive; a tie counts half. On the device of z, as float64; NaN of none."""
-    return ((z > 0).double() + 0.5 * (z == 0).double()).mean()
-
-
-def preference_accuracy_of(model: RatingMLP, x: Tensor) -> Tensor:
-    """Share of the pairs x (2V, d), the better text first, that the reward orders right; NaN if one is not finite."""
-    logits = forward(model, x)[-1]
-    broken = torch.where(logits.isfinite().all(), 0.0, torch.nan)
-    return share_positive(margins(logits.view(-1, 2, logits.shape[-1]))) + broken
-
-
-def confusion_counts(model: RatingMLP, x: Tensor, true: Tensor, scale: np.ndarray) -> Tensor:
-    """Confusion matrices (2, C, C), true class down: of the most probable class, and of the expected rating, rounded.
-
-    On the device of x (m, d), as float64; NaN where an output is not finite.
-    """
-    logits = forward(model, x)[-1]
-    classes = len(scale)
-    predicted = nearest = predict_class(logits, classes)
-    if not is_scalar(logits):
-        stars = torch.from_numpy(scale).to(logits)
-        expected = (torch.softmax(logits, dim=-1) * stars).sum(-1, keepdim=True)
-        nearest = (expected - stars).abs().argmin(-1)
-    counts = torch.zeros(2, classes * classes, dtype=torch.float64, device=x.device)
-    cells = torch.stack([true * classes + predicted, true * classes + nearest])
-    counts.scatter_add_(1, cells, torch.ones_like(cells, dtype=torch.float64))
-    counts += torch.where(logits.isfinite().all(), 0.0, torch.nan)  # a model broken by the epoch's last step
-    return counts.view(2, classes, classes)
-
-
-def epoch_stats(fetched: np.ndarray, config: TrainConfig) -> tuple[EpochStats, float]:
-    """The statistics of an epoch, of what it gave (4 + 2 * C * C,), and its score: -inf where that is not defined."""
-    objective, training_accuracy, preference_accuracy, compared = map(float, fetched[:4])
-    if not len(config.scale):  # comparisons alone
-        return EpochStats(objective, math.nan, preference_accuracy, math.nan, math.nan, compared), compared
-    confusion, rounded = fetched[4:].reshape(2, len(config.scale), len(config.scale)).astype(np.int64)
-    scores = {
-        "accuracy": metrics.accuracy(confusion),
-        "macro_f1": metrics.precision_recall_f1(confusion)[2],
-        "kappa": metrics.quadratic_weighted_kappa(rounded, config.scale),
-        "preference_accuracy": compared,
-    }
-    score = scores[config.select]
-    validation = scores["accuracy"], scores["macro_f1"], compared
-    stats = EpochStats(objective, training_accuracy, preference_accuracy, *validation)
-    return stats, -math.inf if math.isnan(score) else score
+    accuracy = ((predicted == ratings) & (ratings >= 0)).double().sum() / (ratings >= 0).double().sum()
+    z = margins(logits)
+    return torch.stack([mean, accuracy, ((z > 0).double() + 0.5 * (z == 0).double()).mean()])
 
 
 def select_rows(embeddings: Tensor, rows: np.ndarray) -> Tensor:

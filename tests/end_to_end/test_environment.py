@@ -20,15 +20,9 @@ REQUIREMENTS = [*map(Requirement, PROJECT["dependencies"]), *chain.from_iterable
 DIRECT = [requirement for requirement in REQUIREMENTS if requirement.name != PROJECT["name"]]
 
 
-def constraints():
-    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
-    return [Requirement(line) for line in lines if line and not line.startswith("#")]
-
-
-def pinned(requirement):
-    """The version of `name==version`; of anything else None."""
-    specifiers = list(requirement.specifier)
-    return specifiers[0].version if [specifier.operator for specifier in specifiers] == ["=="] else None
+# Each line of constraints.txt is a comment or name==version.
+LINES = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+PINS = [line.partition("==") for line in LINES if line and not line.startswith("#")]
 
 
 def test_conda_gives_a_right_python_and_pip_installs_extras_that_there_are_under_the_constraints():
@@ -41,7 +35,7 @@ def test_conda_gives_a_right_python_and_pip_installs_extras_that_there_are_under
 
 def test_every_direct_dependency_has_an_oldest_version_an_end_and_one_version_in_the_constraints():
     for requirement in DIRECT:
-        versions = [pinned(line) for line in constraints() if canonicalize_name(line.name) == requirement.name]
+        versions = [version for name, _, version in PINS if canonicalize_name(name) == requirement.name]
         assert len(versions) == 1, requirement
         assert requirement.specifier.contains(versions[0]), requirement
         operators = sorted(specifier.operator for specifier in requirement.specifier)

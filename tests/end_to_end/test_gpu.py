@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from noisy_feedback import experiment
 from noisy_feedback.config import LOSSES, NOISES, Config
 from noisy_feedback.data.dataset import make_dataset
 from noisy_feedback.data.embeddings import Embeddings, EmbeddingsInfo, embed
@@ -47,64 +46,56 @@ def test_embeddings_and_what_a_kl_penalty_compares_with_are_put_on_the_device():
 
 # --- errors of a GPU are one line
 
+OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nGPU 0 has a total of")
+ILLEGAL_ACCESS = torch.AcceleratorError("CUDA error: an illegal memory access\nCompile with")
+NO_KERNEL = RuntimeError("CUDA error: no kernel image is available for execution on the device\nCUDA kernel errors")
+NO_DRIVER = RuntimeError("Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU\nand more")
+FIT, TRY = "noisy_feedback.experiment.fit", "torch.zeros"  # what tries the GPU before the work
+GPU_ERRORS = [
+    ("main.py", FIT, OUT_OF_MEMORY, "out of GPU memory: stop other programs on the GPU, lower --batch-f"),
+    ("config.py", FIT, OUT_OF_MEMORY, "out of GPU memory: "),
+    ("main.py", "noisy_feedback.data.dataset.make_dataset", OUT_OF_MEMORY, "out of GPU memory: "),
+    ("main.py", FIT, ILLEGAL_ACCESS, "the GPU failed (CUDA error: an illegal memory access)"),
+    (
+        "main.py",
+        TRY,
+        NO_KERNEL,
+        "the GPU failed (CUDA error: no kernel image is available for execution on the device)",
+    ),
+    ("main.py", TRY, NO_DRIVER, "the GPU failed (Found no NVIDIA driver on your system. Please check"),
+]
+
 
 @pytest.fixture
-def refused(separable_reviews, tmp_path, capsys):
-    """Runs a small run or sweep with --use-cuda that has to fail; returns the last line on stderr."""
+def run_failing(separable_reviews, tmp_path, monkeypatch):
+    """Runs a small run or sweep with --use-cuda, in which `place` raises an error, and which ends with a status."""
 
-    def run(script="multiclass/main.py"):
-        run_script(script, options(separable_reviews, tmp_path / "results", "--use-cuda"), status=2)
-        return capsys.readouterr().err.splitlines()[-1]
+    def run(script, place, error):
+        def fails(*_, **__):
+            raise error
+
+        monkeypatch.setattr(place, fails)
+        monkeypatch.setattr("torch.cuda.is_available", lambda: place == TRY)
+        monkeypatch.setattr("noisy_feedback.processes.available_cores", lambda: 1)  # in this process, as on a GPU
+        run_script(f"multiclass/{script}", options(separable_reviews, tmp_path / "results", "--use-cuda"), status=2)
 
     return run
 
 
-def failing(error):
-    def fails(*_, **__):
-        raise error
-
-    return fails
-
-
-OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.\nGPU 0 has a total of")
-ILLEGAL_ACCESS = torch.AcceleratorError("CUDA error: an illegal memory access\nCompile with")
-
-
-GPU_ERRORS = [
-    ("main.py", "experiment.fit", OUT_OF_MEMORY, "out of GPU memory: stop other programs on the GPU, lower --batch-f"),
-    ("config.py", "experiment.fit", OUT_OF_MEMORY, "out of GPU memory: "),
-    ("main.py", "data.dataset.make_dataset", OUT_OF_MEMORY, "out of GPU memory: "),
-    ("main.py", "experiment.fit", ILLEGAL_ACCESS, "the GPU failed (CUDA error: an illegal memory access)"),
-]
-
-
 @pytest.mark.parametrize(("script", "place", "error", "says"), GPU_ERRORS)
-def test_a_gpu_that_is_full_or_fails_is_one_line_with_the_way_out(refused, monkeypatch, script, place, error, says):
-    monkeypatch.setattr(f"noisy_feedback.{place}", failing(error))
-    monkeypatch.setattr("noisy_feedback.processes.available_cores", lambda: 1)  # in this process, as on a GPU
-    line = refused(f"multiclass/{script}")
+def test_a_gpu_that_is_full_or_fails_is_one_line_with_the_way_out(
+    run_failing, tmp_path, capsys, script, place, error, says
+):
+    run_failing(script, place, error)
+    line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith(f"{script}: error: {says}")
     assert "leave out --use-cuda" in line
+    assert place != TRY or not list(tmp_path.iterdir()), "before the work"
 
 
-def test_another_error_while_computing_is_not_taken_for_one_of_the_gpu(refused, monkeypatch):
-    monkeypatch.setattr(experiment, "fit", failing(RuntimeError("a mistake in the program")))
+def test_another_error_while_computing_is_not_taken_for_one_of_the_gpu(run_failing):
     with pytest.raises(RuntimeError, match="a mistake in the program"):
-        refused()
-
-
-NO_KERNEL = RuntimeError("CUDA error: no kernel image is available for execution on the device\nCUDA kernel errors")
-NO_DRIVER = RuntimeError("Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU\nand more")
-
-
-def test_a_card_that_torch_cannot_use_is_named_before_the_work(refused, monkeypatch, tmp_path):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    for error in (NO_KERNEL, NO_DRIVER):
-        with monkeypatch.context() as patch:
-            patch.setattr(torch, "zeros", failing(error))
-            line = refused()
-        assert f"the GPU failed ({str(error).splitlines()[0]}); leave out --use-cuda" in line
-    assert not (tmp_path / "results").exists()
+        run_failing("main.py", FIT, RuntimeError("a mistake in the program"))
 
 
 # --- a real GPU

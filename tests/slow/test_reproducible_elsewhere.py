@@ -13,14 +13,8 @@ from tests.end_to_end.test_reproducible import OPTIONS, write_reviews
 pytestmark = pytest.mark.slow
 
 HERE = {"HF_HUB_OFFLINE": "1", "LC_ALL": "C.UTF-8", "TZ": "UTC", "PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "2"}
-ELSEWHERE = {
-    "HF_HUB_OFFLINE": "1",
-    "LC_ALL": "C",
-    "TZ": "Pacific/Kiritimati",
-    "PYTHONHASHSEED": "7",
-    "OMP_NUM_THREADS": "1",
-    "MKL_NUM_THREADS": "1",
-}
+ELSEWHERE = HERE | {"LC_ALL": "C", "TZ": "Pacific/Kiritimati", "PYTHONHASHSEED": "7"}
+ELSEWHERE |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +28,8 @@ def folders(tmp_path_factory, tiny_encoder):
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("LC_", "LANG"))}
         command = [sys.executable, "main.py", "--path", "../data/hôtels.csv", "--model_name", str(tiny_encoder)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "errors": "replace"}
-        processes.append(
-            subprocess.Popen(
-                [*command, *OPTIONS, "--ratio", "0.3"], cwd=folder / "multiclass", env={**kept, **environment}, **pipes
-            )
-        )
+        started = {"cwd": folder / "multiclass", "env": {**kept, **environment}, **pipes}
+        processes.append(subprocess.Popen([*command, *OPTIONS, "--ratio", "0.3"], **started))
         found.append(folder)
     for process in processes:
         output_of(process)

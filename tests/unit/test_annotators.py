@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
+from scipy.special import expit, log_expit
 
 from noisy_feedback.feedback.annotators import Annotators, beta_prior, intervals
-from noisy_feedback.feedback.audit import audit_comparisons
+from noisy_feedback.feedback.audit import audit_comparisons, temperature_sd
 from tests.unit.test_audit import planted
 
 
@@ -39,6 +40,26 @@ def test_the_prior_of_the_reliabilities_is_found():
     assert np.mean(found, axis=0) == pytest.approx([0.8, 10], rel=0.1)
 
 
+def test_where_each_annotator_has_one_judgement_the_mean_is_their_share_with_one_more_of_09_and_all_are_alike():
+    mean, kappa = 0.7, 10.0
+    for _ in range(100):
+        mean, kappa = beta_prior(np.where(np.arange(10) < 6, np.inf, -np.inf), np.arange(10), mean, kappa)
+    weight = 1001 / 1002  # of a judgement: its variance is that of a beta distribution more than that of the mean
+    assert (mean, kappa) == (pytest.approx((6 * weight + 0.9) / (10 * weight + 1), rel=1e-9), 1000)
+
+
+def test_known_orders_leave_the_temperature_as_uncertain_as_their_information_says():
+    log_odds = np.random.default_rng(0).normal(0, 2, size=50)
+
+    def log_likelihood(log_temperature):
+        tempered = np.exp(log_temperature) * log_odds
+        return (expit(log_odds) * log_expit(tempered) + expit(-log_odds) * log_expit(-tempered)).mean()
+
+    information = -sum(weight * log_likelihood(at) for weight, at in ((1, 1e-3), (-2, 0), (1, -1e-3))) / 1e-6
+    assert temperature_sd(log_odds, 30) == pytest.approx((30 * information + 1) ** -0.5, rel=1e-4)
+    assert temperature_sd(np.zeros(3), 30) == 1
+
+
 @pytest.mark.parametrize(
     ("per_pair", "sure"),
     [(1, True), pytest.param(3, True, marks=pytest.mark.slow), pytest.param(5, False, marks=pytest.mark.slow)],
@@ -62,20 +83,14 @@ def test_uncertain_orders_make_intervals_wider():
     assert width(1.0) > 1.3 * width(10.0)
 
 
-def test_a_single_annotator_has_the_interval_of_all_judgements():
-    right = np.arange(100) < 80
-    found = audit_comparisons(right.astype(float), np.arange(100), None, np.zeros(100, dtype=int)).annotators
-    standard_error = np.sqrt(0.8 * 0.2 / 100)
-    assert found.high[0] - found.low[0] == pytest.approx(2 * 1.96 * standard_error, rel=0.1)
-
-
-def test_annotators_who_look_alike_are_not_taken_for_copies_of_one():
-    """Their intervals are narrower than those of 100 judgements, and wider than those of all 300 together."""
+def test_the_interval_of_an_annotator_is_that_of_all_judgements_and_of_several_who_look_alike_not_that_of_one():
+    """Theirs are narrower than those of 100 judgements, and wider than those of all 300 together."""
     right = np.tile(np.arange(100) < 80, 3)
-    found = audit_comparisons(right.astype(float), np.arange(300), None, np.repeat([0, 1, 2], 100)).annotators
-    alone, together = (2 * 1.96 * np.sqrt(0.8 * 0.2 / n) for n in (100, 300))
-    assert (found.high - found.low < 0.9 * alone).all()
-    assert (found.high - found.low > 1.3 * together).all()
+    together = 2 * 1.96 * np.sqrt(0.8 * 0.2 / 300)
+    for names, low, high in ((np.zeros(300, dtype=int), 0.9, 1.1), (np.repeat([0, 1, 2], 100), 1.3, 0.9 * 3**0.5)):
+        found = audit_comparisons(right.astype(float), np.arange(300), None, names).annotators
+        width = found.high - found.low
+        assert ((low * together < width) & (width < high * together)).all()
 
 
 @pytest.mark.parametrize("p", [0.0, 1.0])

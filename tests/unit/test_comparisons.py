@@ -53,12 +53,6 @@ def sets_of_lists(rows, ratings, size):
     ]
 
 
-def draw_sets(ratings, k, times):
-    """How often `build_lists` gives each set of lists."""
-    rng, classes = np.random.default_rng(0), max(ratings) + 1
-    return Counter(frozenset(map(frozenset, build_lists(ratings, k, classes, rng).tolist())) for _ in range(times))
-
-
 def documented_probabilities(ratings, k):
     """P(set of lists), by enumeration: usable reviews, then the unused among them, then lists; each step uniform."""
     counts = np.bincount(ratings)
@@ -88,30 +82,33 @@ def test_a_spare_review_is_any_of_the_usable_ones_and_the_others_form_lists_unif
     ratings = np.repeat(np.arange(len(counts)), counts)
     probabilities = documented_probabilities(ratings, k)
     assert sum(probabilities.values()) == pytest.approx(1)
-    draws = 2000
-    drawn = draw_sets(ratings, k, draws)
+    rng, draws = np.random.default_rng(0), 2000
+    built = (build_lists(ratings, k, len(counts), rng).tolist() for _ in range(draws))
+    drawn = Counter(frozenset(map(frozenset, lists)) for lists in built)
     assert set(drawn) <= set(probabilities)
     observed = [drawn[lists] for lists in probabilities]
     assert stats.chisquare(observed, draws * np.array(list(probabilities.values()))).pvalue > 1e-3
 
 
-def test_every_pair_three_stars_apart_is_equally_likely():
-    stars = np.array([1, 1, 1, 4, 4, 2, 5, 5])  # 2 of 3 rows of one star meet 2 of four stars; row 5 meets 6 or 7
+PAIRS_OF = np.array([1, 1, 1, 4, 4, 2, 5, 5])  # 2 of 3 rows of one star meet 2 of four stars; row 5 meets 6 or 7
+
+
+@pytest.mark.parametrize(
+    ("build", "seen", "possible"),
+    [
+        (lambda rng: build_pairs(PAIRS_OF, 3, rng), lambda pairs: frozenset(map(tuple, pairs.tolist())), 6 * 2),
+        (lambda rng: build_pairs(np.array([4, 4, 5, 5, 1, 1, 2, 2]), 3, rng), lambda pairs: pairs[0, 0], 4),
+        (lambda rng: build_lists(np.arange(6) % 2, 1, 2, rng), lambda lists: lists[0, 0], 3),
+    ],
+    ids=["pairs", "the first pair", "the first list"],
+)
+def test_every_pair_three_stars_apart_is_equally_likely_and_lists_and_pairs_stand_in_random_order(
+    build, seen, possible
+):
     rng = np.random.default_rng(0)
-    drawn = Counter(frozenset(map(tuple, build_pairs(stars, 3, rng).tolist())) for _ in range(3000))
-    assert len(drawn) == 6 * 2
+    drawn = Counter(seen(build(rng)) for _ in range(2000))
+    assert len(drawn) == possible
     assert stats.chisquare(list(drawn.values())).pvalue > 1e-3
-
-
-def test_lists_and_pairs_stand_in_random_order():
-    ratings, stars, rng = np.arange(6) % 2, np.array([4, 4, 5, 5, 1, 1, 2, 2]), np.random.default_rng(0)
-    for build, possible in (
-        (lambda: build_lists(ratings, 1, 2, rng), 3),
-        (lambda: build_pairs(stars, 3, rng), 4),
-    ):
-        first = Counter(build()[0, 0] for _ in range(2000))
-        assert len(first) == possible
-        assert stats.chisquare(list(first.values())).pvalue > 1e-3
 
 
 def most_pairs(chain):

@@ -11,7 +11,9 @@ from sklearn.linear_model import LogisticRegression
 from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.preferences import Judgements
-from noisy_feedback.learning import cross_fitting
+from noisy_feedback.data.reviews import split_dataset
+from noisy_feedback.data.splits import TRAINING, VALIDATION
+from noisy_feedback.learning import cross_fitting, examples
 from noisy_feedback.learning.model import RatingMLP
 from noisy_feedback.learning.training import FitResult
 
@@ -36,8 +38,8 @@ def calls(monkeypatch):
     """What each fit is given. The reward by the last model of the n-th is n times the embedding of a text."""
     calls = []
 
-    def fit(model, embeddings, task, config):
-        calls.append((task, config))
+    def fit(model, embeddings, task):
+        calls.append(task)
         best, last = (RatingMLP(torch.tensor([factor, 0.0]), (1, 1)) for factor in (100.0, float(len(calls))))
         return FitResult(best, last, 1, [])
 
@@ -49,23 +51,28 @@ def calls(monkeypatch):
 def test_a_margin_is_that_of_the_last_model_of_a_training_on_the_other_groups(calls, count, folds):
     groups = GROUPS % count
     dataset = replace(DATASET, judgements=replace(JUDGEMENTS, groups=groups))
+    everything, audit = cross_fitting.audit_out_of_sample(CONFIG, dataset, epochs=7)
+    assert everything.lists.tolist() == np.stack([CHOSEN, REJECTED], axis=1).tolist()
+    assert audit.p_wrong.shape == (J,)
+    calls.clear()
     margins = cross_fitting.cross_fitted_margins(CONFIG, dataset, epochs=7)
     x = DATASET.embeddings[:, 0].numpy()
     number = (margins / (x[CHOSEN] - x[REJECTED])).round(3)  # of the model
     assert set(number) == set(range(1, folds + 1))
-    for n, (task, config) in enumerate(calls, start=1):
+    for n, task in enumerate(calls, start=1):
         pairs = np.stack([CHOSEN, REJECTED], axis=1)
         assert task.examples.rows.tolist() == pairs[number != n].tolist()
-        assert task.validation_comparisons.tolist() == pairs[number == n].tolist()
+        assert task.validation.comparisons.tolist() == pairs[number == n].tolist()
         assert not set(groups[number == n]) & set(groups[number != n])
-        assert (config.epochs, config.learning_rate, config.batch) == (7, CONFIG.lr_t, CONFIG.batch_t)
+        assert (task.epochs, task.learning_rate, task.batch) == (7, CONFIG.lr_t, CONFIG.batch_t)
 
 
-def test_every_comparison_is_audited_by_models_that_are_trained_for_so_many_epochs(calls):
-    everything, audit = cross_fitting.audit_out_of_sample(CONFIG, DATASET, epochs=3)
-    assert everything.lists.tolist() == np.stack([CHOSEN, REJECTED], axis=1).tolist()
-    assert audit.p_wrong.shape == (J,)
-    assert {config.epochs for _, config in calls} == {3}
+def test_without_ratings_a_model_learns_the_judgements_of_the_training_part_and_is_scored_on_those_of_validation():
+    parts, pairs = np.arange(J) % 4, np.stack([CHOSEN, REJECTED], axis=1)
+    splits = replace(split_dataset(0), judgements=parts)
+    assert examples.training_part(DATASET, splits).rows.tolist() == pairs[parts == TRAINING].tolist()
+    scored = examples.validation_part(CONFIG, DATASET, splits).comparisons
+    assert scored.tolist() == pairs[parts == VALIDATION].tolist()
 
 
 # --- texts that are in several pairs

@@ -12,8 +12,6 @@ from noisy_feedback.learning import losses
 from noisy_feedback.learning.losses import LOSS_FUNCTIONS
 
 MARGINS = torch.linspace(-6, 6, 25, dtype=torch.double)
-
-
 LISTS = torch.from_numpy(np.random.default_rng(0).normal(scale=3, size=(4, 3, 5)))  # logits of three reviews each
 RATINGS = torch.tensor([[4, 2, 1]]).expand(4, -1)
 
@@ -38,23 +36,18 @@ def test_values_and_gradients_of_extreme_outputs_are_finite(name):
 # --- what the sources prove
 
 
-def test_the_robust_loss_is_bradley_terry_in_expectation_over_flips():
+def test_the_robust_loss_is_bradley_terry_in_expectation_and_symmetric_losses_of_a_pair_and_its_reverse_sum_to_1():
     kept, flipped = (of_margins(partial(losses.robust, flip_rate=0.2), z)[0] for z in (MARGINS, -MARGINS))
     assert torch.allclose(0.8 * kept + 0.2 * flipped, of_margins(losses.bradley_terry, MARGINS)[0])
-
-
-def test_a_symmetric_loss_of_a_pair_and_of_its_reverse_sum_to_one():
     for loss in (losses.symmetric_sigmoid, losses.holder_dpo):
         both = of_margins(loss, MARGINS)[0] + of_margins(loss, -MARGINS)[0]
         assert torch.allclose(both, torch.ones_like(both))
 
 
-def test_dr_dpo_is_the_soft_minimum_of_a_batch_and_tends_to_its_mean_for_a_high_temperature(monkeypatch):
-    each = losses.bradley_terry(LISTS, RATINGS)
-    expected = -np.log(np.exp(-each.numpy()).mean())
-    assert losses.dr_dpo(LISTS, RATINGS).numpy() == pytest.approx(np.full(4, expected))
+def test_dr_dpo_tends_to_the_mean_of_the_batch_for_a_high_temperature(monkeypatch):
     monkeypatch.setattr(losses, "DR_DPO_TEMPERATURE", 1e4)
-    assert torch.allclose(losses.dr_dpo(LISTS, RATINGS), each.mean().expand(4), rtol=1e-2)
+    mean = losses.bradley_terry(LISTS, RATINGS).mean()
+    assert torch.allclose(losses.dr_dpo(LISTS, RATINGS), mean.expand(4), rtol=1e-2)
 
 
 @pytest.mark.parametrize("g", [0.5, 2.0, 4.0])
@@ -94,17 +87,6 @@ def test_the_reliability_of_calibrated_margins_is_the_share_that_was_not_reverse
 @pytest.mark.parametrize(("margin", "expected"), [(3.0, 0.999), (0.0, 0.9), (-3.0, 0.5)])
 def test_the_reliability_of_equal_margins_is_the_end_of_the_range_or_the_start(margin, expected):
     assert losses.reliability(torch.full((2, 3), margin)).item() == pytest.approx(expected)
-
-
-def test_the_gradient_of_re_po_is_that_of_the_likelihood_of_the_comparisons_as_they_are_given():
-    z = calibrated_margins(0.3, n=100)
-    eta = losses.reliability(z)
-
-    def likelihood(outputs, _):
-        p = losses.margins(outputs).sigmoid()
-        return -(p * eta + (1 - p) * (1 - eta)).log().sum(-1)
-
-    assert torch.allclose(of_margins(losses.re_po, z)[1], of_margins(likelihood, z)[1])
 
 
 def test_re_po_learns_nothing_where_the_model_holds_most_comparisons_for_reversed():

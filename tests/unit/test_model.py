@@ -5,14 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from noisy_feedback.learning.model import (
-    Learner,
-    from_state_dict,
-    init_model,
-    predict,
-    predict_class,
-    state_dict,
-)
+from noisy_feedback.learning.model import Learner, from_state_dict, init_model, predict, state_dict
 
 WIDTHS = [(7, 64, 32, 5), (7, 64, 32, 1), (3, 8, 2), (4, 3)]  # also other depths: the last has no hidden layer
 
@@ -63,15 +56,6 @@ def test_initial_values_fill_pytorchs_range_and_depend_on_the_generator_alone():
     assert torch.equal(new(seed=3).parameters, new(seed=3).parameters)
     assert not torch.equal(new(seed=3).parameters, new(seed=4).parameters)
     assert new().parameters.dtype == torch.float32
-
-
-def test_the_predicted_class_is_the_most_probable_one_or_the_nearest():
-    assert predict_class(torch.tensor([[0.1, 3.0, 2.0], [5.0, 4.0, 4.9]]), classes=3).tolist() == [1, 0]
-    assert predict_class(torch.zeros(4, 2, 3), classes=3).shape == (4, 2)
-    assert predict_class(torch.tensor([[-0.7], [0.4], [3.6], [9.0]]), classes=5).tolist() == [0, 0, 4, 4]
-    for value in (float("nan"), float("inf"), -float("inf"), 1e38):
-        for outputs in (1, 5):
-            assert set(predict_class(torch.full((2, outputs), value), classes=5).tolist()) <= set(range(5))
 
 
 @pytest.mark.parametrize("widths", WIDTHS)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from math import nan
 
 import numpy as np
@@ -10,6 +11,7 @@ from noisy_feedback.errors import InputError
 from noisy_feedback.feedback import protocols
 from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import Feedback
+from noisy_feedback.learning.examples import compared_reviews
 from noisy_feedback.learning.losses import LOSS_FUNCTIONS, Loss
 from noisy_feedback.learning.objective import (
     TRAINING_OBJECTIVES,
@@ -20,22 +22,18 @@ from noisy_feedback.learning.objective import (
 )
 
 NEED_FLIP_RATE = ("robust", "label-smoothing")
-
-
 PAIRS = np.array([(better, worse) for better in range(5) for worse in range(better)])
 EVERY_PAIR = Feedback(np.arange(20).reshape(10, 2), PAIRS, 0, 20, np.full((10, 1), nan))
 EQUAL_SHARES = np.full(5, 0.2)
 
 
 def objective(estimated=nan, **options):
-    return fine_tuning_objective(Config("multiclass", **options), EVERY_PAIR, EQUAL_SHARES, estimated)
+    audit = Audit(np.empty(0), estimated, nan, nan, known=True, annotators=None)
+    return fine_tuning_objective(Config("multiclass", **options), EVERY_PAIR, EQUAL_SHARES, audit)
 
 
 def random_outputs(outputs):
     return torch.from_numpy(np.random.default_rng(0).normal(scale=2, size=(10, 2, outputs)))
-
-
-# --- training
 
 
 def test_training_on_comparisons_minimises_pytorchs_loss_by_the_gradient_of_its_mean_over_the_batch():
@@ -46,6 +44,13 @@ def test_training_on_comparisons_minimises_pytorchs_loss_by_the_gradient_of_its_
     assert torch.allclose(TRAINING_OBJECTIVES["comparisons"].value(given, ratings, None), each)
     each.mean().backward()
     assert torch.allclose(TRAINING_OBJECTIVES["comparisons"].gradient(given, ratings, None), leaf.grad)
+
+
+def test_a_probability_of_0_before_fine_tuning_is_taken_for_that_of_the_smallest_float():
+    output = np.eye(5)[np.arange(20) % 5]
+    found = compared_reviews(Config("multiclass", kl_weight=0.5), EVERY_PAIR, output, torch.device("cpu"))
+    expected = np.log(output.clip(1.18e-38))[EVERY_PAIR.lists]
+    np.testing.assert_allclose(found.reference, expected, rtol=1e-4)
 
 
 # --- flip rates
@@ -67,14 +72,9 @@ def test_the_flip_rate_is_the_given_one_or_the_audits_at_most_045_or_that_of_the
     logits, ratings = random_outputs(5), torch.from_numpy(PAIRS)
     of_noise = flip_rates(Config("multiclass", ratio=0.4), EVERY_PAIR, EQUAL_SHARES)
     assert of_noise[0] < of_noise[1]  # of equal true ratings, half are wrong
-    for given, estimated, expected in (
-        (0.0, 0.3, 0.0),
-        (0.2, 0.3, 0.2),
-        ("estimated", 0.3, 0.3),
-        ("estimated", 0.45 + 1e-6, 0.45),
-        ("estimated", 0.9, 0.45),
-        (None, 0.3, of_noise[NEED_FLIP_RATE.index(loss)]),
-    ):
+    cases = [(0.0, 0.3, 0.0), (0.2, 0.3, 0.2), (None, 0.3, of_noise[NEED_FLIP_RATE.index(loss)])]
+    cases += [("estimated", rate, expected) for rate, expected in ((0.3, 0.3), (0.45 + 1e-6, 0.45), (0.9, 0.45))]
+    for given, estimated, expected in cases:
         for noise in ("uniform", "reversed", "redrawn-off-scale") if given is not None else ("uniform",):
             found = objective(loss=loss, noise=noise, ratio=0.4, flip_rate=given, estimated=estimated)
             known = LOSS_FUNCTIONS[loss].function(logits, ratings, expected)
@@ -136,5 +136,4 @@ def test_the_adaptive_kl_weight_follows_the_flip_rate_or_where_it_is_not_known_i
     assert used(0.3).kl_weight == adaptive_kl_weight(0.3) > adaptive_kl_weight(0.1) and used(0.3).epochs_f == 7
     assert used(0.3, known=False) == used(0.3)
     assert [used(rate).epochs_f for rate in (0.5, 0.8)] == [0, 0], "from one half on nothing is fine-tuned"
-    fixed = Config("multiclass", kl_weight=0.5)
-    assert used(0.8, fixed) == fixed
+    assert used(0.8, replace(config, kl_weight=0.5)) == replace(config, kl_weight=0.5)

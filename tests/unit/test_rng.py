@@ -7,15 +7,11 @@ from noisy_feedback.config import OPTIONS
 from noisy_feedback.rng import RNG_STREAMS, rng_for
 
 
-def numbers(seed, stream):
-    return tuple(rng_for(seed, stream).random(4))
-
-
 def test_every_stream_of_every_seed_has_its_own_numbers_and_the_same_every_time():
     seeds = (0, 1, 2, 21, 42, 84, int(OPTIONS["seed"].values.most))
-    drawn = [numbers(seed, stream) for seed, stream in product(seeds, RNG_STREAMS)]
-    assert len(set(drawn)) == len(drawn)
-    assert drawn == [numbers(seed, stream) for seed, stream in product(seeds, RNG_STREAMS)]
+    once, again = ([rng_for(*of).random() for of in product(seeds, RNG_STREAMS)] for _ in range(2))
+    assert len(set(once)) == len(once)
+    assert once == again
 
 
 def test_the_streams_keep_their_places_which_are_part_of_the_seed():
