@@ -37,8 +37,9 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> dat
     if config.path is not None and file is not None and config.path.is_dir():
         print(console.file_choice(config.path, file))
     reviews, judgements = read_data(config, file)
+    texts = reviews.texts + (judgements.texts if judgements else [])
     if judgements is not None:
-        config, judgements = without_alike(config, reviews, judgements, device)
+        config, judgements = without_alike(config, texts, reviews.folder, judgements, device)
     splits = data.split_of(config, len(reviews.ratings), reviews.groups, judgements)
     if file is not None:
         print(console.reviews(reviews, splits))
@@ -56,14 +57,9 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> dat
     if file is not None:
         for warning in warn_about(reviews, splits, config.shuffle):
             print(f"warning    {warning}")
-    embeddings, how = data.load_embeddings(config, reviews, device, bars.embedding_bar, embeddings_sha256)
-    print(console.embeddings(embeddings, how))
-    others = None
-    if judgements is not None:
-        others = data.load_text_embeddings(config, judgements, embeddings.info, device, bars.embedding_bar)
-        if others is not None:
-            print(console.embeddings(others, f"for the texts of {judgements.name}"))
-    return data.make_dataset(reviews, embeddings, device, judgements, others)
+    found = data.load_embeddings(config, texts, reviews.folder, device, bars.embedding_bar, embeddings_sha256)
+    print(console.embeddings(*found))
+    return data.make_dataset(reviews, found[0], device, judgements)
 
 
 def read_data(config: Config, file: Path | None) -> tuple[Reviews, Judgements | None]:
@@ -86,28 +82,21 @@ def read_data(config: Config, file: Path | None) -> tuple[Reviews, Judgements | 
     return alone, replace(judgements, texts=[])
 
 
-def without_alike(config: Config, reviews: Reviews, judgements: Judgements, device: str) -> tuple[Config, Judgements]:
+def without_alike(
+    config: Config, texts: list[str], place: Path, judgements: Judgements, device: str
+) -> tuple[Config, Judgements]:
     """Choose the side at which texts are cut, and leave out the comparisons whose texts become the same.
 
     Of conversations it is the side that keeps more apart. Errors: InputError where no comparison remains.
     """
-    texts = [*reviews.texts, *judgements.texts]
     _, rows, pairs = np.unique(judgements.pairs, return_index=True, return_inverse=True)
-    sides = judgements.chosen[rows], judgements.rejected[rows]
-    first, second = ([texts[text] for text in side] for side in sides)
-
-    def stored(config: Config) -> tuple[torch.Tensor, torch.Tensor, int | None]:
-        embeddings, _ = data.load_embeddings(config, reviews, device, iter)
-        others = data.load_text_embeddings(config, judgements, embeddings.info, device, iter)
-        every = embeddings.vectors if others is None else torch.cat([embeddings.vectors, others.vectors])
-        return every[sides[0]], every[sides[1]], embeddings.max_tokens
-
+    sides = np.stack([judgements.chosen[rows], judgements.rejected[rows]])
     alike = {}
     for truncate in (config.truncate,) if config.truncate else ("right", "left")[: 1 + judgements.conversations]:
         cut = replace(config, truncate=truncate)
         with suppress(InputError):  # no stored vectors of this side, or no such tokenizer
-            given = partial(stored, cut) if config.pc else None
-            alike[truncate] = find_alike(first, second, data.encoder_of(cut), given)[pairs]
+            stored = partial(data.load_embeddings, cut, texts, place, device, iter) if config.pc else None
+            alike[truncate] = find_alike(texts, sides, data.encoder_of(cut), stored)[pairs]
     if not alike:
         return config, judgements  # the reason is found again where the texts are embedded
     truncate = min(alike, key=lambda side: alike[side].sum())

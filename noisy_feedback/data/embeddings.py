@@ -4,10 +4,11 @@ import hashlib
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,11 +72,6 @@ class Store:
         self.label = label
         self.folder = parent / f"{label['model'].rpartition('/')[2]}-{digest}"
 
-    def find(self, texts: Sequence[str]) -> Embeddings | None:
-        """The embeddings of all texts; None where the store lacks one."""
-        gathered = self.read(texts)
-        return None if len(gathered.missing()) else self.embeddings(gathered)
-
     def read(self, texts: Sequence[str]) -> "Gathered":
         """What is stored of the texts. A damaged file, or one of another store, is not used, and costs a warning."""
         gathered = Gathered(texts)
@@ -109,21 +105,21 @@ class Store:
     @contextmanager
     def lock(self) -> Iterator[bool]:
         """Embed in one process at a time; yields whether the store can be written. A kill frees the lock."""
+        lock = FileLock(self.folder / "embedding.lock")
         try:
             check_writable(self.folder, "--embeddings")
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / "embedding.lock")
             try:
-                held = lock.acquire(blocking=False)
+                lock.acquire(blocking=False)
             except Timeout:
                 print(f"waiting for another process that embeds these texts ({self.folder})", file=sys.stderr)
-                held = lock.acquire()
+                lock.acquire()
         except (InputError, OSError) as error:
             print(f"warning: embeddings are not stored, the next run computes them again: {error}", file=sys.stderr)
-            yield False
-            return
-        with held:
-            yield True
+        try:
+            yield lock.is_locked
+        finally:
+            lock.release()
 
     def embeddings(self, gathered: "Gathered", computed: int = 0) -> Embeddings:
         """The result, once no vector is missing."""
@@ -166,21 +162,32 @@ def find_embeddings(texts: Sequence[str], encoder: Encoder, folder: Path, device
 
     An encoder that is not on this machine has no known revision, and then any revision matches.
     """
-    wanted = {"truncate": "right"} | {name: value for name, value in label_of(encoder).items() if value is not None}
-    matching = [s for s in stores(folder) if wanted.items() <= ({"truncate": "right"} | s.label).items()]
-    matching.sort(key=lambda store: store.label["device"] != device_name(device))
-    return next((found for store in matching if (found := store.find(texts))), None)
+    wanted = {name: value for name, value in label_of(encoder).items() if value is not None}
+    wanted["truncate"] = encoder.truncate
+    found = complete_stores(texts, folder, wanted)
+    return min(found, key=lambda embeddings: embeddings.info.device != device_name(device), default=None)
 
 
 def find_embeddings_by_sha256(texts: Sequence[str], folder: Path, given: Path, sha256: str) -> Embeddings | None:
     """Exactly the vectors with this SHA-256: of any store in `folder`, or those of the file `given`; else None."""
-    for store in stores(folder):
-        if (found := store.find(texts)) is not None and found.info.sha256 == sha256:
-            return found
-    with suppress(InputError):  # the file is absent, or of other reviews
-        if (found := read_embeddings_pt(given, len(texts))).info.sha256 == sha256:
-            return found
-    return None
+    found = complete_stores(texts, folder, {})
+    with suppress(InputError):  # the file is absent, or of other texts
+        found = chain(found, [read_embeddings_pt(given, len(texts))])
+    return next((embeddings for embeddings in found if embeddings.info.sha256 == sha256), None)
+
+
+def complete_stores(texts: Sequence[str], parent: Path, wanted: Mapping[str, Any]) -> Iterator[Embeddings]:
+    """The embeddings of all texts, from each store that has them and whose label has what is wanted."""
+    stores: dict[Path, Store] = {}
+    for file in sorted(parent.glob("*/[!.]*.safetensors")):
+        with suppress(Exception), safe_open(file, framework="pt") as stored:  # damaged, or of another program
+            store = Store(parent, json.loads(stored.metadata()[METADATA]))
+            stores[store.folder] = store
+    for store in stores.values():
+        if wanted.items() <= ({"truncate": "right"} | store.label).items():
+            gathered = store.read(texts)
+            if not len(gathered.missing()):
+                yield store.embeddings(gathered)
 
 
 def read_embeddings_pt(file: Path, n: int) -> Embeddings:
@@ -197,12 +204,13 @@ def read_embeddings_pt(file: Path, n: int) -> Embeddings:
         raise InputError(f"{file}: not a plain tensor saved by torch.save; nothing else is loaded") from None
     is_plain = isinstance(vectors, Tensor) and vectors.layout == torch.strided and not vectors.is_meta
     if not is_plain or vectors.ndim != 2 or not vectors.is_floating_point():
-        raise InputError(f"{file}: holds no tensor of shape (reviews, dimensions) of floating-point numbers")
+        raise InputError(f"{file}: holds no tensor of shape (texts, dimensions) of floating-point numbers")
     stored = vectors.untyped_storage().nbytes()  # fewer numbers than places: a small file could fill the memory
-    if len(vectors) != n or vectors.shape[1] == 0 or vectors.numel() * vectors.element_size() > stored:
-        holds = f"holds {len(vectors):,} x {vectors.shape[1]:,} numbers in {stored:,} bytes"
-        other = f"and there are {n:,} reviews; it belongs to other data: remove it, or run without --pc"
-        raise InputError(f"{file}: {holds}, {other}")
+    if len(vectors) != n or not 0 < vectors.numel() * vectors.element_size() <= stored:
+        raise InputError(
+            f"{file}: holds {len(vectors):,} x {vectors.shape[1]:,} numbers in {stored:,} bytes, and there are {n:,} "
+            "texts; it belongs to other data: remove it, or run without --pc"
+        )
     vectors = torch.empty(vectors.shape).copy_(vectors.detach())  # the memory is torch's: see Gathered.add
     if not torch.isfinite(vectors).all():
         raise InputError(f"{file}: holds NaN or infinite values; compute the embeddings again")
@@ -248,21 +256,6 @@ def encode(model: "SentenceTransformer", encoder: Encoder, texts: list[str]) -> 
     if not np.isfinite(vectors).all():
         raise InputError(f"--model_name {encoder.name}: gives NaN or infinite embeddings; use another encoder")
     return torch.from_numpy(vectors).float()
-
-
-def stores(parent: Path) -> list[Store]:
-    """The stores in a folder: those whose name fits the label of a file in them."""
-    found: dict[Path, Store] = {}
-    for file in sorted(parent.glob("*/[!.]*.safetensors")):
-        if file.parent not in found:
-            try:
-                with safe_open(file, framework="pt") as stored:
-                    store = Store(parent, json.loads(stored.metadata()[METADATA]))
-            except Exception:  # a damaged file, or one of another program
-                continue
-            if store.folder == file.parent:
-                found[file.parent] = store
-    return list(found.values())
 
 
 def label_of(encoder: Encoder) -> dict[str, Any]:

@@ -83,14 +83,14 @@ def test_a_file_that_is_missing_or_does_not_fit_is_named(refused, data):
 
 VECTORS = torch.randn(40, 4)
 WRONG_EMBEDDINGS = {
-    "too few rows": (VECTORS[1:], "holds 39 x 4 numbers in 640 bytes, and there are 40 reviews"),
-    "no columns": (VECTORS[:, :0], "holds 40 x 0 numbers in 640 bytes, and there are 40 reviews"),
+    "too few rows": (VECTORS[1:], "holds 39 x 4 numbers in 640 bytes, and there are 40 texts"),
+    "no columns": (VECTORS[:, :0], "holds 40 x 0 numbers in 640 bytes, and there are 40 texts"),
     "beyond float32": (VECTORS.double() * 1e300, "holds NaN or infinite values"),
     "integers": (VECTORS.long(), "holds no tensor of shape"),
     "one vector": (VECTORS[0], "holds no tensor of shape"),
     "one number": (
         torch.zeros(1, 1).expand(40, 10**11),
-        "holds 40 x 100,000,000,000 numbers in 4 bytes, and there are 40 reviews",
+        "holds 40 x 100,000,000,000 numbers in 4 bytes, and there are 40 texts",
     ),  # a kilobyte
     "sparse": (VECTORS.to_sparse(), "holds no tensor of shape"),
     "numpy array": (VECTORS.numpy(), "not a plain tensor"),

@@ -14,7 +14,6 @@ from noisy_feedback.data.dataset import (
     ReviewsInfo,
     choose_device,
     load_embeddings,
-    load_text_embeddings,
     make_dataset,
     split_of,
 )
@@ -22,7 +21,6 @@ from noisy_feedback.data.embeddings import Embeddings, EmbeddingsInfo, embed
 from noisy_feedback.data.encoder import find_encoder
 from noisy_feedback.data.reviews import read_reviews, split_dataset
 from noisy_feedback.data.summary import summarize
-from noisy_feedback.errors import InputError
 from noisy_feedback.rng import rng_for
 from tests.conftest import judgements_of, pooled, write_separable
 
@@ -41,7 +39,7 @@ def place(tmp_path, tiny_encoder):
 
 
 def load(place, config, sha256=None):
-    return load_embeddings(config, place.reviews, "cpu", iter, sha256)
+    return load_embeddings(config, place.reviews.texts, place.folder, "cpu", iter, sha256)
 
 
 def store(place):
@@ -62,36 +60,6 @@ def test_parts_follow_the_file_or_the_seeds_permutation_and_hold_every_row_once(
         parts = list(split_of(Config("multiclass", shuffle=True, seed=seed), 50).by_name().values())
         assert (np.concatenate(parts) == rng_for(seed, "split").permutation(50)).all()
         assert [len(part) for part in parts] == [20, 5, 20, 5]
-
-
-# --- texts that are in no review
-
-
-def judged(folder, *texts):
-    return judgements_of([(0, 1)], name="judged.jsonl.gz", folder=folder, sha256="ef", texts=list(texts))
-
-
-def load_texts(place, judgements, config, **reviews):
-    info = replace(EmbeddingsInfo("bert", "1", config.pooling, "library", "ab", "cpu"), **reviews)
-    return load_text_embeddings(config, judgements, info, "cpu", iter)
-
-
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
-def test_other_texts_are_embedded_once_as_the_reviews_are_and_stored_beside_their_file(place, tmp_path, pooling):
-    judgements, config = judged(tmp_path, "one", "another"), replace(place.config, pooling=pooling)
-    assert load_texts(place, judged(tmp_path), config) is None  # every text is a review
-    embeddings = load_texts(place, judgements, config)
-    assert torch.allclose(embeddings.vectors, pooled(config.model_name, judgements.texts, pooling), atol=1e-5)
-    assert len(list((tmp_path / "embeddings").glob("*/*.safetensors"))) == 1
-    again = load_texts(place, judgements, replace(config, pc=True, embeddings=tmp_path / "embeddings"))
-    assert torch.equal(again.vectors, embeddings.vectors)
-
-
-def test_texts_that_may_not_be_embedded_are_refused(place, tmp_path):
-    with pytest.raises(InputError, match=r"^--pc: 2 texts of judged.jsonl.gz are not among the reviews, and have no"):
-        load_texts(place, judged(tmp_path, "one", "another"), place.given_only)
-    with pytest.raises(InputError, match=r"^--pc: 1 texts .* does not name the encoder to embed them; leave it out$"):
-        load_texts(place, judged(tmp_path, "one"), place.given_only, pooling=None)  # embeddings.pt of reviews
 
 
 # --- embeddings
@@ -139,20 +107,16 @@ def test_the_cpu_is_the_default_and_used_where_there_is_no_gpu_which_is_said(mon
 # --- provenance
 
 
-def test_a_dataset_has_the_vectors_and_texts_of_reviews_and_judgements_and_says_where_from(place, tmp_path):
+def test_a_dataset_has_the_vectors_and_texts_of_reviews_and_judgements_and_says_where_from(place):
     info = EmbeddingsInfo("bert", "1", "cls", "library", "ab", "cpu")
-    given = Embeddings(place.given, info, 0, None)
-    reviews = ReviewsInfo("hotels.csv", 40, [1, 2, 3, 4, 5], place.reviews.sha256)
-    dataset = make_dataset(place.reviews, given, "cpu")
-    assert dataset.provenance == Provenance(reviews, info, "cpu")
-    assert torch.equal(dataset.embeddings, place.given)
+    given = Embeddings(torch.randn(42, 3), info, 0, None)
+    judgements = judgements_of([(0, 41)], sha256="ef", texts=["one", "another"], texts_sha256="cd")
+    dataset = make_dataset(place.reviews, given, "cpu", judgements)
+    assert torch.equal(dataset.embeddings, given.vectors)
     assert (dataset.ratings == place.reviews.ratings).all()
-    judgements = judged(tmp_path, "one", "another")
-    others = Embeddings(torch.ones(2, place.given.shape[1]), replace(info, sha256="cd"), 0, None)
-    dataset = make_dataset(place.reviews, given, "cpu", judgements, others)
-    assert torch.equal(dataset.embeddings, torch.cat([place.given, others.vectors]))
     assert dataset.texts == [*place.reviews.texts, "one", "another"]
     assert dataset.judgements is judgements
-    about = JudgementsInfo("judged.jsonl.gz", summarize(judgements), "ef", "cd")
+    reviews = ReviewsInfo("hotels.csv", 40, [1, 2, 3, 4, 5], place.reviews.sha256)
+    about = JudgementsInfo("judged.csv", summarize(judgements), "ef", "cd")
     assert dataset.provenance == Provenance(reviews, info, "cpu", about)
     assert np.concatenate(list(dataset.split(Config("human")).by_name().values())).tolist() == list(range(40))
