@@ -11,7 +11,6 @@ import pandas as pd
 
 from noisy_feedback.data.columns import (
     FORMATS,
-    check_local,
     check_texts,
     format_of,
     has_no_text,
@@ -76,7 +75,6 @@ def find_reviews(path: Path) -> Path:
 
     Errors: InputError where there is none of them.
     """
-    check_local("--path", path)
     if path.is_file():
         return path
     if not path.is_dir():
