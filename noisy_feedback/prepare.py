@@ -34,7 +34,7 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> dat
         check_export(config.export, inputs)
         if not config.epochs_f:
             raise InputError("--export: with --epochs-f 0 there are no comparisons to write; leave out one of them")
-    if config.path is not None and file is not None and config.path.is_dir():
+    if config.path is not None and file not in (None, config.path):
         print(console.file_choice(config.path, file))
     reviews, judgements = read_data(config, file)
     texts = reviews.texts + (judgements.texts if judgements else [])
@@ -46,17 +46,16 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> dat
     if judgements is not None:
         print(console.judgements(judgements, splits))
     if config.epochs_f:
-        check_flip_rate(runs)
+        if isinstance(config.flip_rate, float) and not any(LOSS_FUNCTIONS[run.loss].parameter for run in runs):
+            raise InputError(f"--flip-rate: --loss {config.loss} takes none; leave it out, or give a loss that does")
         for run in extreme_runs(runs):
             try:
                 check_feedback(run, reviews, judgements)
             except InputError as error:
-                kind = f"{run.noise} noise" if judgements is None else f"labels {run.labels}"
-                where = f" (seed {run.seed}, {kind}, ratio {run.ratio:g})" if len(runs) > 1 else ""
-                raise InputError(f"{error}{where}") from None
-    if file is not None:
-        for warning in warn_about(reviews, splits, config.shuffle):
-            print(f"warning    {warning}")
+                where = f"seed {run.seed}, labels {run.labels}, {run.noise} noise, ratio {run.ratio:g}"
+                raise InputError(f"{error} ({where})" if len(runs) > 1 else str(error)) from None
+    for warning in warn_about(reviews, splits, config.shuffle) if file else ():
+        print(f"warning    {warning}")
     found = data.load_embeddings(config, texts, reviews.folder, device, bars.embedding_bar, embeddings_sha256)
     print(console.embeddings(*found))
     return data.make_dataset(reviews, found[0], device, judgements)
@@ -115,12 +114,6 @@ def extreme_runs(runs: Sequence[Config]) -> list[Config]:
     for run in sorted(runs, key=lambda run: run.ratio):
         by_kind.setdefault((run.seed, run.loss, run.noise, run.labels), []).append(run)
     return [run for of_kind in by_kind.values() for run in dict.fromkeys((of_kind[0], of_kind[-1]))]
-
-
-def check_flip_rate(runs: Sequence[Config]) -> None:
-    """Refuse a flip rate that is given to losses that take none."""
-    if isinstance(runs[0].flip_rate, float) and not any(LOSS_FUNCTIONS[run.loss].parameter for run in runs):
-        raise InputError(f"--flip-rate: --loss {runs[0].loss} takes none; leave it out, or give a loss that does")
 
 
 def check_feedback(config: Config, reviews: Reviews, judgements: Judgements | None) -> None:

@@ -183,13 +183,13 @@ def read_embeddings_pt(file: Path, n: int) -> Embeddings:
     except Exception:  # a broken file makes torch raise many kinds; for the user they are one
         raise InputError(f"{file}: not a plain tensor saved by torch.save; nothing else is loaded") from None
     is_plain = isinstance(vectors, Tensor) and vectors.layout == torch.strided and not vectors.is_meta
-    if not is_plain or vectors.ndim != 2 or not vectors.is_floating_point():
-        raise InputError(f"{file}: holds no tensor of shape (texts, dimensions) of floating-point numbers")
-    stored = vectors.untyped_storage().nbytes()  # fewer numbers than places: a small file could fill the memory
-    if len(vectors) != n or not 0 < vectors.numel() * vectors.element_size() <= stored:
+    # Fewer numbers than places: a small file could fill the memory.
+    fits = is_plain and 0 < vectors.numel() * vectors.element_size() <= vectors.untyped_storage().nbytes()
+    if not fits or vectors.ndim != 2 or len(vectors) != n or not vectors.is_floating_point():
+        holds = f"of shape {tuple(vectors.shape)}" if is_plain else type(vectors).__name__
         raise InputError(
-            f"{file}: holds {len(vectors):,} x {vectors.shape[1]:,} numbers in {stored:,} bytes, and there are {n:,} "
-            "texts; it belongs to other data: remove it, or run without --pc"
+            f"{file}: holds no {n:,} vectors of floating-point numbers, one of each text, but {holds}; if it belongs "
+            "to other data remove it, or run without --pc"
         )
     vectors = torch.empty(vectors.shape).copy_(vectors.detach())  # the memory is torch's: see Store.embeddings
     if not torch.isfinite(vectors).all():

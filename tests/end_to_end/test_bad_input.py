@@ -83,16 +83,13 @@ def test_a_file_that_is_missing_or_does_not_fit_is_named(refused, data):
 
 VECTORS = torch.randn(40, 4)
 WRONG_EMBEDDINGS = {
-    "too few rows": (VECTORS[1:], "holds 39 x 4 numbers in 640 bytes, and there are 40 texts"),
-    "no columns": (VECTORS[:, :0], "holds 40 x 0 numbers in 640 bytes, and there are 40 texts"),
+    "too few rows": (VECTORS[1:], "holds no 40 vectors of floating-point numbers, one of each text, but of shape (39"),
+    "no columns": (VECTORS[:, :0], "holds no 40 vectors"),
     "beyond float32": (VECTORS.double() * 1e300, "holds NaN or infinite values"),
-    "integers": (VECTORS.long(), "holds no tensor of shape"),
-    "one vector": (VECTORS[0], "holds no tensor of shape"),
-    "one number": (
-        torch.zeros(1, 1).expand(40, 10**11),
-        "holds 40 x 100,000,000,000 numbers in 4 bytes, and there are 40 texts",
-    ),  # a kilobyte
-    "sparse": (VECTORS.to_sparse(), "holds no tensor of shape"),
+    "integers": (VECTORS.long(), "holds no 40 vectors"),
+    "one vector": (VECTORS[0], "holds no 40 vectors"),
+    "one number": (torch.zeros(1, 1).expand(40, 10**11), "holds no 40 vectors"),  # a kilobyte
+    "sparse": (VECTORS.to_sparse(), "holds no 40 vectors"),
     "numpy array": (VECTORS.numpy(), "not a plain tensor"),
     "empty": (b"", "not a plain tensor"),
     "cut short": (b"\x80\x02X\x01", "not a plain tensor"),

@@ -104,10 +104,12 @@ def good_bad_and_good_seed(n, rows):
 def test_the_run_of_a_sweep_without_comparisons_is_named(make_config, human, never_embeds):
     seeds = good_bad_and_good_seed(24, [0, 1])
     config = make_config([1, 4] + [2, 3] * 11, protocol="binary", shuffle=True)
-    with pytest.raises(InputError, match=rf"no pair .* \(seed {seeds[1]}, uniform noise, ratio 0\)"):
+    with pytest.raises(InputError, match=rf"no pair .* \(seed {seeds[1]}, labels all, uniform noise, ratio 0\)"):
         prepare(sweep_of(config, seed=seeds, ratio=[0.0, 0.8]))  # with more noise there are pairs
     seeds = good_bad_and_good_seed(100, [50, 51])
-    with pytest.raises(InputError, match=rf"no comparison has .* \(seed {seeds[1]}, labels all, ratio 0\)"):
+    with pytest.raises(
+        InputError, match=rf"no comparison has .* \(seed {seeds[1]}, labels all, uniform noise, ratio 0\)"
+    ):
         prepare(sweep_of(human((50, 51), shuffle=True), seed=seeds, ratio=[0.0, 0.8]))
 
 
@@ -117,7 +119,9 @@ def test_the_run_of_a_sweep_without_comparisons_is_named(make_config, human, nev
 def test_the_run_of_a_sweep_with_nothing_to_learn_is_named(make_config, never_embeds):
     losses, noises = ["study", "robust", "dr-dpo"], ["uniform", "reversed", "redrawn"]
     runs = sweep_of(make_config(), loss=losses, noise=noises, ratio=[0.0, 0.6])
-    says = r"--loss robust: a flip rate of 0.6 leaves nothing to learn.* \(seed 1, reversed noise, ratio 0.6\)"
+    says = (
+        r"--loss robust: a flip rate of 0.6 leaves nothing to learn.* \(seed 1, labels all, reversed noise, ratio 0.6\)"
+    )
     with pytest.raises(InputError, match=says):
         prepare(runs)
 
