@@ -91,17 +91,6 @@ def test_a_prompt_is_in_a_text_once(read):
         assert orders(read([{"prompt": prompt, "chosen": chosen, "rejected": rejected}])) == [texts], case
 
 
-def test_the_prompt_of_conversations_is_what_both_share_before_the_last_message(read):
-    rows = [
-        {"chosen": said("Hi", "Hello", "Why?", "So."), "rejected": said("Hi", "Hello", "Why?", "No.")},
-        {"chosen": said("Hi", "One", "Why?", "So."), "rejected": said("Hi", "Two", "Why?", "So.")},
-        {"chosen": said("Hi", "x"), "rejected": said("Hi", "y")},
-        {"chosen": said("Hi", "x", "Why?", "So."), "rejected": said("Hi", "x")},
-        {"chosen": said("Other", "x"), "rejected": said("Something else", "y")},
-    ]
-    assert read(rows).prompts.tolist() == [0, 1, 1, 1, -1]  # the last has none
-
-
 def test_a_dialogue_is_one_group_at_whatever_depth(read):
     system = [{"role": "system", "content": "Be kind."}]
     rows = [
@@ -113,10 +102,12 @@ def test_a_dialogue_is_one_group_at_whatever_depth(read):
         {"chosen": system + said("Other", "x"), "rejected": system + said("Other", "y")},
         {"chosen": said("Third", "x"), "rejected": said("Fourth", "x")},
         {"chosen": said("Fourth", "y", "z", "a"), "rejected": said("Fourth", "y", "z", "b")},
+        {"chosen": said("Hi", "One", "Why?", "So."), "rejected": said("Hi", "Two", "Why?", "So.")},
+        {"chosen": said("Hi", "x", "Why?", "So."), "rejected": said("Hi", "x")},
     ]
     found = read(rows)
-    assert found.groups.tolist() == [0, 1, 0, 0, 1, 2, 3, 3]
-    assert found.prompts.tolist() == [0, 1, 2, 3, 4, 5, -1, 6]
+    assert found.groups.tolist() == [0, 1, 0, 0, 1, 2, 3, 3, 0, 0]
+    assert found.prompts.tolist() == [0, 1, 2, 3, 4, 5, -1, 6, 0, 0]  # what both share before the last message
     assert found.conversations
     explicit = [
         {"prompt": row["chosen"][:-1], "chosen": row["chosen"][-1:], "rejected": row["rejected"][-1:]}
@@ -142,18 +133,6 @@ def test_dialogues_as_hh_rlhf_writes_them_are_conversations(read, suffix):
     plain = [{"chosen": "Human: all too human", "rejected": "\n\nAssistant: none"}]
     assert orders(read(plain, ".jsonl")) == [("Human: all too human", "\n\nAssistant: none")]
     assert not read(plain).conversations
-
-
-def test_rows_without_a_prompt_are_grouped_by_their_texts(read):
-    rows = [
-        {"prompt": "", "chosen": "a", "rejected": "b"},
-        {"prompt": "q", "chosen": "a", "rejected": "c"},
-        {"prompt": "", "chosen": "b", "rejected": "a"},
-        {"prompt": "", "chosen": "d", "rejected": "e"},
-    ]
-    found = read(rows)
-    assert found.prompts.tolist() == [-1, 0, -1, -1]
-    assert found.groups.tolist() == [0, 1, 0, 2]
 
 
 def test_what_is_not_used_is_named(read):
@@ -233,12 +212,6 @@ LAYOUTS = {  # rows but for a column, the values of this column, options, and wh
         {},
         [FIRST],
     ),
-    "ShareGPT in cells, with other speakers": (
-        {"chosen": '[{"from": "user", "value": "Why?"}, {"from": "assistant", "value": "So."}]'},
-        {"rejected": ['[{"from": "User", "value": "Why?"}, {"from": "gpt", "value": "No."}]']},
-        {},
-        [FIRST],
-    ),
     "LLaMA-Factory": (
         {"conversations": sharegpt("Why?"), "chosen": sharegpt("", "So.")[1]},
         {"rejected": [sharegpt("", "No.")[1]]},
@@ -286,24 +259,16 @@ def test_an_export_of_argilla_has_a_judgement_for_each_response(read):
         assert (found.annotators.tolist(), found.annotator_names) == ([0, 0, 1], ["u", "v"])
 
 
-def test_chosen_and_rejected_are_read_where_there_is_also_a_winner(read):
-    rows = [{"text_a": "x", "text_b": "y", "winner": "b", "chosen": "z", "rejected": "x", "correct": 1, "wrong": 1}]
-    found = read(rows)
-    assert orders(found) == [("z", "x")]
-    assert found.correct.tolist() == [1]
-    assert found.unused == ["text_a", "text_b", "winner", "wrong"]
-
-
-def test_of_three_responses_the_pair_with_a_winner_is_read(read):
-    found = read([{**asked("response_0", "response_1"), "response_2": "Maybe.", "better_response_id": 1}])
-    assert (orders(found), found.unused) == ([SECOND], ["response_2"])
-
-
-@pytest.mark.parametrize("name", ["context", "history"])
-def test_a_column_is_a_prompt_only_in_the_layout_that_has_it(read, name):
-    row = {"text_a": "x", "text_b": "y", "winner": "a", name: "Why?"}
-    found = read([row])
-    assert (orders(found), found.unused) == ([("x", "y")], [name])
+def test_of_more_columns_those_of_one_layout_are_read(read):
+    row = {"text_a": "x", "text_b": "y", "winner": "b", "context": "Why?", "history": "Why?"}
+    cases = [
+        ({**row, "chosen": "z", "rejected": "x", "correct": 1, "wrong": 1}, ("z", "x"), [*row, "wrong"]),
+        (row, ("y", "x"), ["context", "history"]),
+        ({**asked("response_0", "response_1"), "response_2": "?", "better_response_id": 1}, SECOND, ["response_2"]),
+    ]
+    for columns, order, unused in cases:
+        found = read([columns])
+        assert (orders(found), found.unused) == ([order], unused)
 
 
 # --- ids and other names
@@ -358,13 +323,12 @@ def test_what_is_no_comparison_is_named_once_with_counts_or_left_out(read, refus
     assert orders(found) == [("y", "x"), ("x", "y")]
     assert list(found.dropped.values()) == [2, 1, 2, 1, 2, 1]
     assert refused(rows[1:10], drop_invalid=True) == "--drop-invalid leaves no comparison"
-
-
-def test_an_empty_text_is_no_comparison_also_behind_a_prompt(refused):
-    for side, nothing in product(("chosen", "rejected"), (None, "", " \n", [])):
-        rows = [{"prompt": "q", "chosen": "a", "rejected": "b"} for _ in range(2)]
-        rows[1][side] = nothing
-        assert "1 with an empty text (the first is comparison 2)" in refused(rows)
+    rows = [{"chosen": "a", "rejected": "a", "correct": ""}, {"chosen": "a", "rejected": "b", "correct": "perhaps"}]
+    assert refused(rows, drop_invalid=True).startswith(
+        "'correct' of comparison 2 is 'perhaps'"
+    )  # by its row in the file
+    for side, nothing in product(("chosen", "rejected"), (None, "", [])):  # also behind a prompt
+        assert "1 with an empty text" in refused([{"prompt": "q", "chosen": "a", "rejected": "b", side: nothing}])
 
 
 @pytest.mark.parametrize("suffix", [".jsonl", ".parquet"])
@@ -373,12 +337,6 @@ def test_integers_stay_annotators_where_others_are_left_out(read, suffix):
     found = read(rows, suffix, drop_invalid=True)
     assert [found.annotator_names[place] for place in found.annotators] == ["3", "12"]
     assert found.dropped == {"without annotator": 1}
-
-
-def test_rows_in_messages_are_those_of_the_file_where_others_were_left_out(refused):
-    rows = [{"chosen": "a", "rejected": "a", "correct": ""}, {"chosen": "a", "rejected": "b", "correct": "perhaps"}]
-    message = "'correct' of comparison 2 is 'perhaps'; it must be one of true, false, 1, 0, or empty"
-    assert refused(rows, drop_invalid=True) == message
 
 
 BAD = {
@@ -399,11 +357,6 @@ BAD = {
         "comparison 1 is 7; it must be text, or a conversation: a list of messages with role and content (column "
         "'text_b')",
     ),
-    "no text in a column with another name": (
-        [{"response1": "x", "response2": "y", "context": 7, "overall_preference": 1}],
-        "comparison 1 is 7; it must be text, or a conversation: a list of messages with role and content (column "
-        "'context')",
-    ),
     "other names": (
         [{"good": "x", "bad": "y"}],
         "no column 'chosen'; it has 'good', 'bad' (a preference data set has the columns chosen and rejected; "
@@ -413,11 +366,6 @@ BAD = {
         [{"chosen": said("a", "x\ud800"), "rejected": "y"}],
         r"comparison 1 is 'a\nx\ud800'; it must be text, without lone surrogates, which are half characters (column "
         "'chosen')",
-    ),
-    "half a character in a name": (
-        [{"chosen": "x", "rejected": "y", "annotator": "\udc00"}],
-        r"comparison 1 is '\udc00'; it must be text, without lone surrogates, which are half characters (column "
-        "'annotator')",
     ),
     "a cell that is cut short": (
         [{"chosen": '[{"role": "user", "content": "x"', "rejected": "y"}],
