@@ -9,6 +9,7 @@ import os
 import runpy
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from unittest import mock
 
@@ -136,6 +137,15 @@ def content_of(rows, suffix):
     if suffix == ".parquet":
         return table.to_parquet()
     return table.to_csv(index=False, sep="," if suffix == ".csv" else "\t").encode()
+
+
+def zip_of(files, compression=zipfile.ZIP_DEFLATED):
+    """A zip of texts by their names."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", compression) as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return content.getvalue()
 
 
 def message_of(folder, name, read, *given, **options):

@@ -40,8 +40,8 @@ def as_csv(reviews, delimiter=",", line_end="\n", columns=("Review", "Rating")):
     return text.getvalue().encode()
 
 
-def as_jsonl(reviews, columns=("Review", "Rating")):
-    return content_of([dict(zip(columns, row, strict=True)) for row in reviews], ".jsonl")
+def as_jsonl(reviews, columns=("Review", "Rating"), suffix=".jsonl"):
+    return content_of([dict(zip(columns, row, strict=True)) for row in reviews], suffix)
 
 
 def unquoted(rows, separator="\t"):
@@ -49,10 +49,7 @@ def unquoted(rows, separator="\t"):
 
 
 CONTENTS = {".csv": as_csv(REVIEWS), ".tsv": as_csv(REVIEWS, delimiter="\t")}
-CONTENTS |= {
-    suffix: content_of([{"Review": text, "Rating": stars} for text, stars in REVIEWS], suffix)
-    for suffix in (".json", ".jsonl", ".parquet")
-}
+CONTENTS |= {suffix: as_jsonl(REVIEWS, suffix=suffix) for suffix in (".json", ".jsonl", ".parquet")}
 CONTENTS |= {f"{suffix}.gz": gzip.compress(content) for suffix, content in CONTENTS.items()}
 
 
@@ -94,10 +91,9 @@ def test_a_column_that_is_missing_or_there_twice_is_named_with_those_that_there_
 
 @given(st.lists(st.text().filter(str.strip), min_size=1, max_size=10))
 def test_a_csv_file_gives_the_texts_that_were_written(tmp_path_factory, texts):
-    content = as_csv([(text, row % 5) for row, text in enumerate(texts)])
-    assert texts_of(tmp_path_factory.getbasetemp(), content) == texts
-    windows = as_csv([(text, row % 5) for row, text in enumerate(texts)], line_end="\r\n")
-    assert texts_of(tmp_path_factory.getbasetemp(), windows) == texts
+    for line_end in ("\n", "\r\n"):
+        content = as_csv([(text, row % 5) for row, text in enumerate(texts)], line_end=line_end)
+        assert texts_of(tmp_path_factory.getbasetemp(), content) == texts
 
 
 def test_what_is_not_text_is_refused_with_its_row_and_column(tmp_path):
@@ -195,8 +191,8 @@ def test_a_stray_quote_is_found_in_whatever_column_and_wherever_it_is_closed_if_
     for place in range(4):
         rows = [[row, row % 5 + 1, "x"] for row in range(40)]
         for number, row in enumerate(rows):
-            row.insert(place, {10: '"good', 12: '"bad'}.get(number, f"review {number}"))
-        content = "\n".join(separator.join(map(str, row)) for row in [list("abcd"), *rows])
+            row.insert(place, {10: '"good', 12: '"bad'}.get(number, "fine"))
+        content = "\n".join(separator.join(map(str, row)) for row in ["abcd", *rows])
         assert "review 11 joins rows" in refused(tmp_path, content.encode(), f"hotels{suffix}")
     rows = [('"good', 4), ("fine", 3), ('not so good"', 2), *REVIEWS[:3] * 4]
     assert "review 1 joins rows" in refused(tmp_path, unquoted(rows, separator), f"hotels{suffix}")
