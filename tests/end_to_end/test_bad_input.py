@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.conftest import run_script, start_script, write_separable
+from tests.conftest import content_of, run_script, start_script, write_separable
 
 MIXED = [1, 2, 3, 4, 5] * 8
 PATIENCE = 600  # seconds; only a program that hangs takes as long
@@ -38,7 +38,7 @@ def refused(tmp_path, capsys):
 
 
 def rated(ratings):
-    return "".join(["Review,Rating\n", *(f"review {row},{rating}\n" for row, rating in enumerate(ratings))]).encode()
+    return content_of([{"Review": f"review {row}", "Rating": rating} for row, rating in enumerate(ratings)], ".csv")
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ WRONG_FILES = {
 
 
 def test_a_file_that_is_missing_or_does_not_fit_is_named(refused, data):
-    (data / "half-stars.csv").write_bytes(rated([3, 4, 4.5, *MIXED]))
+    (data / "half-stars.csv").write_bytes(rated(["3", "4", "4.5", *MIXED]))
     for arguments, says in WRONG_FILES.items():
         assert says.format(data=data) in refused(*arguments.format(data=data).split())
 
