@@ -62,8 +62,8 @@ def test_conversations_with_and_without_a_prompt_are_the_same_texts_and_prompts(
     explicit = [
         {
             "prompt": written(said(question)),
-            "chosen": written([{"role": "assistant", "content": better}]),
-            "rejected": written([{"role": "assistant", "content": worse}]),
+            "chosen": written(said("", better)[1:]),
+            "rejected": written(said("", worse)[1:]),
         }
         for question, better, worse in (("Colour?", 'It\'s "blue".', "Green,\nor"), ("Size?", "Big", "Small"))
     ]
@@ -73,22 +73,22 @@ def test_conversations_with_and_without_a_prompt_are_the_same_texts_and_prompts(
         assert found.prompts.tolist() == [0, 1]
 
 
-ONCE = {  # a prompt with which both sides begin, or not
-    "UltraFeedback": ("Why?", said("Why?", "So."), said("Why?", "No."), ("Why?\nSo.", "Why?\nNo.")),
-    "prompt as a conversation": (
-        said("Hi", "Hello", "Why?"),
-        said("Hi", "Hello", "Why?", "So."),
-        said("Hi", "Hello", "Why?", "No."),
-        ("Hi\nHello\nWhy?\nSo.", "Hi\nHello\nWhy?\nNo."),
+ONCE = [  # a prompt with which both sides begin, or not
+    ("Why?", said("Why?", "So."), said("Why?", "No."), ("Why?\nSo.", "Why?\nNo.")),  # UltraFeedback
+    (
+        said("Hi", "?", "Why?"),
+        said("Hi", "?", "Why?", "So."),
+        said("Hi", "?", "Why?", "No."),
+        ("Hi\n?\nWhy?\nSo.", "Hi\n?\nWhy?\nNo."),
     ),
-    "texts": ("The sky is", "The sky is blue.", "The sky is green.", ("The sky is blue.", "The sky is green.")),
-    "none does": ("The sky is", " blue.", " green.", ("The sky is\n blue.", "The sky is\n green.")),
-}
+    ("The sky is", "The sky is blue.", "The sky is green.", ("The sky is blue.", "The sky is green.")),
+    ("The sky is", " blue.", " green.", ("The sky is\n blue.", "The sky is\n green.")),
+]
 
 
 def test_a_prompt_is_in_a_text_once(read):
-    for case, (prompt, chosen, rejected, texts) in ONCE.items():
-        assert orders(read([{"prompt": prompt, "chosen": chosen, "rejected": rejected}])) == [texts], case
+    for prompt, chosen, rejected, texts in ONCE:
+        assert orders(read([{"prompt": prompt, "chosen": chosen, "rejected": rejected}])) == [texts]
 
 
 def test_a_dialogue_is_one_group_at_whatever_depth(read):
@@ -109,39 +109,33 @@ def test_a_dialogue_is_one_group_at_whatever_depth(read):
     assert found.groups.tolist() == [0, 1, 0, 0, 1, 2, 3, 3, 0, 0]
     assert found.prompts.tolist() == [0, 1, 2, 3, 4, 5, -1, 6, 0, 0]  # what both share before the last message
     assert found.conversations
-    explicit = [
-        {"prompt": row["chosen"][:-1], "chosen": row["chosen"][-1:], "rejected": row["rejected"][-1:]}
-        for row in rows[:6]
-    ]
+    explicit = [{side: row[side][-1:] for side in row} | {"prompt": row["chosen"][:-1]} for row in rows[:6]]
     assert read(explicit).groups.tolist() == found.groups[:6].tolist()
     assert read(explicit).conversations
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
-def test_dialogues_as_hh_rlhf_writes_them_are_conversations(read, suffix):
+def test_dialogues_as_hh_rlhf_writes_them_are_conversations(read):
     def human(*contents):
         return "".join(f"\n\n{('Human', 'Assistant')[n % 2]}: {content}" for n, content in enumerate(contents))
 
     turns = ["Hi", "Hello\n\nyou", "Why? Human: me", "So."], ["Hi", "Hello\n\nyou", "Why? Human: me", "No."]
     rows = [{"chosen": human(*turns[0]), "rejected": human(*turns[1])}]
     rows += [{"chosen": human("Hi", "x"), "rejected": human("Hi", "y")}]
-    found, same = read(rows, suffix), read([{"chosen": said(*turns[0]), "rejected": said(*turns[1])}])
-    assert orders(found) == [*orders(same), ("Hi\nx", "Hi\ny")]
-    assert (found.prompts.tolist(), found.groups.tolist(), found.conversations) == ([0, 1], [0, 0], True)
+    same = read([{"chosen": said(*turns[0]), "rejected": said(*turns[1])}])
+    for suffix in SUFFIXES:
+        found = read(rows, suffix)
+        assert orders(found) == [*orders(same), ("Hi\nx", "Hi\ny")]
+        assert (found.prompts.tolist(), found.groups.tolist(), found.conversations) == ([0, 1], [0, 0], True)
     begun = [{"prompt": human("Hi", ""), "chosen": " x", "rejected": " y"}]  # both answers follow "Assistant:"
-    assert orders(read(begun, suffix)) == [("Hi\n x", "Hi\n y")]
-    plain = [{"chosen": "Human: all too human", "rejected": "\n\nAssistant: none"}]
-    assert orders(read(plain, ".jsonl")) == [("Human: all too human", "\n\nAssistant: none")]
-    assert not read(plain).conversations
+    assert orders(read(begun)) == [("Hi\n x", "Hi\n y")]
+    plain = read([{"chosen": "Human: all too human", "rejected": "\n\nAssistant: none"}])
+    assert (orders(plain), plain.conversations) == ([("Human: all too human", "\n\nAssistant: none")], False)
 
 
 def test_what_is_not_used_is_named(read):
-    for names in (
-        ("score_chosen", "score_rejected"),
-        ("chosen_score", "rejected_score"),
-        ("chosen-rating", "rejected-rating"),
-    ):
-        assert read([{"p_id": 3, "chosen": "a", "rejected": "b", **dict.fromkeys(names, 8.5)}]).unused == ["p_id"]
+    for form in ("score_{}", "{}_score", "{}-rating"):
+        scores = {form.format(side): 8.5 for side in ("chosen", "rejected")}
+        assert read([{"p_id": 3, "chosen": "a", "rejected": "b", **scores}]).unused == ["p_id"]
 
 
 # --- two texts and a winner
@@ -152,12 +146,10 @@ WRITTEN = [("a", "b"), (" A", "B "), (1, 2), ("1", "2"), (1.0, 2.0), ("Model_a",
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_winner_however_it_is_written_chooses_one_of_two_texts(read, suffix):
-    for texts in (("text_a", "text_b"), ("response_a", "response_b"), ("response1", "response2")):
-        for winner in ("winner", "preference"):
-            rows = [{texts[0]: "x", texts[1]: "y", winner: wins} for wins in ("a", "b")]
-            assert orders(read(rows, suffix)) == [("x", "y"), ("y", "x")]
-    for both in WRITTEN:
-        rows = [{"text_a": "x", "text_b": "y", "winner": wins} for wins in both]
+    names = [*product(("text_{}", "response_{}"), ("a",), ("b",)), ("response{}", 1, 2)]
+    cases = [(name, winner, ("a", "b")) for name, winner in product(names, ("winner", "preference"))]
+    for (name, first, second), winner, both in cases + [(names[0], "winner", both) for both in WRITTEN]:
+        rows = [{name.format(first): "x", name.format(second): "y", winner: wins} for wins in both]
         assert orders(read(rows, suffix)) == [("x", "y"), ("y", "x")], both
 
 
@@ -394,10 +386,3 @@ def test_texts_need_ids_that_are_known_and_different(refused, read, tmp_path):
     write(texts, [{"name": 1, "text": "x"}])
     with pytest.raises(InputError, match=r"no column 'id'; it has 'name', 'text'"):
         read(rows, texts=texts)
-
-
-def test_a_file_that_is_missing_is_named_with_its_option(read, tmp_path):
-    with pytest.raises(InputError, match=r"^--texts .*none\.csv: no such file"):
-        read([{"chosen": "1", "rejected": "2"}], texts=tmp_path / "none.csv")
-    with pytest.raises(InputError, match=r"^--comparisons .*none\.csv: no such file"):
-        read_judgements(tmp_path / "none.csv", [])

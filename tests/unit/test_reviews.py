@@ -1,5 +1,4 @@
 import hashlib
-import re
 from itertools import pairwise, product
 from pathlib import Path
 
@@ -54,20 +53,15 @@ def test_columns_may_have_other_names_and_the_content_of_the_file_identifies_the
 
 
 def test_a_rating_that_is_no_integer_is_named_with_its_row_and_what_to_do(tmp_path):
-    for rating in ("4 stars", "4/5", "4,0", "4.5", "positive", "True", "nan", "1e300"):
-        message = refused(tmp_path, as_csv([*REVIEWS[:3], ("good", rating), *REVIEWS]))
-        assert message.startswith(
-            f"review 4 has the rating {rating!r}; ratings must be integers: double half stars, write"
-        )
-    for rating in (4.5, [5], {"stars": 5}, True, "inf"):
+    for rating in ("4 stars", "4/5", "4,0", "4.5", "True", "nan", "1e300", 4.5, [5], {"stars": 5}, True, "inf"):
         message = refused(tmp_path, as_jsonl([*REVIEWS[:3], ("good", rating), *REVIEWS]), "hotels.jsonl")
-        assert f"review 4 has the rating {rating!r}; ratings must be integers" in message
+        assert message.startswith(f"review 4 has the rating {rating!r}; ratings must be integers: double half stars")
 
 
-@pytest.mark.parametrize(("stars", "values"), [([4] * 40, r"1 \(4\)"), (range(101), r"101 \(0, 1, 2, \.\.\.\)")])
-def test_a_scale_has_2_to_100_ratings(tmp_path, stars, values):
-    message = refused(tmp_path, as_csv([("good", star) for star in stars]))
-    assert re.search(rf"different values in column 'Rating': {values}; a rating scale has 2 to 100", message)
+def test_a_scale_has_2_to_100_ratings(tmp_path):
+    for stars, values in (([4] * 40, "1 (4)"), (range(101), "101 (0, 1, 2, ...)")):
+        message = refused(tmp_path, as_csv([("good", star) for star in stars]))
+        assert f"different values in column 'Rating': {values}; a rating scale has 2 to 100" in message
 
 
 WITH_EMPTY = [*REVIEWS[:3], ("", 5), (" \n", "none"), *REVIEWS[3:]]
