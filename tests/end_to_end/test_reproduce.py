@@ -201,10 +201,8 @@ def test_what_a_saved_model_says_of_itself_is_compared(results, tmp_path):
 def test_a_table_that_differs_says_in_how_many_cells_and_by_how_much(tmp_path):
     tables = {
         "a,b\n1,x\n2,\n": "",
-        "a,b\n1.5,x\n2,\n": "differs in 1 of 4 values (a), by at most 0.5",
         "a,b\n3,y\n2,4\n": "differs in 3 of 4 values (a, b), by at most 2",
         "a,c\n1,x\n2,\n": "differs in 4 of 6 values (b, c)",
-        "a,b\n1,x\n": "differs in 2 of 4 values (a, b)",
         "b,a\nx,1\n,2\n": "differs in its layout",
     }
     old, new = tmp_path / "old.csv", tmp_path / "new.csv"

@@ -9,19 +9,13 @@ import torch
 
 from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import (
-    JudgementsInfo,
-    Provenance,
-    ReviewsInfo,
     choose_device,
     load_embeddings,
-    make_dataset,
     split_of,
 )
-from noisy_feedback.data.embeddings import Embeddings, EmbeddingsInfo
 from noisy_feedback.data.reviews import read_reviews
-from noisy_feedback.data.summary import summarize
 from noisy_feedback.rng import rng_for
-from tests.conftest import judgements_of, pooled, write_separable
+from tests.conftest import pooled, write_separable
 
 
 @pytest.fixture
@@ -91,21 +85,3 @@ def test_the_cpu_is_the_default_and_used_where_there_is_no_gpu_which_is_said(mon
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert choose_device(Config("multiclass", use_cuda=True)) == "cpu"
     assert capsys.readouterr().out == "no GPU found: running on the CPU\n"
-
-
-# --- provenance
-
-
-def test_a_dataset_has_the_vectors_and_texts_of_reviews_and_judgements_and_says_where_from(place):
-    info = EmbeddingsInfo("bert", "1", "cls", "library", "ab", "cpu")
-    given = Embeddings(torch.randn(42, 3), info, 0, None)
-    judgements = judgements_of([(0, 41)], sha256="ef", texts=["one", "another"], texts_sha256="cd")
-    dataset = make_dataset(place.reviews, given, "cpu", judgements)
-    assert torch.equal(dataset.embeddings, given.vectors)
-    assert (dataset.ratings == place.reviews.ratings).all()
-    assert dataset.texts == [*place.reviews.texts, "one", "another"]
-    assert dataset.judgements is judgements
-    reviews = ReviewsInfo("hotels.csv", 40, [1, 2, 3, 4, 5], place.reviews.sha256)
-    about = JudgementsInfo("judged.csv", summarize(judgements), "ef", "cd")
-    assert dataset.provenance == Provenance(reviews, info, "cpu", about)
-    assert np.concatenate(list(dataset.split(Config("human")).by_name().values())).tolist() == list(range(40))

@@ -120,8 +120,18 @@ def test_only_new_texts_are_embedded_and_a_text_keeps_its_vector(encoder, stored
 
 
 def test_each_encoder_has_a_store_of_its_own(encoder, stored, tiny_encoder, tmp_path):
-    for other in ({"pooling": "cls"}, {"revision": "0" * 64}, {"library": "other"}, {"name": "somebody/else"}):
+    others = [
+        {"pooling": "cls"},
+        {"revision": "0" * 64},
+        {"library": "other"},
+        {"name": "x/else"},
+        {"truncate": "left"},
+    ]
+    for other in others:
         assert find_embeddings(TEXTS, replace(encoder, **other), stored, "cpu") is None
+    left = embed(TEXTS, replace(encoder, truncate="left"), stored, "cpu")
+    assert (left.computed, left.info.truncate) == (len(TEXTS), "left")
+    assert find_embeddings(TEXTS, encoder, stored, "cpu").info.truncate == "right"
     cls = embed(TEXTS, replace(encoder, pooling="cls"), stored, "cpu")
     assert torch.allclose(cls.vectors, pooled(tiny_encoder, TEXTS, "cls"), atol=1e-5)
     elsewhere = replace(encoder, folder=None, revision=None)  # not on this machine: any revision is taken

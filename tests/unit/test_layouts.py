@@ -344,11 +344,6 @@ BAD = {
         [{**asked("response1", "response2"), "preference.responses": ["a", "b"], "preference.responses.users": ["u"]}],
         "'preference.responses' and 'preference.responses.users' must be lists of the same length",
     ),
-    "no text in the second of two texts, which won": (
-        [{"text_a": "x", "text_b": 7, "winner": "b"}],
-        "comparison 1 is 7; it must be text, or a conversation: a list of messages with role and content (column "
-        "'text_b')",
-    ),
     "other names": (
         [{"good": "x", "bad": "y"}],
         "no column 'chosen'; it has 'good', 'bad' (a preference data set has the columns chosen and rejected; "
@@ -358,10 +353,6 @@ BAD = {
         [{"chosen": said("a", "x\ud800"), "rejected": "y"}],
         r"comparison 1 is 'a\nx\ud800'; it must be text, without lone surrogates, which are half characters (column "
         "'chosen')",
-    ),
-    "a cell that is cut short": (
-        [{"chosen": '[{"role": "user", "content": "x"', "rejected": "y"}],
-        """comparison 1 is '[{"role": "user", "content": "x"'; it must be text, or a conversation: a list of mess""",
     ),
 }
 

@@ -74,7 +74,17 @@ def test_a_conversation_of_one_message_can_be_a_review(read):
 
 
 def test_a_conversation_of_another_shape_is_refused_with_its_row(refused):
-    shapes = (["a", "b"], [{"content": "a"}], [{"role": "user"}], [{"role": "user", "content": None}], [7], {"a": "b"})
+    cut = '[{"role": "user", "content": "x"'
+    shapes = (
+        ["a"],
+        [{"content": "a"}],
+        [{"role": "user"}],
+        [{"role": "user", "content": None}],
+        [7],
+        {"a": "b"},
+        7,
+        cut,
+    )
     for shape, side in product(shapes, ("chosen", "rejected", "prompt")):
         rows = judged([GOOD, GOOD], [BAD, FINE], prompt=["", ""])
         rows[1][side] = shape

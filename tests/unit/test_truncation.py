@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from noisy_feedback.data import truncation
-from noisy_feedback.data.embeddings import embed, find_embeddings
+from noisy_feedback.data.embeddings import embed
 from noisy_feedback.data.encoder import find_encoder
 from noisy_feedback.data.truncation import find_alike
 
@@ -66,23 +65,3 @@ def test_stored_vectors_find_the_same(encoder, pairs, tmp_path, limit):
 def test_the_encoder_is_not_loaded_where_texts_share_little(encoder, monkeypatch):
     monkeypatch.setattr(truncation, "load_encoder", None)
     assert alike((["a " * 99, "b" * 20], ["c" + "a " * 98 + "d", "b" * 20 + "c"]), encoder) == [False, False]
-
-
-def test_an_encoder_that_cuts_on_the_left_reads_the_end_and_has_a_store_of_its_own(tiny_encoder, tmp_path):
-    from transformers import AutoModel, AutoTokenizer
-
-    texts = ["a b c " * 40 + "end", "short", "x " * 30 + "y z " * 40]
-    right = find_encoder(str(tiny_encoder), "cls")
-    left = replace(right, truncate="left")
-    vectors = embed(texts, left, tmp_path, "cpu").vectors
-    tokenizer, model = AutoTokenizer.from_pretrained(tiny_encoder), AutoModel.from_pretrained(tiny_encoder).eval()
-    for text, vector in zip(texts, vectors, strict=True):
-        ids = [tokenizer.cls_token_id, *tokens(tiny_encoder, text, "left"), tokenizer.sep_token_id]
-        with torch.no_grad():
-            assert torch.allclose(model(torch.tensor([ids])).last_hidden_state[0, 0], vector, atol=1e-5)
-    assert find_embeddings(texts, right, tmp_path, "cpu") is None
-    assert not torch.allclose(embed(texts, right, tmp_path, "cpu").vectors[0], vectors[0])
-    for encoder in (left, right):
-        found = find_embeddings(texts, encoder, tmp_path, "cpu")
-        assert (found.info.truncate, found.truncated) == (encoder.truncate, 2)
-    assert torch.equal(find_embeddings(texts, left, tmp_path, "cpu").vectors, vectors)
