@@ -26,20 +26,16 @@ def format_of(file: Path) -> str:
     return Path(file.name.lower().removesuffix(".gz")).suffix
 
 
-def read_content(option: str, file: Path) -> bytes:
-    """The bytes of the file that an option names. Errors: InputError where it cannot be read."""
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{option} {file}: {str(error.strerror).lower()} ({file.absolute()})") from None
-
-
-def read_table(file: Path, content: bytes, row: str) -> pd.DataFrame:
-    """All columns of a file with this content, as they are in it; messages call a row `row`.
+def read_table(file: Path, row: str) -> pd.DataFrame:
+    """All columns of a file, as they are in it; messages call a row `row`.
 
     .csv and .tsv give texts, and no value is taken for a missing one. The index counts the rows of the file from 0.
     Errors: InputError for what cannot be read.
     """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: {str(error.strerror).lower()} ({file.absolute()})") from None
     suffix = format_of(file)
     if suffix not in FORMATS:
         readable = f"readable: {', '.join(FORMATS)}, gzipped (.gz) or not"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from noisy_feedback.data.columns import check_texts, has_no_text, read_content, read_table, select_columns
+from noisy_feedback.data.columns import check_texts, has_no_text, read_table, select_columns
 from noisy_feedback.data.groups import MOST_IN_ONE_GROUP, group_dialogues
 from noisy_feedback.errors import InputError
 
@@ -164,8 +164,8 @@ def look_up(file: Path, column: pd.Series, keys: pd.Series, meaning: Mapping[str
 
 def read_texts(file: Path) -> dict[str, Any]:
     """The texts of a file of columns id and text, by their ids. Errors: InputError, also where two have one id."""
-    table = read_table(file, read_content("--texts", file), "text")
-    table = select_columns(file, table, ("id", "text"), "a file of texts has the columns id and text", "text")
+    hint = "a file of texts has the columns id and text"
+    table = select_columns(file, read_table(file, "text"), ("id", "text"), hint, "text")
     ids = as_ids(table["id"])
     if (again := ids.duplicated()).any():
         raise InputError(f"{file}: text {again.argmax() + 1} has the id {ids[again.argmax()][:100]!r} of another text")

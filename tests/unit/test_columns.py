@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from noisy_feedback.data.columns import check_texts, read_content, read_table, select_columns
+from noisy_feedback.data.columns import check_texts, read_table, select_columns
 from noisy_feedback.errors import InputError
 from tests.conftest import content_of, message_of
 
@@ -56,7 +56,7 @@ CONTENTS |= {f"{suffix}.gz": gzip.compress(content) for suffix, content in CONTE
 def read(folder, content, name="hotels.csv", wanted=("Review", "Rating"), row="review", **options):
     file = folder / name
     file.write_bytes(content)
-    return select_columns(file, read_table(file, content, row), wanted, row=row, **options)
+    return select_columns(file, read_table(file, row), wanted, row=row, **options)
 
 
 def texts_of(*given, **options):
@@ -141,10 +141,10 @@ def test_a_broken_file_is_refused_as_what_it_seems_to_be(tmp_path):
     assert texts_of(tmp_path, b"\n \n" + CONTENTS[".jsonl"].replace(b"\n", b" \n\n"), "hotels.jsonl") == TEXTS
 
 
-def test_a_file_that_cannot_be_opened_is_refused_with_its_option(tmp_path):
+def test_a_file_that_cannot_be_opened_is_refused_with_its_name(tmp_path):
     for file, says in ((tmp_path / "none.csv", "no such file or directory"), (tmp_path, "is a directory")):
-        with pytest.raises(InputError, match=rf"^--texts {file}: {says} \({file}\)$"):
-            read_content("--texts", file)
+        with pytest.raises(InputError, match=rf"^{file}: {says} \({file}\)$"):
+            read_table(file, "review")
 
 
 def test_columns_are_separated_by_what_the_first_line_has_where_it_lacks_what_the_suffix_says(tmp_path):
