@@ -48,7 +48,8 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> dat
     if config.epochs_f:
         if isinstance(config.flip_rate, float) and not any(LOSS_FUNCTIONS[run.loss].parameter for run in runs):
             raise InputError(f"--flip-rate: --loss {config.loss} takes none; leave it out, or give a loss that does")
-        for run in extreme_runs(runs):
+        extremes = min(run.ratio for run in runs), max(run.ratio for run in runs)
+        for run in (run for run in runs if run.ratio in extremes):
             try:
                 check_feedback(run, reviews, judgements)
             except InputError as error:
@@ -106,14 +107,6 @@ def without_alike(
             "keeps the other end of them, another --model_name may read more"
         )
     return replace(config, truncate=truncate), judgements.without(alike[truncate])
-
-
-def extreme_runs(runs: Sequence[Config]) -> list[Config]:
-    """The runs with the lowest and the highest ratio of every seed, loss, kind of noise and labels."""
-    by_kind: dict[tuple[object, ...], list[Config]] = {}
-    for run in sorted(runs, key=lambda run: run.ratio):
-        by_kind.setdefault((run.seed, run.loss, run.noise, run.labels), []).append(run)
-    return [run for of_kind in by_kind.values() for run in dict.fromkeys((of_kind[0], of_kind[-1]))]
 
 
 def check_feedback(config: Config, reviews: Reviews, judgements: Judgements | None) -> None:
