@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,7 @@ import torch
 from noisy_feedback.config import LABELS, NOISES, Config, grid
 from noisy_feedback.data import dataset as data
 from noisy_feedback.data.dataset import choose_device, load_embeddings, split_of
-from noisy_feedback.data.reviews import SAMPLE_FILE, read_reviews
+from noisy_feedback.data.reviews import SAMPLE_FILE
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback import noise
 from noisy_feedback.prepare import prepare
@@ -265,45 +264,41 @@ def test_parts_follow_the_file_or_the_seeds_permutation_and_hold_every_row_once(
 
 
 @pytest.fixture
-def place(tmp_path, tiny_encoder):
-    """Reviews with an `embeddings.pt`, and the configuration of a run on them with the tiny encoder."""
+def config(tmp_path, tiny_encoder):
+    """The configuration of a run on 40 reviews, beside which there is an `embeddings.pt`, with the tiny encoder."""
     file = write_separable(tmp_path / "data", [1, 2, 3, 4, 5] * 8)
-    return SimpleNamespace(
-        folder=file.parent,
-        reviews=read_reviews(file),
-        given=torch.load(file.parent / "embeddings.pt"),
-        config=Config("multiclass", path=file, model_name=str(tiny_encoder)),
-        given_only=Config("multiclass", path=file, model_name=str(tiny_encoder), pc=True),
-    )
+    return Config("multiclass", path=file, model_name=str(tiny_encoder), pooling="cls")
 
 
-def load(place, config, sha256=None):
-    return load_embeddings(config, place.reviews.texts, place.folder, "cpu", iter, sha256)
+def load(config, last="review 39"):
+    texts = [*(f"review {row}" for row in range(39)), last]
+    embeddings, how = load_embeddings(config, texts, config.path.parent, "cpu", iter)
+    if "embeddings.pt" not in embeddings.info.model:
+        assert torch.allclose(embeddings.vectors, pooled(config.model_name, texts, "cls"), atol=1e-5)
+    return embeddings, how
 
 
-def test_new_texts_are_embedded_and_stored_and_the_screen_says_which(place, tmp_path):
-    for folder, more in ((tmp_path / "store", {"embeddings": tmp_path / "store"}), (place.folder / "embeddings", {})):
-        config = replace(place.config, pooling="cls", **more)
-        embeddings, how = load(place, config)
+def test_new_texts_are_embedded_and_stored_and_the_screen_says_which(config, tmp_path):
+    for folder in (None, tmp_path / "store"):
+        config = replace(config, embeddings=folder)
+        embeddings, how = load(config)
         assert how == "computed now"
-        assert torch.allclose(embeddings.vectors, pooled(config.model_name, place.reviews.texts, "cls"), atol=1e-5)
-        again, how = load(place, config)
-        assert how == (f"stored in {folder}" if more else "stored beside the data")
+        again, how = load(config)
+        assert how == (f"stored in {folder}" if folder else "stored beside the data")
         assert torch.equal(again.vectors, embeddings.vectors)
-        assert list(folder.glob("*/*.safetensors"))
-    place.reviews.texts[3] += " more"
-    assert load(place, config)[1] == "1 of 40 computed now"
+        assert list((folder or config.path.parent / "embeddings").glob("*/*.safetensors"))
+    assert load(config, "another")[1] == "1 of 40 computed now"
 
 
-def test_given_embeddings_are_used_when_asked_for_unless_some_are_stored(place):
-    embeddings, how = load(place, place.given_only)
-    assert how == f"read from {place.folder / 'embeddings.pt'}"
-    assert torch.equal(embeddings.vectors, place.given)
-    assert (embeddings.info.model, embeddings.info.pooling) == ("embeddings.pt", None)
-    stored, _ = load(place, place.config)
-    embeddings, how = load(place, place.given_only)
-    assert torch.equal(embeddings.vectors, stored.vectors)
+def test_given_embeddings_are_used_when_asked_for_unless_some_are_stored(config):
+    file = config.path.parent / "embeddings.pt"
+    embeddings, how = load(replace(config, pc=True))
+    assert how == f"read from {file}"
+    assert torch.equal(embeddings.vectors, torch.load(file))
+    stored, _ = load(config)
+    embeddings, how = load(replace(config, pc=True))
     assert how == "stored beside the data (not embeddings.pt: remove embeddings/ to use it)"
+    assert torch.equal(embeddings.vectors, stored.vectors)
 
 
 def test_the_cpu_is_the_default_and_used_where_there_is_no_gpu_which_is_said(monkeypatch, capsys):
