@@ -1,7 +1,6 @@
 """What several test files share: small data sets, and the scripts as a user starts them."""
 
 import contextlib
-import csv
 import gzip
 import io
 import json
@@ -42,14 +41,12 @@ def write_separable(folder, ratings=None, dimensions=16):
     if ratings is None:
         ratings = rng.integers(1, 6, size=400)
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "hotels.csv"
-    with file.open("w", newline="", encoding="utf-8") as lines:
-        rows = [(f"review {number}", int(rating)) for number, rating in enumerate(ratings)]
-        csv.writer(lines).writerows([("Review", "Rating"), *rows])
+    frame = pd.DataFrame({"Review": [f"review {row}" for row in range(len(ratings))], "Rating": ratings})
+    frame.to_csv(folder / "hotels.csv", index=False)
     centres = rng.normal(size=(max(ratings) + 1, dimensions))
     vectors = centres[np.asarray(ratings)] + 0.3 * rng.normal(size=(len(ratings), dimensions))
     torch.save(torch.from_numpy(vectors).float(), folder / "embeddings.pt")
-    return file
+    return folder / "hotels.csv"
 
 
 def write_overlapping(folder, rows=1000):

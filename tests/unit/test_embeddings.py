@@ -15,13 +15,7 @@ from safetensors.torch import load_file, save
 
 from noisy_feedback.config import DEFAULT_ENCODER
 from noisy_feedback.data import embeddings
-from noisy_feedback.data.embeddings import (
-    EmbeddingsInfo,
-    embed,
-    find_embeddings,
-    find_embeddings_by_sha256,
-    read_embeddings_pt,
-)
+from noisy_feedback.data.embeddings import EmbeddingsInfo, embed, find_embeddings, read_embeddings_pt
 from noisy_feedback.data.encoder import find_encoder, load_encoder
 from noisy_feedback.errors import InputError
 from noisy_feedback.files import METADATA
@@ -120,15 +114,9 @@ def test_only_new_texts_are_embedded_and_a_text_keeps_its_vector(encoder, stored
 
 
 def test_each_encoder_has_a_store_of_its_own(encoder, stored, tiny_encoder, tmp_path):
-    others = [
-        {"pooling": "cls"},
-        {"revision": "0" * 64},
-        {"library": "other"},
-        {"name": "x/else"},
-        {"truncate": "left"},
-    ]
-    for other in others:
-        assert find_embeddings(TEXTS, replace(encoder, **other), stored, "cpu") is None
+    others = {"pooling": "cls", "revision": "0" * 64, "library": "other", "name": "x/else", "truncate": "left"}
+    for name, value in others.items():
+        assert find_embeddings(TEXTS, replace(encoder, **{name: value}), stored, "cpu") is None
     left = embed(TEXTS, replace(encoder, truncate="left"), stored, "cpu")
     assert (left.computed, left.info.truncate) == (len(TEXTS), "left")
     assert find_embeddings(TEXTS, encoder, stored, "cpu").info.truncate == "right"
@@ -240,17 +228,17 @@ def test_of_two_at_once_the_second_waits_and_embeds_what_is_still_missing(encode
 
 def test_exactly_the_recorded_vectors_are_found_in_any_store_or_in_embeddings_pt(encoder, stored, tmp_path):
     given = tmp_path / "embeddings.pt"
-    assert find_embeddings_by_sha256(TEXTS, stored, given, "0" * 64) is None
+    assert embeddings.find_embeddings_by_sha256(TEXTS, stored, given, "0" * 64) is None
     torch.save(torch.randn(len(TEXTS), 3), given)
     every = [embed(TEXTS, replace(encoder, pooling=pooling), stored, "cpu") for pooling in ("cls", "mean")]
     for expected in (*every, read_embeddings_pt(given, len(TEXTS))):
-        found = find_embeddings_by_sha256(TEXTS, stored, given, expected.info.sha256)
+        found = embeddings.find_embeddings_by_sha256(TEXTS, stored, given, expected.info.sha256)
         assert torch.equal(found.vectors, expected.vectors)
         assert found.info == expected.info
-    assert find_embeddings_by_sha256(TEXTS[::-1], stored, given, every[1].info.sha256) is None
+    assert embeddings.find_embeddings_by_sha256(TEXTS[::-1], stored, given, every[1].info.sha256) is None
     for file in stored.glob("*/*.safetensors"):
         change(file)
-    assert find_embeddings_by_sha256(TEXTS, stored, given, every[0].info.sha256) is None
+    assert embeddings.find_embeddings_by_sha256(TEXTS, stored, given, every[0].info.sha256) is None
 
 
 # --- embeddings.pt

