@@ -26,7 +26,7 @@ PACKAGED_SHA256 = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
-MODEL_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")  # data: neither code nor pickles
+MODEL_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]  # data: neither code nor pickles
 TOKENIZED_AT_ONCE = 10_000  # texts: the tokens of a million would fill the memory
 
 
@@ -94,17 +94,12 @@ def hub_snapshot(name: str, revision: str | None, local_files_only: bool) -> Pat
     from huggingface_hub import snapshot_download
 
     try:
-        snapshot = Path(
-            snapshot_download(
-                name,
-                revision=revision,
-                local_files_only=local_files_only,
-                allow_patterns=list(MODEL_FILES),
-                ignore_patterns=["onnx/*", "openvino/*"],
-            )
+        found = snapshot_download(
+            name, revision=revision, local_files_only=local_files_only, allow_patterns=MODEL_FILES
         )
     except Exception:  # offline, or no such model: the client and its HTTP library raise many kinds
         return None
+    snapshot = Path(found)
     return snapshot if revision in (None, snapshot.name) else None
 
 

@@ -94,7 +94,7 @@ def hub(monkeypatch):
     def set_up(cached=(), reachable=()):
         calls = []
 
-        def snapshot_download(name, revision, local_files_only, allow_patterns, ignore_patterns):
+        def snapshot_download(name, revision, local_files_only, allow_patterns):
             calls.append((name, revision, "cache" if local_files_only else "network"))
             assert not {"*", "*.py", "*.bin", "*.pt", "*.pkl"} & set(allow_patterns)
             if (wanted := revision or COMMIT) not in [*cached, *(() if local_files_only else reachable)]:
