@@ -74,11 +74,9 @@ def read_judgements(
     table, unused = read_comparisons(file, read_table(file, "comparison"), names, texts)
     table, dropped = without_invalid(file, table, drop_invalid)
     chosen, rejected = table["chosen"], table["rejected"]
-    row_of: dict[str, int] = {}
-    for row, text in enumerate(reviews):
-        row_of.setdefault(text, row)
-    others = dict.fromkeys(text for text in (*chosen, *rejected) if text not in row_of)
-    row_of |= {text: len(reviews) + number for number, text in enumerate(others)}
+    known = set(reviews)
+    others = list(dict.fromkeys(text for text in (*chosen, *rejected) if text not in known))
+    row_of = {text: row for row, text in reversed([*enumerate([*reviews, *others])])}  # the first row of equal reviews
     better, worse = (column.map(row_of).to_numpy(dtype=np.int64) for column in (chosen, rejected))
     annotators = as_ids(table["annotator"]).astype("category").cat if "annotator" in table else None
     pairs = pairs_of(file, table, better, worse)
@@ -86,7 +84,7 @@ def read_judgements(
         name=file.name,
         folder=file.parent,
         sha256=sha256_of(file),
-        texts=list(others),
+        texts=others,
         chosen=better,
         rejected=worse,
         pairs=pairs,
