@@ -80,7 +80,7 @@ class Store:
             try:
                 with safe_open(file, framework="np") as stored:
                     found = stored.get_tensor("digests").view("V32").ravel().tolist()
-                    rows = [row for row, digest in enumerate(found) if digest in digests and digest not in known]
+                    rows = [row for row, digest in enumerate(found) if digest in digests]
                     if not rows:
                         continue
                     vectors, tokens = stored.get_tensor("vectors")[rows], stored.get_tensor("tokens")[rows]
