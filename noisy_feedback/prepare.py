@@ -48,8 +48,8 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> dat
     if config.epochs_f:
         if isinstance(config.flip_rate, float) and not any(LOSS_FUNCTIONS[run.loss].parameter for run in runs):
             raise InputError(f"--flip-rate: --loss {config.loss} takes none; leave it out, or give a loss that does")
-        extremes = min(run.ratio for run in runs), max(run.ratio for run in runs)
-        for run in (run for run in runs if run.ratio in extremes):
+        ratios = sorted(run.ratio for run in runs)  # what fails between the lowest and the highest fails at one of them
+        for run in (run for run in runs if run.ratio in (ratios[0], ratios[-1])):
             try:
                 check_feedback(run, reviews, judgements)
             except InputError as error:

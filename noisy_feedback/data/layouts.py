@@ -109,8 +109,7 @@ def rated_texts(file: Path, frame: pd.DataFrame, group_column: str | None) -> pd
     sides = (table[[side, f"score_{side}", "group"]] for side in ("chosen", "rejected"))
     both = pd.concat([side.mask(table["empty"]).set_axis(columns, axis=1) for side in sides])
     grouped = group_column is not None or table["group"].value_counts().iloc[0] <= MOST_IN_ONE_GROUP * len(table)
-    hashable = both.map(lambda cell: cell if pd.api.types.is_scalar(cell) else str(cell))
-    return both[~hashable.duplicated()].sort_index(kind="stable")[columns[: 2 + grouped]]
+    return both[~both.map(str).duplicated()].sort_index(kind="stable")[columns[: 2 + grouped]]
 
 
 def find_sides(names: Mapping[str, str | None], there: set[str]) -> tuple[tuple[str, str], str]:
