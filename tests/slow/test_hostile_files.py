@@ -32,8 +32,10 @@ PLANES = [(0x20, 0x7E), (0xA0, 0xD7FF), (0xE000, 0xFFFD), *((p << 16, (p << 16) 
 def seconds(limit):
     """What takes longer than this hangs: the alarm ends the tests."""
     signal.alarm(limit)
-    yield
-    signal.alarm(0)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
 
 
 def damaged(content, chance):
