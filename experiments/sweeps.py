@@ -13,7 +13,7 @@ import pandas as pd
 
 from noisy_feedback.cli import OneLineParser, convert
 from noisy_feedback.config import ADAPTIVE
-from noisy_feedback.data.columns import read_content, read_table, select_columns
+from noisy_feedback.data.columns import read_table, select_columns
 from noisy_feedback.data.reviews import Reviews, read_reviews
 from noisy_feedback.errors import InputError, run_with_error_messages
 from noisy_feedback.files import atomic_write
@@ -58,7 +58,7 @@ def data_name(file: Path) -> str:
 
 def group_column(file: Path) -> str | None:
     """Topics are not split: the arguments' column Topic, where a file has one. Errors: InputError."""
-    table = read_table(file, read_content("--path", file), "review")
+    table = read_table(file, "review")
     select_columns(file, table, ["Review", "Rating"])
     return "Topic" if "Topic" in table else None
 

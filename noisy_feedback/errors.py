@@ -20,21 +20,22 @@ def run_with_error_messages(program: str, work: Callable[[], bool | None]) -> in
         sys.stdout.flush()  # a closed pipe shows here, not in the interpreter's shutdown
         return status
     except BrokenPipeError as error:
-        if not stdout_is_closed():
-            return print_error(program, f"a connection to another process broke ({error})")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0  # the reader of our output has gone (`| head`): there is nobody to report to
+        if stdout_is_closed():  # the reader of our output has gone (`| head`): there is nobody to report to
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        message = f"a connection to another process broke ({error})"
     except InputError as error:
-        return print_error(program, str(error))
+        message = str(error)
     except OSError as error:
-        return print_error(program, f"{error.filename or 'a file'}: {error.strerror or error}")
+        message = f"{error.filename or 'a file'}: {error.strerror or error}"
     except (RuntimeError, MemoryError) as error:
-        if not (problem := memory_or_gpu_problem(error)):
+        if not (message := memory_or_gpu_problem(error)):
             raise
-        return print_error(program, problem)
     except KeyboardInterrupt:
         print(f"{program}: interrupted; files already written are complete", file=sys.stderr)
         return 130
+    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2
 
 
 def stdout_is_closed() -> bool:
@@ -54,9 +55,3 @@ def memory_or_gpu_problem(error: RuntimeError | MemoryError) -> str:
     if "CUDA" in reason or "NVIDIA" in reason:
         return f"the GPU failed ({reason}); leave out --use-cuda"
     return ""
-
-
-def print_error(program: str, message: str) -> int:
-    """Print one line to stderr and return exit status 2."""
-    print(f"{program}: error: {' '.join(message.split())}", file=sys.stderr)
-    return 2

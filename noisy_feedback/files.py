@@ -27,9 +27,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     temporary = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         temporary.touch()
-        mode = temporary.stat().st_mode
         yield temporary
-        temporary.chmod(mode)  # safetensors makes files that only their owner can read
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())  # the content must be on disk before the name points to it
         temporary.replace(path)
@@ -41,15 +39,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def write_tensors(path: Path, tensors: "dict[str, Tensor]", metadata: str) -> None:
-    """Write named tensors and one text about them as safetensors. Errors: OSError, InputError."""
-    from safetensors import SafetensorError  # imports torch, which the parser of arguments does without
-    from safetensors.torch import save_file
+    """Write named tensors and one text about them as safetensors. Errors: OSError."""
+    from safetensors.torch import save  # imports torch, which the parser of arguments does without
 
     with atomic_write(path) as temporary:
-        try:
-            save_file(tensors, temporary, metadata={METADATA: metadata})
-        except SafetensorError as error:  # a full disk, for example
-            raise InputError(f"{path}: cannot be written ({error})") from None
+        temporary.write_bytes(save(tensors, {METADATA: metadata}))
 
 
 def check_writable(folder: Path, option: str = "--output") -> None:

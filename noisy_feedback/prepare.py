@@ -34,36 +34,32 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> dat
         check_export(config.export, inputs)
         if not config.epochs_f:
             raise InputError("--export: with --epochs-f 0 there are no comparisons to write; leave out one of them")
-    if config.path is not None and file is not None and config.path.is_dir():
+    if config.path is not None and file not in (None, config.path):
         print(console.file_choice(config.path, file))
     reviews, judgements = read_data(config, file)
+    texts = reviews.texts + (judgements.texts if judgements else [])
     if judgements is not None:
-        config, judgements = without_alike(config, reviews, judgements, device)
+        config, judgements = without_alike(config, texts, reviews.folder, judgements, device)
     splits = data.split_of(config, len(reviews.ratings), reviews.groups, judgements)
     if file is not None:
         print(console.reviews(reviews, splits))
     if judgements is not None:
         print(console.judgements(judgements, splits))
     if config.epochs_f:
-        check_flip_rate(runs)
-        for run in extreme_runs(runs):
+        if isinstance(config.flip_rate, float) and not any(LOSS_FUNCTIONS[run.loss].parameter for run in runs):
+            raise InputError(f"--flip-rate: --loss {config.loss} takes none; leave it out, or give a loss that does")
+        ratios = sorted(run.ratio for run in runs)  # what fails between the lowest and the highest fails at one of them
+        for run in (run for run in runs if run.ratio in (ratios[0], ratios[-1])):
             try:
                 check_feedback(run, reviews, judgements)
             except InputError as error:
-                kind = f"{run.noise} noise" if judgements is None else f"labels {run.labels}"
-                where = f" (seed {run.seed}, {kind}, ratio {run.ratio:g})" if len(runs) > 1 else ""
-                raise InputError(f"{error}{where}") from None
-    if file is not None:
-        for warning in warn_about(reviews, splits, config.shuffle):
-            print(f"warning    {warning}")
-    embeddings, how = data.load_embeddings(config, reviews, device, bars.embedding_bar, embeddings_sha256)
-    print(console.embeddings(embeddings, how))
-    others = None
-    if judgements is not None:
-        others = data.load_text_embeddings(config, judgements, embeddings.info, device, bars.embedding_bar)
-        if others is not None:
-            print(console.embeddings(others, f"for the texts of {judgements.name}"))
-    return data.make_dataset(reviews, embeddings, device, judgements, others)
+                where = f"seed {run.seed}, labels {run.labels}, {run.noise} noise, ratio {run.ratio:g}"
+                raise InputError(f"{error} ({where})" if len(runs) > 1 else str(error)) from None
+    for warning in warn_about(reviews, splits, config.shuffle) if file else ():
+        print(f"warning    {warning}")
+    found = data.load_embeddings(config, texts, reviews.folder, device, bars.embedding_bar, embeddings_sha256)
+    print(console.embeddings(*found))
+    return data.make_dataset(reviews, found[0], device, judgements)
 
 
 def read_data(config: Config, file: Path | None) -> tuple[Reviews, Judgements | None]:
@@ -86,28 +82,21 @@ def read_data(config: Config, file: Path | None) -> tuple[Reviews, Judgements | 
     return alone, replace(judgements, texts=[])
 
 
-def without_alike(config: Config, reviews: Reviews, judgements: Judgements, device: str) -> tuple[Config, Judgements]:
+def without_alike(
+    config: Config, texts: list[str], place: Path, judgements: Judgements, device: str
+) -> tuple[Config, Judgements]:
     """Choose the side at which texts are cut, and leave out the comparisons whose texts become the same.
 
     Of conversations it is the side that keeps more apart. Errors: InputError where no comparison remains.
     """
-    texts = [*reviews.texts, *judgements.texts]
     _, rows, pairs = np.unique(judgements.pairs, return_index=True, return_inverse=True)
-    sides = judgements.chosen[rows], judgements.rejected[rows]
-    first, second = ([texts[text] for text in side] for side in sides)
-
-    def stored(config: Config) -> tuple[torch.Tensor, torch.Tensor, int | None]:
-        embeddings, _ = data.load_embeddings(config, reviews, device, iter)
-        others = data.load_text_embeddings(config, judgements, embeddings.info, device, iter)
-        every = embeddings.vectors if others is None else torch.cat([embeddings.vectors, others.vectors])
-        return every[sides[0]], every[sides[1]], embeddings.max_tokens
-
+    sides = np.stack([judgements.chosen[rows], judgements.rejected[rows]])
     alike = {}
     for truncate in (config.truncate,) if config.truncate else ("right", "left")[: 1 + judgements.conversations]:
         cut = replace(config, truncate=truncate)
         with suppress(InputError):  # no stored vectors of this side, or no such tokenizer
-            given = partial(stored, cut) if config.pc else None
-            alike[truncate] = find_alike(first, second, data.encoder_of(cut), given)[pairs]
+            stored = partial(data.load_embeddings, cut, texts, place, device, iter) if config.pc else None
+            alike[truncate] = find_alike(texts, sides, data.encoder_of(cut), stored)[pairs]
     if not alike:
         return config, judgements  # the reason is found again where the texts are embedded
     truncate = min(alike, key=lambda side: alike[side].sum())
@@ -118,20 +107,6 @@ def without_alike(config: Config, reviews: Reviews, judgements: Judgements, devi
             "keeps the other end of them, another --model_name may read more"
         )
     return replace(config, truncate=truncate), judgements.without(alike[truncate])
-
-
-def extreme_runs(runs: Sequence[Config]) -> list[Config]:
-    """The runs with the lowest and the highest ratio of every seed, loss, kind of noise and labels."""
-    by_kind: dict[tuple[object, ...], list[Config]] = {}
-    for run in sorted(runs, key=lambda run: run.ratio):
-        by_kind.setdefault((run.seed, run.loss, run.noise, run.labels), []).append(run)
-    return [run for of_kind in by_kind.values() for run in dict.fromkeys((of_kind[0], of_kind[-1]))]
-
-
-def check_flip_rate(runs: Sequence[Config]) -> None:
-    """Refuse a flip rate that is given to losses that take none."""
-    if isinstance(runs[0].flip_rate, float) and not any(LOSS_FUNCTIONS[run.loss].parameter for run in runs):
-        raise InputError(f"--flip-rate: --loss {runs[0].loss} takes none; leave it out, or give a loss that does")
 
 
 def check_feedback(config: Config, reviews: Reviews, judgements: Judgements | None) -> None:

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from noisy_feedback.data.columns import check_texts
 from noisy_feedback.data.embeddings import EmbeddingsInfo
-from noisy_feedback.data.encoder import count_tokens, fetch_encoder, find_encoder, load_encoder
+from noisy_feedback.data.encoder import count_tokens, find_encoder, load_encoder
 from noisy_feedback.errors import InputError
 from noisy_feedback.files import METADATA
 from noisy_feedback.learning.model import RatingMLP, from_state_dict, predict
@@ -80,5 +80,4 @@ class RatingModel:
                 "embed the texts yourself and call rate_embeddings"
             )
         found = find_encoder(self.encoder_name, self.info.pooling, self.info.revision)
-        encoder = replace(fetch_encoder(found, self.info.revision), truncate=self.info.truncate or "right")
-        return load_encoder(encoder, "cpu")
+        return load_encoder(replace(found, truncate=self.info.truncate or "right"), "cpu")

@@ -9,8 +9,7 @@ import sys
 import tempfile
 from argparse import Namespace
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from itertools import zip_longest
+from dataclasses import replace
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -25,23 +24,14 @@ COMPARED = {  # by the record of the folder
     "run.json": ("run.json", "curves.csv", "feedback.csv", "annotators.csv", *MODELS),
     "sweep.json": ("sweep.json", "runs.csv", "curves.csv", "summary.csv"),
 }
-# Versions and the identity that they are part of: whether they change a number is the question. The name and place of
-# the data: they are known by their content.
-NOT_COMPARED = ("versions", "identity", "path", "comparisons_path", "texts_path")
-NOT_COMPARED_INSIDE = {"data": ("name",), "judgements": ("name",), "encoder": ("library", "device")}
+# By the beginnings of their names: versions and the identity that they are part of, since whether they change a number
+# is the question; the name and place of the data, which are known by their content.
+NOT_COMPARED = (
+    *("versions.", "identity", "path", "comparisons_path", "texts_path", "data.name", "judgements.name"),
+    *("encoder.library", "encoder.device"),
+)
 INPUTS = {"path": "reviews", "comparisons": "comparisons", "texts": "texts"}  # by the option that names the file
 PROJECT = Path(__file__).parents[1]
-
-
-@dataclass(frozen=True)
-class Record:
-    """What a results folder says about how it was made."""
-
-    file: Path  # run.json or sweep.json
-    runs: list[Config]
-    sha256: dict[str, str | None]  # of INPUTS
-    embeddings_sha256: str
-    versions: dict[str, str]
 
 
 def main() -> int:
@@ -65,11 +55,14 @@ def reproduce(given: Namespace) -> bool:
 
     Returns whether everything is the same. Errors: InputError where the folder holds no result, or the data differ.
     """
-    record = read_record(given.folder)
+    old = given.folder.parent if given.folder.is_file() else given.folder
+    record = next((name for name in COMPARED if (old / name).is_file()), None)
+    if record is None:
+        raise InputError(f"{old}: holds neither {' nor '.join(COMPARED)}; give a folder that a script has written")
+    recorded, inputs, content = read_record(old / record)
     found: dict[str, Any] = {
-        name: find_same(record, name, getattr(given, name)) for name in INPUTS if record.sha256[name]
+        name: find_same(old, name, getattr(given, name), recorded[0], sha256) for name, sha256 in inputs.items()
     }
-    old = record.file.parent
     parent = given.output or old.resolve().parent
     check_writable(parent)
     from noisy_feedback.experiment import run  # imports torch: only once the record is known to be right
@@ -78,21 +71,19 @@ def reproduce(given: Namespace) -> bool:
     parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix="reproduce-", dir=parent))
     try:
-        runs = [replace(run, **found, embeddings=given.embeddings, output=temporary) for run in record.runs]
-        if record.file.name == "run.json":
-            new = run(runs[0], record.embeddings_sha256)
-        else:
-            new = run_sweep(runs, given.dask, record.embeddings_sha256)
-        names = [name for name in COMPARED[record.file.name] if (old / name).is_file() or (new / name).is_file()]
+        runs = [replace(run, **found, embeddings=given.embeddings, output=temporary) for run in recorded]
+        sha256 = content["encoder"]["sha256"]
+        new = run(runs[0], sha256) if record == "run.json" else run_sweep(runs, given.dask, sha256)
+        names = [name for name in COMPARED[record] if (old / name).is_file() or (new / name).is_file()]
         differences = {name: difference(old / name, new / name) for name in names}
-        now = json.loads((new / record.file.name).read_text(encoding="utf-8"))["versions"]
+        now = json.loads((new / record).read_text(encoding="utf-8"))["versions"]
     except BaseException:
         shutil.rmtree(temporary)
         raise
     print(f"\nreproduced {old}")
     for name, version in now.items():
-        if record.versions.get(name) != version:
-            print(f"version    {name}: {record.versions.get(name)} before, {version} now")
+        if (before := content["versions"].get(name)) != version:
+            print(f"version    {name}: {before} before, {version} now")
     for name, how in differences.items():
         print(f"{name:25} {how or 'the same'}")
     if any(differences.values()):
@@ -103,12 +94,11 @@ def reproduce(given: Namespace) -> bool:
     return True
 
 
-def read_record(folder: Path) -> Record:
-    """Read run.json or sweep.json. Errors: InputError where `folder` holds none of them, or a damaged one."""
-    folder = folder.parent if folder.is_file() else folder
-    file = next((folder / name for name in COMPARED if (folder / name).is_file()), None)
-    if file is None:
-        raise InputError(f"{folder}: holds neither {' nor '.join(COMPARED)}; give a folder that a script has written")
+def read_record(file: Path) -> tuple[list[Config], dict[str, str], dict[str, Any]]:
+    """The runs that run.json or sweep.json is of, the SHA-256 of their INPUTS, and its content.
+
+    Errors: InputError where it is damaged.
+    """
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         places = {option: content["path" if option == "path" else f"{option}_path"] for option in INPUTS}
@@ -122,34 +112,34 @@ def read_record(folder: Path) -> Record:
         }
         recorded = [{**shared, **axes} for axes in content.get("runs", [{}])]
         runs = [Config(**options | {axis: options[axis] for axis in SWEEP_AXES}) for options in recorded]
-        judged = content["judgements"] or dict.fromkeys(("sha256", "texts_sha256"))
-        reviews = content["data"]["sha256"] if runs[0].path else None  # None: comparisons alone
-        sha256 = {"path": reviews, "comparisons": judged["sha256"], "texts": judged["texts_sha256"]}
-        return Record(file, runs, sha256, content["encoder"]["sha256"], dict(content["versions"]))
+        judged = content["judgements"] or {}
+        sha256 = {"path": content["data"]["sha256"], "comparisons": judged.get("sha256")}
+        sha256["texts"] = judged.get("texts_sha256")
+        inputs = {option: sha256[option] for option in INPUTS if getattr(runs[0], option)}
+        return runs, inputs, {**content, "versions": dict(content["versions"])}
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{file}: damaged, or of another version of this project ({error!r})") from None
 
 
-def find_same(record: Record, option: str, given: Path | None) -> Path:
+def find_same(folder: Path, option: str, given: Path | None, run: Config, sha256: str) -> Path:
     """The file with the recorded content: the given one, or the recorded one, seen from here or from the script."""
     from noisy_feedback.data.reviews import find_reviews  # imports pandas: only once the record is known to be right
 
-    run = record.runs[0]
     recorded = getattr(run, option)
     tried = [given] if given else [recorded, PROJECT / run.protocol / recorded]
     for place in tried:
         with suppress(InputError):
             file = find_reviews(place)
-            if sha256_of(file) == record.sha256[option]:
+            if sha256_of(file) == sha256:
                 return file
     raise InputError(
-        f"{record.file.parent}: its {INPUTS[option]} are not at {tried[0]}, or have changed (their SHA-256 differs); "
-        f"name the file with --{option}"
+        f"{folder}: its {INPUTS[option]} are not at {tried[0]}, or have changed (their SHA-256 differs); name the file "
+        f"with --{option}"
     )
 
 
 def difference(old: Path, new: Path) -> str:
-    """Which parts of two files differ, of a table how many cells, and by how much; empty where none does."""
+    """How many values of two files differ, which, and by how much; empty where none does."""
     if not old.is_file() or not new.is_file():
         return f"is missing from the {'old' if new.is_file() else 'new'} results"
     if old.read_bytes() == new.read_bytes():
@@ -157,53 +147,35 @@ def difference(old: Path, new: Path) -> str:
     import pandas as pd
 
     try:
-        before, after = parts_of(old), parts_of(new)
-        names = [name for name in {**before, **after} if before.get(name, "missing") != after.get(name, "missing")]
-        largest = pd.Series([largest_distance(before.get(name), after.get(name)) for name in names], dtype=float).max()
+        before, after = values_of(old).align(values_of(new))
     except Exception as error:  # a damaged file makes the readers raise many kinds; for the user they are one
         return f"cannot be compared ({' '.join(str(error).split())[:200]})"
-    where = shorten(", ".join(names), 100)
-    if old.suffix == ".csv":
-        cells = [
-            cell for name in {**before, **after} for cell in zip_longest(before.get(name, ()), after.get(name, ()))
-        ]
-        different = sum(first != second for first, second in cells)
-        where = f"{different} of {len(cells)} cells ({where or 'order or layout'})"
-    by = f", by at most {largest:.3g}" if largest > 0 else ""
-    return f"differs in {where}{by}" if where else ""
+    differs = before.map(repr) != after.map(repr)
+    if not differs.any():
+        return "differs in its layout" if old.suffix == ".csv" else ""
+    names = shorten(", ".join(before.index[differs].unique(0)), 100)
+    one, other = (pd.to_numeric(values[differs], errors="coerce") for values in (before, after))
+    by = f", by at most {largest:.3g}" if (largest := (one - other).abs().max()) > 0 else ""
+    return f"differs in {differs.sum()} of {len(differs)} values ({names}){by}"
 
 
-def parts_of(file: Path) -> dict[str, Any]:
-    """What is compared of a file, by name: columns of a table, parts of a record, tensors of a model."""
-    if file.suffix == ".json":
-        return compared_parts(json.loads(file.read_text(encoding="utf-8")))
-    if file.suffix == ".csv":
-        import pandas as pd
-
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
-        return {str(name): table[name].tolist() for name in table}
-    from safetensors import safe_open
-
-    with safe_open(file, framework="np") as stored:
-        about = compared_parts(json.loads(stored.metadata()[METADATA]))
-        return {name: stored.get_tensor(name).ravel().tolist() for name in stored.keys()} | about  # noqa: SIM118
-
-
-def largest_distance(before: Any, after: Any) -> float:
-    """Of the numbers in two lists, dicts or values; NaN where there are none."""
+def values_of(file: Path) -> Any:
+    """A Series of what is compared of a table, a record or a model, by name and place: cells, values, weights."""
     import pandas as pd
 
-    one, other = (pd.to_numeric(pd.Series(part, dtype=object), errors="coerce") for part in (before, after))
-    return (one - other).abs().max()
+    if file.suffix == ".csv":
+        return pd.read_csv(file, dtype=str, keep_default_na=False).unstack()
+    if file.suffix == ".json":
+        record, weights = json.loads(file.read_text(encoding="utf-8")), {}
+    else:
+        from safetensors import safe_open
 
-
-def compared_parts(record: dict[str, Any]) -> dict[str, Any]:
-    """A record without what is not compared."""
-    parts = {name: part for name, part in record.items() if name not in NOT_COMPARED}
-    for name, left_out in NOT_COMPARED_INSIDE.items():
-        if isinstance(part := parts.get(name), dict):
-            parts[name] = {key: value for key, value in part.items() if key not in left_out}
-    return parts
+        with safe_open(file, framework="np") as stored:
+            record = json.loads(stored.metadata()[METADATA])
+            weights = {name: pd.Series(stored.get_tensor(name).ravel()) for name in stored.keys()}  # noqa: SIM118
+    values = pd.json_normalize(record)
+    kept = [name for name in values if not str(name).startswith(NOT_COMPARED)]
+    return pd.concat([values[kept].unstack(), *([pd.concat(weights)] if weights else [])]).astype(object)
 
 
 if __name__ == "__main__":

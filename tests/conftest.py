@@ -1,7 +1,6 @@
 """What several test files share: small data sets, and the scripts as a user starts them."""
 
 import contextlib
-import csv
 import gzip
 import io
 import json
@@ -9,6 +8,7 @@ import os
 import runpy
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from unittest import mock
 
@@ -41,14 +41,12 @@ def write_separable(folder, ratings=None, dimensions=16):
     if ratings is None:
         ratings = rng.integers(1, 6, size=400)
     folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "hotels.csv"
-    with file.open("w", newline="", encoding="utf-8") as lines:
-        rows = [(f"review {number}", int(rating)) for number, rating in enumerate(ratings)]
-        csv.writer(lines).writerows([("Review", "Rating"), *rows])
+    frame = pd.DataFrame({"Review": [f"review {row}" for row in range(len(ratings))], "Rating": ratings})
+    frame.to_csv(folder / "hotels.csv", index=False)
     centres = rng.normal(size=(max(ratings) + 1, dimensions))
     vectors = centres[np.asarray(ratings)] + 0.3 * rng.normal(size=(len(ratings), dimensions))
     torch.save(torch.from_numpy(vectors).float(), folder / "embeddings.pt")
-    return file
+    return folder / "hotels.csv"
 
 
 def write_overlapping(folder, rows=1000):
@@ -136,6 +134,15 @@ def content_of(rows, suffix):
     if suffix == ".parquet":
         return table.to_parquet()
     return table.to_csv(index=False, sep="," if suffix == ".csv" else "\t").encode()
+
+
+def zip_of(files, compression=zipfile.ZIP_DEFLATED):
+    """A zip of texts by their names."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", compression) as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return content.getvalue()
 
 
 def message_of(folder, name, read, *given, **options):

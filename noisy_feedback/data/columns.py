@@ -1,6 +1,5 @@
 """Columns of a .csv, .tsv, .json, .jsonl or .parquet file, gzipped or not, exactly as they are in the file."""
 
-import codecs
 import gzip
 import io
 import json
@@ -15,8 +14,7 @@ from noisy_feedback.errors import InputError
 
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
-SEPARATOR_NAMES = {",": "commas", "\t": "tabs", ";": "semicolons"}
-BETWEEN_FIELDS = {",": re.compile(r"(?<![0-9]),(?! )|,(?! |[0-9]{3}\b)"), "\t": re.compile(r"\t")}  # not "1,000, or so"
+COMMA_BETWEEN_FIELDS = r"(?<![0-9]),(?! )|,(?! |[0-9]{3}\b)"  # not those of "1,000, or so"
 LINE_BREAK = re.compile(r"\r\n|\r|\n")
 INTEGER = re.compile(r"\s*[+-]?[0-9]+(\.0*)?\s*")
 HINT = "--text-column, --rating-column and --group-column name others"
@@ -28,27 +26,16 @@ def format_of(file: Path) -> str:
     return Path(file.name.lower().removesuffix(".gz")).suffix
 
 
-def check_local(option: str, path: Path) -> None:
-    """Refuse the address of a web page as the value of an option. Errors: InputError."""
-    if path.parts[:1] in (("http:",), ("https:",)):
-        raise InputError(f"{option} {path}: a web address; download the file first")
-
-
-def read_content(option: str, file: Path) -> bytes:
-    """The bytes of the file that an option names. Errors: InputError where it cannot be read."""
-    check_local(option, file)
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{option} {file}: {str(error.strerror).lower()} ({file.absolute()})") from None
-
-
-def read_table(file: Path, content: bytes, row: str) -> pd.DataFrame:
-    """All columns of a file with this content, as they are in it; messages call a row `row`.
+def read_table(file: Path, row: str) -> pd.DataFrame:
+    """All columns of a file, as they are in it; messages call a row `row`.
 
     .csv and .tsv give texts, and no value is taken for a missing one. The index counts the rows of the file from 0.
     Errors: InputError for what cannot be read.
     """
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file}: {str(error.strerror).lower()} ({file.absolute()})") from None
     suffix = format_of(file)
     if suffix not in FORMATS:
         readable = f"readable: {', '.join(FORMATS)}, gzipped (.gz) or not"
@@ -60,18 +47,15 @@ def read_table(file: Path, content: bytes, row: str) -> pd.DataFrame:
             raise InputError(f"{file}: the file is empty")
         if suffix != ".parquet":
             check_encoding(file, content)
-        if suffix in SEPARATORS:
-            check_separator(file, suffix, content)
+        separator = separator_of(suffix, content)
         # As Python objects, at once: Arrow checks that texts are UTF-8 only when they are used.
-        frame = parse(suffix, content).astype(object).reset_index(drop=True)
+        frame = parse(suffix, content, separator).astype(object).reset_index(drop=True)
     except InputError:
         raise
     except Exception as error:  # a broken file makes the parsers raise many kinds; for the user they are one
-        quote = re.search(r"EOF inside string starting at row (\d+)", str(error))
-        reason = f'a quote (") that opens in {row} {quote[1]} is not closed' if quote else str(error).strip()[:200]
-        raise InputError(f"{file}: unreadable or cut short as {suffix[1:]}: {reason}") from None
+        raise InputError(f"{file}: unreadable or cut short as {suffix[1:]}: {str(error).strip()[:200]}") from None
     if suffix in SEPARATORS:
-        check_quotes(file, frame, SEPARATORS[suffix], row)
+        check_quotes(file, frame, separator, row)
     return frame
 
 
@@ -91,13 +75,19 @@ def select_columns(
     return frame[list(wanted)]
 
 
-def parse(suffix: str, content: bytes) -> pd.DataFrame:
+def separator_of(suffix: str, content: bytes) -> str:
+    """What separates columns: what the suffix says, unless the first line has only tabs, commas or semicolons."""
+    header = LINE_BREAK.split(content[:10_000].decode(errors="ignore").lstrip(), maxsplit=1)[0]
+    expected = SEPARATORS.get(suffix, "")
+    return expected if expected in header else max(f"{expected},\t;", key=header.count)
+
+
+def parse(suffix: str, content: bytes, separator: str) -> pd.DataFrame:
     """All columns of a file, by its format."""
     if suffix == ".parquet":
         return pd.read_parquet(io.BytesIO(content))
     if suffix in SEPARATORS:
-        file, separator = io.BytesIO(content), SEPARATORS[suffix]
-        frame = pd.read_csv(file, sep=separator, header=None, dtype=str, keep_default_na=False, encoding="utf-8")
+        frame = pd.read_csv(io.BytesIO(content), sep=separator, header=None, dtype=str, keep_default_na=False)
         return frame.iloc[1:].set_axis(frame.iloc[0], axis=1)  # pandas would rename the second column of the same name
     text = content.decode("utf-8-sig")
     if not text.lstrip().startswith("["):  # as one array, so that the message of an error names the line
@@ -108,57 +98,30 @@ def parse(suffix: str, content: bytes) -> pd.DataFrame:
 
 def check_encoding(file: Path, content: bytes) -> None:
     """Refuse text that is not UTF-8. Errors: InputError naming the line and the way out."""
-    start = content[:1000]
-    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or start.count(0) > len(start) // 3:
-        raise InputError(f"{file}: UTF-16, not UTF-8 text; convert it, for example with iconv -f utf-16 -t utf-8")
     try:
         content.decode()
     except UnicodeDecodeError as error:
         line = len(LINE_BREAK.split(content[: error.start].decode()))
-        way_out = "convert the file, for example with iconv -f cp1252 -t utf-8"
+        way_out = "convert the file, for example with iconv -f cp1252 -t utf-8 (or -f utf-16)"
         raise InputError(f"{file}: line {line} is not UTF-8 text; {way_out}") from None
-
-
-def check_separator(file: Path, suffix: str, content: bytes) -> None:
-    """Refuse columns that are separated by another character than the suffix says. Errors: InputError."""
-    header, expected = LINE_BREAK.split(content.decode().lstrip(), maxsplit=1)[0], SEPARATORS[suffix]
-    found = max(SEPARATOR_NAMES, key=header.count)
-    if found in header and expected not in header:
-        names = f"{SEPARATOR_NAMES[found]}, not by {SEPARATOR_NAMES[expected]}"
-        way_out = "save it as .csv with commas, or as .tsv with tabs"
-        raise InputError(f"{file}: its columns are separated by {names}; {way_out}")
 
 
 def check_quotes(file: Path, frame: pd.DataFrame, separator: str, row_name: str) -> None:
     """Refuse a .csv or .tsv file in which a stray quote has joined rows to one. Errors: InputError naming the row.
 
-    A quote that opens a field is closed by the next quote, rows later if need be.
+    A quote that opens a field is closed by the next quote, rows later if need be. So a row is taken for several if each
+    of its lines is one: as many columns, and an integer wherever the row itself has one.
     """
+    between = re.compile(f"\0|{COMMA_BETWEEN_FIELDS if separator == ',' else separator}")
     for number, row in enumerate(frame.itertuples(index=False, name=None), start=1):
-        for place, cell in enumerate(row):
-            several_lines = isinstance(cell, str) and separator in cell and ("\n" in cell or "\r" in cell)
-            if several_lines and joins_rows(row, place, separator):
-                raise InputError(
-                    f'{file}: a quote (") that opens in {row_name} {number} joins rows to one; remove it, or save the '
-                    "file as .jsonl"
-                )
-
-
-def joins_rows(row: Sequence[Any], place: int, separator: str) -> bool:
-    """Whether the field at `place` is joined rows, not one field of several lines.
-
-    It is taken for joined rows if each of its lines completes a row: as many columns, and an integer wherever the row
-    itself has one. A comma before a space, or within a number, is one of the text.
-    """
-    between = BETWEEN_FIELDS[separator]
-    first, *middle, last = LINE_BREAK.split(row[place])
-    rows = [
-        [*row[:place], *between.split(first)],
-        *(between.split(line) for line in middle if line),
-        [*between.split(last), *row[place + 1 :]],
-    ]
-    numbers = [column for column, cell in enumerate(row) if column != place and is_integer(cell)]
-    return all(len(cells) == len(row) and all(is_integer(cells[n]) for n in numbers) for cells in rows)
+        text = "\0".join(map(str, row))
+        if "\n" in text or "\r" in text:
+            rows = [between.split(line) for line in LINE_BREAK.split(text) if line]
+            integers = [place for place, cell in enumerate(row) if is_integer(cell)]
+            complete = (len(cells) == len(row) and all(is_integer(cells[n]) for n in integers) for cells in rows)
+            if len(row) > 1 and len(rows) > 1 and all(complete):
+                way_out = "remove it, or save the file as .jsonl"
+                raise InputError(f'{file}: a quote (") that opens in {row_name} {number} joins rows to one; {way_out}')
 
 
 def is_integer(cell: Any) -> bool:

@@ -39,16 +39,14 @@ class ReviewsInfo:
 
 @dataclass(frozen=True)
 class JudgementsInfo:
-    """Which human comparisons a result is of, and the SHA-256 of the embeddings of texts that are in no review.
+    """Which human comparisons a result is of; `check` is what is counted on the screen.
 
-    `texts_sha256` is that of the file of texts whose ids are compared, if there is one. `check` is what is
-    counted on the screen.
+    `texts_sha256` is that of the file of texts whose ids are compared, if there is one.
     """
 
     name: str
     check: Summary
     sha256: str
-    embeddings_sha256: str | None
     texts_sha256: str | None = None
 
 
@@ -119,34 +117,28 @@ def choose_device(config: Config) -> str:
 
 
 def load_embeddings(
-    config: Config, reviews: Reviews, device: str, progress: Progress, sha256: str | None = None
+    config: Config, texts: list[str], place: Path, device: str, progress: Progress, sha256: str | None = None
 ) -> tuple[Embeddings, str]:
-    """The embeddings of the reviews, and how they were obtained, for the screen.
+    """The embeddings of the texts of a data file in the folder `place`, and how they were obtained, for the screen.
 
     Stored ones, else with --pc those of `embeddings.pt`, else new ones for the texts that are not stored. With `sha256`
     exactly the vectors of an earlier result. Errors: InputError where --pc finds none.
     """
-    folder, given = config.embeddings or reviews.folder / "embeddings", reviews.folder / "embeddings.pt"
-    if sha256 is not None and (same := find_embeddings_by_sha256(reviews.texts, folder, given, sha256)):
-        return same, "the recorded ones"
-    found = find_or_embed(config, reviews.texts, folder, device, progress)
-    if found is None and given.exists():
-        return read_embeddings_pt(given, len(reviews.texts)), f"read from {given}"
-    if found is None:
-        missing = f"no stored embeddings of {reviews.name} by {config.model_name} with these options and no {given}"
-        raise InputError(f"--pc: {missing}; run once without --pc to compute them")
-    if found.computed:
-        part = "" if found.computed == len(reviews.texts) else f"{found.computed:,} of {len(reviews.texts):,} "
-        return found, f"{part}computed now"
-    ignored = f" (not {given.name}: remove {folder.name}/ to use it)" if config.pc and given.exists() else ""
-    return found, f"stored {f'in {folder}' if config.embeddings else 'beside the data'}{ignored}"
-
-
-def find_or_embed(config: Config, texts: list[str], folder: Path, device: str, progress: Progress) -> Embeddings | None:
-    """Embeddings of the texts, of which those that are not stored are computed; None where --pc forbids that."""
+    folder, given = config.embeddings or place / "embeddings", place / "embeddings.pt"
+    if sha256 is not None and (found := find_embeddings_by_sha256(texts, folder, given, sha256)):
+        return found, "the recorded ones"
     encoder = encoder_of(config)
-    found = find_embeddings(texts, encoder, folder, device)
-    return found if found is not None or config.pc else embed(texts, encoder, folder, device, progress)
+    if found := find_embeddings(texts, encoder, folder, device):
+        ignored = f" (not {given.name}: remove {folder.name}/ to use it)" if config.pc and given.exists() else ""
+        return found, f"stored {f'in {folder}' if config.embeddings else 'beside the data'}{ignored}"
+    if not config.pc:
+        found = embed(texts, encoder, folder, device, progress)
+        part = "" if found.computed == len(texts) else f"{found.computed:,} of {len(texts):,} "
+        return found, f"{part}computed now"
+    if given.exists():
+        return read_embeddings_pt(given, len(texts)), f"read from {given}"
+    missing = f"no stored embeddings of the texts by {config.model_name} with these options and no {given}"
+    raise InputError(f"--pc: {missing}; run once without --pc to compute them")
 
 
 def encoder_of(config: Config) -> Encoder:
@@ -154,45 +146,21 @@ def encoder_of(config: Config) -> Encoder:
     return replace(find_encoder(config.model_name, config.pooling), truncate=config.truncate or "right")
 
 
-def load_text_embeddings(
-    config: Config, judgements: Judgements, reviews: EmbeddingsInfo, device: str, progress: Progress
-) -> Embeddings | None:
-    """Embeddings of the texts that are in no review, stored beside the comparisons; None where there are none.
-
-    Errors: InputError where the vectors of the reviews were given, or by --pc these are not stored.
-    """
-    if not judgements.texts:
-        return None
-    count = f"{len(judgements.texts):,} texts of {judgements.name} are not among the reviews"
-    if reviews.pooling is None:
-        raise InputError(f"--pc: {count}, and {reviews.model} does not name the encoder to embed them; leave it out")
-    folder = config.embeddings or judgements.folder / "embeddings"
-    if (found := find_or_embed(config, judgements.texts, folder, device, progress)) is None:
-        raise InputError(f"--pc: {count}, and have no stored embeddings; run once without --pc to compute them")
-    return found
-
-
 def make_dataset(
-    reviews: Reviews,
-    embeddings: Embeddings,
-    device: str,
-    judgements: Judgements | None = None,
-    others: Embeddings | None = None,
+    reviews: Reviews, embeddings: Embeddings, device: str, judgements: Judgements | None = None
 ) -> Dataset:
-    """Put reviews, judgements and embeddings together, the vectors on the device; `others` are of further texts."""
+    """Put reviews, judgements and the embeddings of the texts of both together, the vectors on the device."""
     data = ReviewsInfo(reviews.name, len(reviews.texts), reviews.scale.tolist(), reviews.sha256)
-    vectors = embeddings.vectors if others is None else torch.cat([embeddings.vectors, others.vectors])
-    info = None
+    judged = None
     if judgements is not None:
-        sha256 = None if others is None else others.info.sha256
         check = summarize(judgements)
-        info = JudgementsInfo(judgements.name, check, judgements.sha256, sha256, judgements.texts_sha256)
+        judged = JudgementsInfo(judgements.name, check, judgements.sha256, judgements.texts_sha256)
     return Dataset(
-        vectors.to(device),
+        embeddings.vectors.to(device),
         reviews.ratings,
         reviews.scale,
         reviews.texts + (judgements.texts if judgements else []),
-        Provenance(data, embeddings.info, device_name(device), info),
+        Provenance(data, embeddings.info, device_name(device), judged),
         reviews.groups,
         judgements,
     )

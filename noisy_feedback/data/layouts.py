@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from noisy_feedback.data.columns import check_texts, has_no_text, read_content, read_table, select_columns
+from noisy_feedback.data.columns import check_texts, has_no_text, read_table, select_columns
 from noisy_feedback.data.groups import MOST_IN_ONE_GROUP, group_dialogues
 from noisy_feedback.errors import InputError
 
@@ -109,8 +109,7 @@ def rated_texts(file: Path, frame: pd.DataFrame, group_column: str | None) -> pd
     sides = (table[[side, f"score_{side}", "group"]] for side in ("chosen", "rejected"))
     both = pd.concat([side.mask(table["empty"]).set_axis(columns, axis=1) for side in sides])
     grouped = group_column is not None or table["group"].value_counts().iloc[0] <= MOST_IN_ONE_GROUP * len(table)
-    hashable = both.map(lambda cell: cell if pd.api.types.is_scalar(cell) else str(cell))
-    return both[~hashable.duplicated()].sort_index(kind="stable")[columns[: 2 + grouped]]
+    return both[~both.map(str).duplicated()].sort_index(kind="stable")[columns[: 2 + grouped]]
 
 
 def find_sides(names: Mapping[str, str | None], there: set[str]) -> tuple[tuple[str, str], str]:
@@ -164,8 +163,8 @@ def look_up(file: Path, column: pd.Series, keys: pd.Series, meaning: Mapping[str
 
 def read_texts(file: Path) -> dict[str, Any]:
     """The texts of a file of columns id and text, by their ids. Errors: InputError, also where two have one id."""
-    table = read_table(file, read_content("--texts", file), "text")
-    table = select_columns(file, table, ("id", "text"), "a file of texts has the columns id and text", "text")
+    hint = "a file of texts has the columns id and text"
+    table = select_columns(file, read_table(file, "text"), ("id", "text"), hint, "text")
     ids = as_ids(table["id"])
     if (again := ids.duplicated()).any():
         raise InputError(f"{file}: text {again.argmax() + 1} has the id {ids[again.argmax()][:100]!r} of another text")

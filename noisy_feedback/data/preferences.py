@@ -1,6 +1,5 @@
 """A file of human comparisons -> judgements of pairs of texts."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from noisy_feedback.data.columns import has_no_text, read_content, read_table
+from noisy_feedback.data.columns import has_no_text, read_table
 from noisy_feedback.data.groups import group_dialogues
 from noisy_feedback.data.layouts import as_ids, find_numbers, read_comparisons
 from noisy_feedback.errors import InputError
@@ -72,23 +71,20 @@ def read_judgements(
     missing columns, such rows without `drop_invalid`, and columns `pair` and `correct` that hold something else than
     their names say.
     """
-    content = read_content("--comparisons", file)
-    table, unused = read_comparisons(file, read_table(file, content, "comparison"), names, texts)
+    table, unused = read_comparisons(file, read_table(file, "comparison"), names, texts)
     table, dropped = without_invalid(file, table, drop_invalid)
     chosen, rejected = table["chosen"], table["rejected"]
-    row_of: dict[str, int] = {}
-    for row, text in enumerate(reviews):
-        row_of.setdefault(text, row)
-    others = dict.fromkeys(text for text in (*chosen, *rejected) if text not in row_of)
-    row_of |= {text: len(reviews) + number for number, text in enumerate(others)}
+    known = set(reviews)
+    others = list(dict.fromkeys(text for text in (*chosen, *rejected) if text not in known))
+    row_of = {text: row for row, text in reversed([*enumerate([*reviews, *others])])}  # the first row of equal reviews
     better, worse = (column.map(row_of).to_numpy(dtype=np.int64) for column in (chosen, rejected))
     annotators = as_ids(table["annotator"]).astype("category").cat if "annotator" in table else None
     pairs = pairs_of(file, table, better, worse)
     return Judgements(
         name=file.name,
         folder=file.parent,
-        sha256=hashlib.sha256(content).hexdigest(),
-        texts=list(others),
+        sha256=sha256_of(file),
+        texts=others,
         chosen=better,
         rejected=worse,
         pairs=pairs,

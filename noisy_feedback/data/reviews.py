@@ -1,6 +1,5 @@
 """A file of reviews -> texts, ratings and rating scale; the four parts of the study; warnings about the data."""
 
-import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import chain
@@ -11,17 +10,16 @@ import pandas as pd
 
 from noisy_feedback.data.columns import (
     FORMATS,
-    check_local,
     check_texts,
     format_of,
     has_no_text,
     listed,
-    read_content,
     read_table,
     select_columns,
 )
 from noisy_feedback.data.layouts import rated_texts
 from noisy_feedback.errors import InputError
+from noisy_feedback.files import sha256_of
 
 STUDY_FILE = "tripadvisor_hotel_reviews.csv"
 SAMPLE_FILE = "sample_hotel_reviews.csv"
@@ -72,15 +70,12 @@ class Splits:
 
 
 def find_reviews(path: Path) -> Path:
-    """The file to read: `path` itself, or in a folder the study's file, else the bundled sample, else its only file.
+    """The file to read: `path` itself, or of a folder the study's file, else the bundled sample, else its only file.
 
-    Errors: InputError where there is none of them.
+    Errors: InputError where a folder has none of them.
     """
-    check_local("--path", path)
-    if path.is_file():
-        return path
     if not path.is_dir():
-        raise InputError(f"--path {path}: no such file or folder on this machine ({path.absolute()})")
+        return path
     names = sorted(entry.name for entry in path.iterdir() if not entry.name.startswith("."))
     files = [name for name in names if format_of(Path(name)) in FORMATS]
     for name in (STUDY_FILE, SAMPLE_FILE, files[0] if len(files) == 1 else ""):
@@ -108,8 +103,7 @@ def read_reviews(
     names = [name for name in (text_column, rating_column, group_column) if name is not None]
     if len(set(names)) < len(names):
         raise InputError(f"--text-column, --rating-column, --group-column: {listed(names)}; they must differ")
-    content = read_content("--path", file)
-    frame = read_table(file, content, "review")
+    frame = read_table(file, "review")
     rated = None if text_column in frame.columns else rated_texts(file, frame, group_column)
     if rated is None:
         columns = select_columns(file, frame, names)
@@ -134,8 +128,7 @@ def read_reviews(
     ratings, scale = classes_of(file, columns[names[1]])
     groups = pd.factorize(columns[names[2]].astype(str))[0].astype(np.int64) if len(names) > 2 else None
     dropped = {reason: count for reason, count in dropped.items() if count}
-    sha256 = hashlib.sha256(content).hexdigest()
-    return Reviews(file.name, file.parent, sha256, columns[names[0]].tolist(), ratings, scale, dropped, groups)
+    return Reviews(file.name, file.parent, sha256_of(file), columns[names[0]].tolist(), ratings, scale, dropped, groups)
 
 
 def classes_of(file: Path, column: pd.Series) -> tuple[np.ndarray, np.ndarray]:

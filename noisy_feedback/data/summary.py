@@ -37,20 +37,18 @@ class Summary:
         """What the screen shows beside the number of comparisons, pairs and annotators."""
         prompts = f"{self.prompts:,} prompts" if self.prompts else "no prompts"
         lines = [f"{self.texts:,} texts, {prompts}; largest group: {self.largest_group:.1%} of the comparisons"]
-        if self.disagreement is not None and self.implied_flip_rate is not None:
-            lines += [
+        if self.disagreement is not None:
+            lines.append(
                 f"{self.repeated_pairs:,} pairs were judged more than once: two judgements disagree in "
                 f"{self.disagreement:.1%} of cases, as if {self.implied_flip_rate:.1%} were wrong independently"
-            ]
+            )
         if self.dropped:
-            lines += [f"left out: {', '.join(f'{count:,} {reason}' for reason, count in self.dropped.items())}"]
+            lines.append(f"left out: {', '.join(f'{count:,} {reason}' for reason, count in self.dropped.items())}")
         if self.cut_alike:
-            lines += [
-                f"{self.cut_alike:,} comparisons left out: the encoder cuts their texts to the same (--truncate, or a "
-                "--model_name that reads more)"
-            ]
+            alike = f"{self.cut_alike:,} comparisons left out: the encoder cuts their texts to the same"
+            lines.append(f"{alike} (--truncate, or a --model_name that reads more)")
         if self.unused_columns:
-            lines += [f"columns that are not used: {', '.join(self.unused_columns)}"]
+            lines.append(f"columns that are not used: {', '.join(self.unused_columns)}")
         return [f"{'':11}{part}" for line in lines for part in textwrap.wrap(line, 69, break_on_hyphens=False)]
 
 

@@ -4,8 +4,8 @@ from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from torch import Tensor
 
+from noisy_feedback.data.embeddings import Embeddings
 from noisy_feedback.data.encoder import Encoder, count_tokens, load_encoder
 
 SHORTEST_LIMIT = 32  # tokens, and a token is a byte at least: no encoder reads less
@@ -13,26 +13,25 @@ ROUNDING = 1e-5  # share of its largest number by which a vector may differ from
 
 
 def find_alike(
-    first: Sequence[str],
-    second: Sequence[str],
-    encoder: Encoder,
-    stored: Callable[[], tuple[Tensor, Tensor, int | None]] | None,
+    texts: Sequence[str], sides: np.ndarray, encoder: Encoder, stored: Callable[[], tuple[Embeddings, str]] | None
 ) -> np.ndarray:
-    """Whether two texts (J,) become the same when the encoder cuts them.
+    """Whether two texts, numbered by `sides` (2, J), become the same when the encoder cuts them (J,).
 
-    By their tokens, or by `stored` vectors (J, d) of both, which then differ by rounding alone, and the limit of tokens
-    if it is known. What both texts begin (or end) with must fill what the encoder reads, so that most texts need not
-    be tokenised, and the encoder not be loaded.
+    By their tokens, or by `stored` embeddings of all texts, whose vectors then differ by rounding alone. What both
+    texts begin (or end) with must fill what the encoder reads, so that most texts need not be tokenised, and the
+    encoder not be loaded.
     """
-    shared = [shared_part(*texts, encoder.truncate) for texts in zip(first, second, strict=True)]
+    first, second = ([texts[text] for text in side] for side in sides)
+    shared = [shared_part(*pair, encoder.truncate) for pair in zip(first, second, strict=True)]
     sizes = np.array([len(text.encode()) for text in shared])
     alike = np.zeros(len(first), dtype=bool)
     if not (sizes >= SHORTEST_LIMIT).any():
         return alike
     if stored is not None:
-        one, other, limit = stored()
+        found, _ = stored()
+        one, other = (found.vectors[side] for side in sides)
         same = (one - other).abs().amax(1) <= ROUNDING * one.abs().amax(1)
-        return same.numpy() & (sizes >= (limit or SHORTEST_LIMIT) - 2)  # two tokens mark the start and the end
+        return same.numpy() & (sizes >= (found.max_tokens or SHORTEST_LIMIT) - 2)  # two tokens mark start and end
     model = load_encoder(encoder, "cpu")
     limit = model.max_seq_length
     if limit and callable(model.tokenizer):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from noisy_feedback import RatingModel
-from tests.conftest import only_folder, reproduced, run_script
+from tests.conftest import content_of, only_folder, reproduced, run_script
 
 PAIRS, DIMENSIONS = 400, 6
 pytestmark = pytest.mark.usefixtures("quick_sweeps")
@@ -93,17 +93,10 @@ def test_a_result_is_reproduced_to_the_last_bit(run, tmp_path):
 
 
 def test_reviews_without_comparisons_of_them_and_missing_files_are_refused(preferences, tmp_path, capsys):
-    for given, says in {
-        ("--path", tmp_path): "with --comparisons",
-        ("--comparisons", "nope.csv"): "error: --comparisons nope.csv: no such file or directory (",
-        (
-            "--comparisons",
-            preferences[0],
-            "--texts",
-            "nope.csv",
-        ): "error: --texts nope.csv: no such file or directory (",
-    }.items():
+    texts = ["--comparisons", preferences[0], "--texts", "nope.csv"]
+    for given in (["--path", tmp_path], ["--comparisons", "nope.csv"], texts):
         run_script("human/main.py", [*given, "--output", tmp_path / "results"], status=2)
+        says = "with --comparisons" if tmp_path in given else "error: nope.csv: no such file or directory ("
         assert says in capsys.readouterr().err
 
 
@@ -114,17 +107,12 @@ def test_reviews_without_comparisons_of_them_and_missing_files_are_refused(prefe
 def long_conversations(tiny_encoder, tmp_path_factory):
     """A run on 60 dialogues that differ after more tokens than the encoder reads; their texts."""
     folder = tmp_path_factory.mktemp("conversations")
-    rows = [
-        {
-            side: [
-                {"role": "user", "content": f"{'abc ' * 30} {chr(97 + n // 3)}"},
-                {"role": "assistant", "content": answer},
-            ]
-            for side, answer in (("chosen", f"yes {chr(97 + n % 3)}"), ("rejected", "no"))
-        }
-        for n in range(60)
-    ]
-    (folder / "talk.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    rows = []
+    for n in range(60):
+        asked = {"role": "user", "content": f"{'abc ' * 30} {chr(97 + n // 3)}"}
+        answers = {"chosen": f"yes {chr(97 + n % 3)}", "rejected": "no"}
+        rows.append({side: [asked, {"role": "assistant", "content": answer}] for side, answer in answers.items()})
+    (folder / "talk.jsonl").write_bytes(content_of(rows, ".jsonl"))
     given = ["--comparisons", folder / "talk.jsonl", "--model_name", tiny_encoder, "--epochs-t", 2, "--epochs-f", 2]
     run_script("human/main.py", [*given, "--output", folder / "run"])
     return only_folder(folder / "run"), [f"{'abc ' * 30} {letter}\nno" for letter in "adg"]

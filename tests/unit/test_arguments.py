@@ -1,11 +1,9 @@
-import io
-import zipfile
-
 import arguments
 import pandas as pd
 import pytest
 
 from noisy_feedback.errors import InputError
+from tests import conftest
 
 HEADER = "#id\trank\targument\n"
 TEA = HEADER + "12\t0.30\tIt is hot. <br/> Very hot.\n11\t0.10\tIt wakes you.\n13\t0.20\tIt is old.\n"
@@ -42,12 +40,8 @@ FILES = {
 }
 
 
-def zip_of(files=FILES, folder="repository-master/data/"):
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, text in files.items():
-            archive.writestr(folder + name, text)
-    return content.getvalue()
+def zip_of(files=FILES):
+    return conftest.zip_of({f"repository-master/data/{name}": text for name, text in files.items()})
 
 
 def changed(name, text):

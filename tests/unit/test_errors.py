@@ -4,17 +4,11 @@ import errno
 import os
 import subprocess
 import sys
+from unittest import mock
 
 import pytest
 
 from noisy_feedback.errors import InputError, run_with_error_messages
-
-
-def failing(error):
-    def work():
-        raise error
-
-    return work
 
 
 @pytest.mark.parametrize(("result", "status"), [(None, 0), (True, 0), (False, 1)])
@@ -29,11 +23,7 @@ ERRORS = {
     "a file": (OSError(errno.ENOSPC, "No space left", "a.csv"), 2, "main.py: error: a.csv: No space left\n"),
     "a file without a name": (OSError(errno.ENOSPC, "No space left"), 2, "main.py: error: a file: No space left\n"),
     "a lack of memory": (MemoryError(), 2, "main.py: error: out of memory (): use fewer reviews, or a machine with"),
-    "a GPU": (
-        RuntimeError("CUDA error: x\nmore"),
-        2,
-        "main.py: error: the GPU failed (CUDA error: x); leave out --use-c",
-    ),
+    "a GPU": (RuntimeError("CUDA error: x\nmore"), 2, "main.py: error: the GPU failed (CUDA error: x); leave"),
     "Ctrl-C": (KeyboardInterrupt(), 130, "main.py: interrupted; files already written are complete\n"),
 }
 
@@ -41,15 +31,15 @@ ERRORS = {
 @pytest.mark.parametrize("kind", ERRORS)
 def test_an_error_is_one_line_with_a_status(capsys, kind):
     error, status, line = ERRORS[kind]
-    assert run_with_error_messages("main.py", failing(error)) == status
+    assert run_with_error_messages("main.py", mock.Mock(side_effect=error)) == status
     out, printed = capsys.readouterr()
     assert (out, printed[: len(line)], printed.count("\n")) == ("", line, 1)
 
 
-@pytest.mark.parametrize("error", [ValueError("a mistake of ours"), ZeroDivisionError()])
-def test_an_error_that_no_user_caused_keeps_its_traceback(error):
-    with pytest.raises(type(error)):
-        run_with_error_messages("main.py", failing(error))
+def test_an_error_that_no_user_caused_keeps_its_traceback():
+    for error in (ValueError("a mistake of ours"), RuntimeError("another")):
+        with pytest.raises(type(error)):
+            run_with_error_messages("main.py", mock.Mock(side_effect=error))
 
 
 @pytest.mark.parametrize(("unbuffered", "lines"), [("", 1), ("", 10_000), ("1", 1)])

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -50,27 +51,11 @@ def test_the_content_is_on_the_disk_before_the_name_points_to_it(tmp_path, monke
 
 
 def test_tensors_are_written_with_one_text_about_them(tmp_path):
-    file, other = tmp_path / "model.safetensors", tmp_path / "other.safetensors"
-    tensors = {"a": torch.arange(6.0).view(2, 3), "b": torch.zeros(1)}
-    write_tensors(file, tensors, "about")
-    write_tensors(other, tensors, "about")
-    assert file.read_bytes() == other.read_bytes()
-    with safe_open(file, framework="pt") as stored:
+    write_tensors(tmp_path / "a.safetensors", {"a": torch.arange(6.0).view(2, 3), "b": torch.zeros(1)}, "about")
+    with safe_open(tmp_path / "a.safetensors", framework="pt") as stored:
         assert stored.metadata() == {METADATA: "about"}
         assert sorted(stored.keys()) == ["a", "b"]
         assert stored.get_tensor("a").tolist() == [[0, 1, 2], [3, 4, 5]]
-
-
-def test_tensors_on_a_full_disk_are_one_error_with_the_files_name(tmp_path, monkeypatch):
-    def full_disk(tensors, file, metadata):
-        from safetensors import SafetensorError
-
-        raise SafetensorError("I/O error: No space left on device")
-
-    monkeypatch.setattr("safetensors.torch.save_file", full_disk)
-    with pytest.raises(InputError, match=r"model.safetensors: cannot be written \(I/O error: No space left"):
-        write_tensors(tmp_path / "model.safetensors", {"a": torch.zeros(1)}, "")
-    assert names_in(tmp_path) == []
 
 
 def test_a_folder_that_can_be_made_is_writable_and_is_not_made(tmp_path):
@@ -78,15 +63,13 @@ def test_a_folder_that_can_be_made_is_writable_and_is_not_made(tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "folder")
     for folder in (tmp_path, tmp_path / "a" / "b", tmp_path / "link" / "results"):
         check_writable(folder)
-    assert names_in(tmp_path) == ["folder", "link"]
-    assert names_in(tmp_path / "folder") == []
+    assert (names_in(tmp_path), names_in(tmp_path / "folder")) == (["folder", "link"], [])
 
 
-@pytest.mark.parametrize("below", ["", "results"])
-def test_a_file_or_a_link_that_points_nowhere_is_not_writable(tmp_path, below):
+def test_a_file_or_a_link_that_points_nowhere_is_not_writable(tmp_path):
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
-    for name in ("file", "link"):
+    for name, below in product(("file", "link"), ("", "results")):
         with pytest.raises(InputError, match=rf"^--export .*{name}.*: .*{name} is not a folder; choose another one"):
             check_writable(tmp_path / name / below, "--export")
 

@@ -1,7 +1,7 @@
 """What cannot work is refused before anything expensive runs, in one line that says which run it is."""
 
-import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,12 +10,13 @@ import torch
 
 from noisy_feedback.config import LABELS, NOISES, Config, grid
 from noisy_feedback.data import dataset as data
-from noisy_feedback.data.dataset import split_of
+from noisy_feedback.data.dataset import choose_device, load_embeddings, split_of
 from noisy_feedback.data.reviews import SAMPLE_FILE
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback import noise
 from noisy_feedback.prepare import prepare
-from tests.conftest import pooled, write_separable
+from noisy_feedback.rng import rng_for
+from tests.conftest import content_of, pooled, write_separable
 
 EVERY_RATING = [1, 2, 3, 4, 5] * 20
 
@@ -45,9 +46,7 @@ def sweep_of(config, **axes):
 
 
 def test_a_data_set_is_read_with_its_embeddings_and_what_is_odd_about_it_is_said(make_config, capsys):
-    dataset = prepare([make_config()])
-    assert dataset.embeddings.shape == (100, 16)
-    assert dataset.scale.tolist() == [1, 2, 3, 4, 5]
+    assert prepare([make_config()]).embeddings.shape == (100, 16)
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == ["reviews", "parts", "warning", "embeddings"]
     prepare([make_config(sorted(EVERY_RATING), k=1)])
@@ -95,29 +94,24 @@ def test_other_parts_need_no_comparisons_and_without_fine_tuning_none_does(make_
     prepare([human((0, 1), epochs_f=0)])
 
 
-def good_bad_and_good_seed(n, rows):
-    """A seed that puts these of n shuffled rows in the fine-tuning part, a later one that does not, and another."""
-    good = [set(rows) <= set(split_of(Config("binary", shuffle=True, seed=s), n).fine_tuning) for s in range(100)]
-    return [first := good.index(True), bad := good.index(False, first), good.index(True, bad)]
-
-
 def test_the_run_of_a_sweep_without_comparisons_is_named(make_config, human, never_embeds):
-    seeds = good_bad_and_good_seed(24, [0, 1])
-    config = make_config([1, 4] + [2, 3] * 11, protocol="binary", shuffle=True)
-    with pytest.raises(InputError, match=rf"no pair .* \(seed {seeds[1]}, uniform noise, ratio 0\)"):
-        prepare(sweep_of(config, seed=seeds, ratio=[0.0, 0.8]))  # with more noise there are pairs
-    seeds = good_bad_and_good_seed(100, [50, 51])
-    with pytest.raises(InputError, match=rf"no comparison has .* \(seed {seeds[1]}, labels all, ratio 0\)"):
-        prepare(sweep_of(human((50, 51), shuffle=True), seed=seeds, ratio=[0.0, 0.8]))
+    rated = partial(make_config, [1, 4] + [2, 3] * 11, protocol="binary")
+    for make, n, rows, says in ((rated, 24, {0, 1}, "no pair"), (partial(human, (50, 51)), 100, {50, 51}, "no compar")):
+        config = make(shuffle=True)
+        good = [rows <= set(split_of(Config("binary", shuffle=True, seed=s), n).fine_tuning) for s in range(100)]
+        seeds = [first := good.index(True), bad := good.index(False, first), good.index(True, bad)]
+        with pytest.raises(InputError, match=rf"{says}.* \(seed {bad}, labels all, uniform noise, ratio 0\)"):
+            prepare(sweep_of(config, seed=seeds, ratio=[0.0, 0.8]))  # with more noise there are pairs
 
 
 # --- flip rates
 
 
 def test_the_run_of_a_sweep_with_nothing_to_learn_is_named(make_config, never_embeds):
-    losses, noises = ["study", "robust", "dr-dpo"], ["uniform", "reversed", "redrawn"]
-    runs = sweep_of(make_config(), loss=losses, noise=noises, ratio=[0.0, 0.6])
-    says = r"--loss robust: a flip rate of 0.6 leaves nothing to learn.* \(seed 1, reversed noise, ratio 0.6\)"
+    runs = sweep_of(make_config(), loss=["study", "robust"], noise=["uniform", "reversed"], ratio=[0.0, 0.6])
+    says = (
+        r"--loss robust: a flip rate of 0.6 leaves nothing to learn.* \(seed 1, labels all, reversed noise, ratio 0.6\)"
+    )
     with pytest.raises(InputError, match=says):
         prepare(runs)
 
@@ -125,9 +119,7 @@ def test_the_run_of_a_sweep_with_nothing_to_learn_is_named(make_config, never_em
 def test_a_flip_rate_that_is_given_estimated_or_implied_by_the_noise_is_taken_by_a_loss_that_needs_one(make_config):
     prepare([make_config(loss="robust", noise="reversed", ratio=0.6, flip_rate=0.1)])
     prepare(sweep_of(make_config(flip_rate=0.1), loss=["study", "robust"]))
-    prepare(
-        sweep_of(make_config(noise="redrawn-off-scale", ratio=1.0, flip_rate="estimated"), loss=["study", "robust"])
-    )
+    prepare([make_config(loss="robust", noise=NOISES[-1], ratio=1.0, flip_rate="estimated")])
     prepare(sweep_of(make_config(loss="robust", ratio=0.2), noise=list(NOISES[:-1])))
     with pytest.raises(InputError, match=f"--noise {NOISES[-1]} has no transition matrix"):
         prepare([make_config(loss="robust", noise=NOISES[-1], ratio=0.2)])
@@ -144,11 +136,9 @@ def human(tmp_path, make_config):
 
     def human(*pairs, correct=True, **more):
         file = tmp_path / "judged.jsonl"
-        texts = [
-            {side: f"review {text}" for side, text in zip(("chosen", "rejected"), pair, strict=True)} for pair in pairs
-        ]
+        rows = [{"chosen": f"review {better}", "rejected": f"review {worse}"} for better, worse in pairs]
         known = {} if correct is None else {"correct": correct}
-        file.write_text("".join(json.dumps(text | known) + "\n" for text in texts))
+        file.write_bytes(content_of([row | known for row in rows], ".jsonl"))
         return make_config(protocol="human", comparisons=file, **{"loss": "hinge", "flip_rate": "estimated", **more})
 
     return human
@@ -216,13 +206,10 @@ def conversations(tmp_path, tiny_encoder):
     """Configurations on 30 dialogues, judged twice; in all but ten the answers come after what the encoder reads."""
 
     def conversations(form=lambda question, answer: question + answer, **more):
-        file, answers = tmp_path / "talk.jsonl", ("yes", "no")
+        file = tmp_path / "talk.jsonl"
         questions = [f"{'abc'[n % 3]} " * (80 if n >= 10 else 5) + "klmnopqrst"[n % 10] for n in range(30)]
-        rows = [
-            {side: form(question, answer) for side, answer in zip(("chosen", "rejected"), answers, strict=True)}
-            for question in questions
-        ]
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows * 2))
+        rows = [{"chosen": form(question, "yes"), "rejected": form(question, "no")} for question in questions]
+        file.write_bytes(content_of(rows * 2, ".jsonl"))
         given = {"path": None, "head": "scalar", "loss": "bradley-terry"} | more
         return Config("human", comparisons=file, model_name=str(tiny_encoder), split="comparisons", **given)
 
@@ -259,3 +246,65 @@ def test_comparisons_whose_texts_become_the_same_are_left_out_and_counted(conver
 def test_where_every_comparison_is_cut_to_the_same_the_way_out_is_named(conversations):
     with pytest.raises(InputError, match=r"the two texts of every comparison to the same; --truncate left keeps"):
         prepare([conversations(lambda question, answer: f"{'a ' * 90} {question} {answer}")])
+
+
+# --- the four parts
+
+
+def test_parts_follow_the_file_or_the_seeds_permutation_and_hold_every_row_once():
+    for seed in (None, 1, 3):
+        options = {} if seed is None else {"shuffle": True, "seed": seed}
+        parts = list(split_of(Config("multiclass", **options), 50).by_name().values())
+        expected = np.arange(50) if seed is None else rng_for(seed, "split").permutation(50)
+        assert (np.concatenate(parts) == expected).all()
+        assert [len(part) for part in parts] == [20, 5, 20, 5]
+
+
+# --- embeddings and devices
+
+
+@pytest.fixture
+def config(tmp_path, tiny_encoder):
+    """The configuration of a run on 40 reviews, beside which there is an `embeddings.pt`, with the tiny encoder."""
+    file = write_separable(tmp_path / "data", [1, 2, 3, 4, 5] * 8)
+    return Config("multiclass", path=file, model_name=str(tiny_encoder), pooling="cls")
+
+
+def load(config, last="review 39"):
+    texts = [*(f"review {row}" for row in range(39)), last]
+    embeddings, how = load_embeddings(config, texts, config.path.parent, "cpu", iter)
+    if "embeddings.pt" not in embeddings.info.model:
+        assert torch.allclose(embeddings.vectors, pooled(config.model_name, texts, "cls"), atol=1e-5)
+    return embeddings, how
+
+
+def test_new_texts_are_embedded_and_stored_and_the_screen_says_which(config, tmp_path):
+    for folder in (None, tmp_path / "store"):
+        config = replace(config, embeddings=folder)
+        embeddings, how = load(config)
+        assert how == "computed now"
+        again, how = load(config)
+        assert how == (f"stored in {folder}" if folder else "stored beside the data")
+        assert torch.equal(again.vectors, embeddings.vectors)
+        assert list((folder or config.path.parent / "embeddings").glob("*/*.safetensors"))
+    assert load(config, "another")[1] == "1 of 40 computed now"
+
+
+def test_given_embeddings_are_used_when_asked_for_unless_some_are_stored(config):
+    file = config.path.parent / "embeddings.pt"
+    embeddings, how = load(replace(config, pc=True))
+    assert how == f"read from {file}"
+    assert torch.equal(embeddings.vectors, torch.load(file))
+    stored, _ = load(config)
+    embeddings, how = load(replace(config, pc=True))
+    assert how == "stored beside the data (not embeddings.pt: remove embeddings/ to use it)"
+    assert torch.equal(embeddings.vectors, stored.vectors)
+
+
+def test_the_cpu_is_the_default_and_used_where_there_is_no_gpu_which_is_said(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device(Config("multiclass")) == "cpu"
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device(Config("multiclass", use_cuda=True)) == "cpu"
+    assert capsys.readouterr().out == "no GPU found: running on the CPU\n"

@@ -131,7 +131,7 @@ def test_other_data_embeddings_devices_or_code_make_other_folders(config, monkey
         folders(replace(MADE_FROM, data=replace(MADE_FROM.data, rows=99))),
         folders(replace(MADE_FROM, encoder=replace(MADE_FROM.encoder, sha256="cd35"))),
         folders(replace(MADE_FROM, device="NVIDIA H100")),
-        folders(replace(MADE_FROM, judgements=JudgementsInfo("comparisons.csv", CHECK, "ef56", None))),
+        folders(replace(MADE_FROM, judgements=JudgementsInfo("comparisons.csv", CHECK, "ef56"))),
         folders(),
     ]
     monkeypatch.setattr(records, "CODE_VERSION", "000000000000")
@@ -147,7 +147,7 @@ def record_of(folder, name="run.json"):
 
 
 def test_a_run_is_saved_in_its_folder_with_all_that_it_found(config):
-    judged = replace(MADE_FROM, judgements=JudgementsInfo("comparisons.csv", CHECK, "ef56", None))
+    judged = replace(MADE_FROM, judgements=JudgementsInfo("comparisons.csv", CHECK, "ef56"))
     config = replace(config, comparisons=Path("judged.csv"))
     folder = save(result_of(config), provenance=judged)
     assert folder == records.run_folder(config, judged)
@@ -179,7 +179,6 @@ def test_a_run_is_saved_in_its_folder_with_all_that_it_found(config):
             "name": "comparisons.csv",
             "check": asdict(CHECK),
             "sha256": "ef56",
-            "embeddings_sha256": None,
             "texts_sha256": None,
         },
         "noise": {"ratio": 0.3, "changed": 8, "total": 40},

@@ -1,4 +1,3 @@
-import io
 import struct
 import zipfile
 
@@ -6,20 +5,17 @@ import pytest
 import sst5
 
 from noisy_feedback.errors import InputError
+from tests import conftest
 
 TRAIN = "(3 (2 It) (4 (2 's) (4 (2 a) (4 treat))))\n(0 (1 Dreadful) (2 .))\n"
 DEV = "(2 (2 Plain) (2 words))\n"
 TEST = "(4 (3 (2 Short) (2 ,)) (4 sweet))\n(1 Meh)\n"
 
 
-def zip_of(train=TRAIN, dev=DEV, test=TEST, compression=zipfile.ZIP_DEFLATED):
+def zip_of(train=TRAIN, dev=DEV, test=TEST, **options):
     """A zip in the official layout; a member that is None is missing."""
-    content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", compression) as archive:
-        for name, text in (("train", train), ("dev", dev), ("test", test)):
-            if text is not None:
-                archive.writestr(f"trees/{name}.txt", text)
-    return content.getvalue()
+    files = {"train": train, "dev": dev, "test": test}
+    return conftest.zip_of({f"trees/{name}.txt": text for name, text in files.items() if text is not None}, **options)
 
 
 def sentence(tree):
@@ -66,11 +62,10 @@ NO_TREES = {
 }
 
 
-@pytest.mark.parametrize("tree", NO_TREES)
-def test_a_line_that_is_no_tree_is_named(tree):
-    with pytest.raises(InputError, match=rf"^trees/dev.txt, line 2: .*{NO_TREES[tree]}") as caught:
-        sst5.read_treebank(zip_of(dev=DEV + tree))
-    assert "\n" not in str(caught.value)
+def test_a_line_that_is_no_tree_is_named():
+    for tree, says in NO_TREES.items():
+        with pytest.raises(InputError, match=rf"^trees/dev.txt, line 2: .*{says}[^\n]*$"):
+            sst5.read_treebank(zip_of(dev=DEV + tree))
 
 
 ZIPS = {
@@ -82,13 +77,10 @@ ZIPS = {
 }
 
 
-@pytest.mark.parametrize("kind", ZIPS)
-def test_a_zip_that_cannot_be_read_is_one_line_with_the_way_out(kind):
-    content, message = ZIPS[kind]
-    with pytest.raises(InputError, match=message) as caught:
-        sst5.read_treebank(content)
-    assert "fetch the official zip again" in str(caught.value)
-    assert "\n" not in str(caught.value)
+def test_a_zip_that_cannot_be_read_is_one_line_with_the_way_out():
+    for content, says in ZIPS.values():
+        with pytest.raises(InputError, match=rf"^[^\n]*{says}[^\n]*fetch the official zip again[^\n]*$"):
+            sst5.read_treebank(content)
 
 
 def test_a_member_that_expands_without_end_is_refused_whatever_size_it_claims(monkeypatch):

@@ -1,6 +1,4 @@
-"""What is counted about judgements agrees with counts by hand, with enumeration, and with simulated annotators."""
-
-from itertools import combinations
+"""What is counted about judgements agrees with counts by hand and with simulated annotators."""
 
 import numpy as np
 import pytest
@@ -35,16 +33,6 @@ def test_without_repeated_judgements_nothing_is_said_of_noise():
     assert found.lines() == ["           3 texts, no prompts; largest group: 100.0% of the comparisons"]
 
 
-def test_disagreement_is_the_share_of_pairs_of_judgements_that_differ():
-    first, second, reverse = np.random.default_rng(0).integers(0, [[3], [3], [2]], (3, 60))
-    orders = [(b + 3, a) if swap else (a, b + 3) for a, b, swap in zip(first, second, reverse, strict=True)]
-    by_pair = {}
-    for order in orders:
-        by_pair.setdefault(tuple(sorted(order)), []).append(order)
-    both = [first != second for of_pair in by_pair.values() for first, second in combinations(of_pair, 2)]
-    assert summarize(judgements_of(orders)).disagreement == pytest.approx(np.mean(both))
-
-
 @pytest.mark.parametrize("rate", [0.1, 0.3])
 def test_the_implied_flip_rate_is_the_share_of_independent_errors(rate):
     rng = np.random.default_rng(1)
@@ -64,4 +52,4 @@ def test_components_are_what_can_be_reached_over_shared_texts():
         reached = reached @ reached
     assert np.array_equal(groups[:, None] == groups, reached[np.ix_(chosen, chosen)])
     assert 1 < len(np.unique(groups)) < 70
-    assert np.array_equal(np.unique(groups, return_index=True)[1], np.sort(np.unique(groups, return_index=True)[1]))
+    assert (np.diff(np.unique(groups, return_index=True)[1]) > 0).all()  # numbered in the order of the rows

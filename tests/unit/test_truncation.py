@@ -4,10 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 
 from noisy_feedback.data import truncation
-from noisy_feedback.data.embeddings import embed, find_embeddings
+from noisy_feedback.data.embeddings import embed
 from noisy_feedback.data.encoder import find_encoder
 from noisy_feedback.data.truncation import find_alike
 
@@ -42,43 +41,27 @@ def tokens(folder, text, truncate):
     return every[: LIMIT - 2] if truncate == "right" else every[-(LIMIT - 2) :]
 
 
+def alike(pairs, encoder, stored=None):
+    """For each pair whether its texts become the same."""
+    first, second = pairs
+    numbers = np.arange(2 * len(first)).reshape(2, -1)
+    return find_alike([*first, *second], numbers, encoder, stored).tolist()
+
+
 def test_texts_are_alike_where_their_tokens_cut_by_hand_are_equal(encoder, pairs):
-    expected = [
-        tokens(encoder.folder, one, encoder.truncate) == tokens(encoder.folder, other, encoder.truncate)
-        for one, other in zip(*pairs, strict=True)
-    ]
+    first, second = ([tokens(encoder.folder, text, encoder.truncate) for text in texts] for texts in pairs)
+    expected = [one == other for one, other in zip(first, second, strict=True)]
     assert 4 < sum(expected) < len(expected) - 4
-    assert find_alike(*pairs, encoder, None).tolist() == expected
+    assert alike(pairs, encoder) == expected
 
 
 @pytest.mark.parametrize("limit", [LIMIT, None])
 def test_stored_vectors_find_the_same(encoder, pairs, tmp_path, limit):
     texts = [*pairs[0], *pairs[1]]
-    vectors = embed(texts, encoder, tmp_path, "cpu").vectors
-    found = find_alike(*pairs, encoder, lambda: (*vectors.chunk(2), limit))
-    assert found.tolist() == find_alike(*pairs, encoder, None).tolist()
+    found = replace(embed(texts, encoder, tmp_path, "cpu"), max_tokens=limit)
+    assert alike(pairs, encoder, lambda: (found, "")) == alike(pairs, encoder)
 
 
 def test_the_encoder_is_not_loaded_where_texts_share_little(encoder, monkeypatch):
     monkeypatch.setattr(truncation, "load_encoder", None)
-    assert find_alike(["a " * 99, "b" * 20], ["c" + "a " * 98 + "d", "b" * 20 + "c"], encoder, None).tolist() == [0, 0]
-
-
-def test_an_encoder_that_cuts_on_the_left_reads_the_end_and_has_a_store_of_its_own(tiny_encoder, tmp_path):
-    from transformers import AutoModel, AutoTokenizer
-
-    texts = ["a b c " * 40 + "end", "short", "x " * 30 + "y z " * 40]
-    right = find_encoder(str(tiny_encoder), "cls")
-    left = replace(right, truncate="left")
-    vectors = embed(texts, left, tmp_path, "cpu").vectors
-    tokenizer, model = AutoTokenizer.from_pretrained(tiny_encoder), AutoModel.from_pretrained(tiny_encoder).eval()
-    for text, vector in zip(texts, vectors, strict=True):
-        ids = [tokenizer.cls_token_id, *tokens(tiny_encoder, text, "left"), tokenizer.sep_token_id]
-        with torch.no_grad():
-            assert torch.allclose(model(torch.tensor([ids])).last_hidden_state[0, 0], vector, atol=1e-5)
-    assert find_embeddings(texts, right, tmp_path, "cpu") is None
-    assert not torch.allclose(embed(texts, right, tmp_path, "cpu").vectors[0], vectors[0])
-    for encoder in (left, right):
-        found = find_embeddings(texts, encoder, tmp_path, "cpu")
-        assert (found.info.truncate, found.truncated) == (encoder.truncate, 2)
-    assert torch.equal(find_embeddings(texts, left, tmp_path, "cpu").vectors, vectors)
+    assert alike((["a " * 99, "b" * 20], ["c" + "a " * 98 + "d", "b" * 20 + "c"]), encoder) == [False, False]
