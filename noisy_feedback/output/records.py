@@ -114,9 +114,9 @@ class SweepFolder:
         return self.path / "runs" / f"{'_'.join(values)}.json"
 
     def save(self, result: RunResult) -> None:
-        """Keep one finished run."""
-        content = {name: value for name, value in asdict(result).items() if name != "config"}
-        content = {"identity": self.identity, "axes": axes_of(result.config), **content}
+        """Keep one finished run, with the options and versions that the refusal of a `--name` compares."""
+        made_from = {"identity": self.identity, "config": self.shared, "versions": versions()}
+        content = {**asdict(result), **made_from, "axes": axes_of(result.config)}
         write_text(self.file_of(result.config), json.dumps(content))
 
     def has(self, run: Config) -> bool:
@@ -134,12 +134,13 @@ class SweepFolder:
             content = json.loads(file.read_text(encoding="utf-8"))
             if content.pop("identity") != self.identity:
                 return None
-            config = replace(self.config, **content.pop("axes"))
+            content["config"] = replace(self.config, **content.pop("axes"))
             for phase in ("training", "fine_tuning"):
                 content[phase] = [EpochStats(**epoch) for epoch in content[phase]]
             for stage in ("majority", *STAGES):
                 content[stage] = content[stage] and Metrics(**content[stage])
-            return RunResult(config=config, **content)
+            del content["versions"]
+            return RunResult(**content)
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return None
 
@@ -208,7 +209,7 @@ def folder_of(config: Config, parts: Sequence[str], options: Mapping[str, Any], 
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
             other = record["identity"] != identity
-            recorded = {**record.get("config", {}), **record.get("versions", {})}  # a kept run has none
+            recorded = {**record.get("config", {}), **record.get("versions", {})}
             names = [name for name, value in recorded.items() if own.get(name, value) != value]
             differs = [f"{name} {recorded[name]!r} (here {own[name]!r})" for name in names]
         except FileNotFoundError:

@@ -250,7 +250,7 @@ def test_a_name_is_that_of_one_result_which_may_be_made_again_or_extended_and_no
     assert files_in(folder) == before
 
 
-@pytest.mark.parametrize("kept", ["run", "sweep"])
+@pytest.mark.parametrize("kept", KEPT)
 def test_a_name_that_is_refused_says_what_differs(config, monkeypatch, kept):
     named = replace(config, name="mine")
     KEPT[kept](named)
