@@ -44,7 +44,8 @@ def run_sweep(runs: Sequence[Config], dask: str | None = None, embeddings_sha256
         dataset = prepare(runs, embeddings_sha256)
         folder = SweepFolder(runs[0], dataset.provenance)
         lock(folder.path, stack)
-        missing = [run for run in runs if not folder.has(run)]
+        kept = folder.load()
+        missing = [run for run in runs if run not in kept]
         print(f"sweep      {console.count(len(runs), 'run')}, {len(runs) - len(missing)} kept already")
         seeds = {run.seed for run in missing}  # each is trained once
         refused: dict[str, InputError] = {}  # by name of the run
@@ -56,11 +57,13 @@ def run_sweep(runs: Sequence[Config], dask: str | None = None, embeddings_sha256
                     refused[folder.file_of(run).stem] = result
                 else:
                     folder.save(result)
+                    kept[run] = result
                 bar.update(run.epochs_f + run.epochs_t * (run.seed in seeds))
                 seeds.discard(run.seed)
-        if kept := folder.load_all():
-            summary, figures = tables.write(folder, kept)
-            print(f"\n{console.summary_tables(summary, kept)}")
+        if kept:
+            finished = [kept[run] for run in sorted(kept, key=Config.sort_key)]
+            summary, figures = tables.write(folder, finished)
+            print(f"\n{console.summary_tables(summary, finished)}")
             print(f"results    {folder.path}")
             print(f"figures    {', '.join(figure.name for figure in figures) or 'none: no epoch was run'}")
     if refused:

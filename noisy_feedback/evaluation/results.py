@@ -47,9 +47,6 @@ class RunResult:
     last: Metrics | None
     kl_weight_used: float | None = None  # None where nothing was fine-tuned
 
-    def stages(self) -> dict[str, Metrics | None]:
-        return {stage: getattr(self, stage) for stage in STAGES}
-
 
 def make_result(
     config: Config,

@@ -15,6 +15,7 @@ from noisy_feedback.config import LOSSES, NOISES, Config
 from noisy_feedback.data.embeddings import Embeddings, EmbeddingsInfo
 from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.reviews import Reviews, Splits, split_dataset
+from noisy_feedback.evaluation.results import STAGES
 from noisy_feedback.evaluation.statistics import summarise
 from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import Feedback
@@ -38,7 +39,7 @@ def results_of(seeds=(1, 2, 3), ratios=RATIOS, comparisons=lambda seed, ratio: 8
 
 
 def tables_of(results):
-    return console.summary_tables(summarise(pd.DataFrame(map(tables.run_row, results))), results)
+    return console.summary_tables(summarise(tables.runs_table(results)), results)
 
 
 def unwrapped(text):
@@ -221,8 +222,8 @@ def test_each_table_of_a_sweep_holds_its_own_metric(compared):
     shown = ("preference_accuracy", "quadratic_weighted_kappa")
     if not compared:
         shown = ("macro_f1", "quadratic_weighted_kappa", "pairwise_accuracy")
-        stages = results[0].stages()
-        without = {name: replace(stages[name], preference_accuracy=math.nan) for name in stages}
+        stages = {name: getattr(results[0], name) for name in STAGES}
+        without = {name: replace(stages[name], preference_accuracy=math.nan) for name in STAGES}
         results = [replace(result, **without) for result in results]
     # The baseline is the mean over runs.
     results[1] = replace(results[1], majority=replace(results[1].majority, quadratic_weighted_kappa=5.25))
@@ -293,7 +294,9 @@ def test_the_tables_of_a_sweep_fit_80_columns_whatever_the_names(sign):
     results = []
     for more in (longest, {}):
         for result in results_of(ratios=(0.0, 0.8), comparisons=lambda seed, ratio: 123456 - int(1e5 * ratio), **more):
-            stages = {name: metrics_of(sign * metrics.accuracy) for name, metrics in result.stages().items()}
+            stages = {
+                name: metrics_of(sign * metrics.accuracy) for name, metrics in vars(result).items() if name in STAGES
+            }
             results.append(replace(result, **stages))
     text = tables_of(results)
     assert "  symmetric-sigmoid, KL weight 0.001, redrawn-off-scale noise" in text
