@@ -12,22 +12,13 @@ from noisy_feedback.data.preferences import Judgements, number_pairs
 from noisy_feedback.data.reviews import Splits
 from noisy_feedback.data.splits import TEST
 from noisy_feedback.data.summary import disagreement_of, implied_flip_rate
-from noisy_feedback.evaluation.preferences import interval_over_pairs
+from noisy_feedback.evaluation.statistics import interval_over_pairs
 from noisy_feedback.feedback import human
 from noisy_feedback.feedback.audit import Audit, audit_scores
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.learning.model import RatingMLP, predict
 from noisy_feedback.learning.training import EpochStats, FitResult, select_rows
-from noisy_feedback.metrics import (
-    Metrics,
-    evaluate,
-    expected_class,
-    majority_baseline,
-    preference_accuracy,
-    unrated,
-)
-
-STAGES = ("before", "best", "last")  # of fine-tuning: the models that are evaluated and saved
+from noisy_feedback.metrics import Metrics, evaluate, expected_class, majority_baseline, preference_accuracy
 
 
 @dataclass(frozen=True)
@@ -92,11 +83,10 @@ def make_result(
 
 def constant_baseline(dataset: Dataset, splits: Splits, preference_accuracy: float) -> Metrics:
     """Metrics of always predicting the most frequent training rating: all comparisons are ties, if there are any."""
-    if not dataset.is_rated:
-        return unrated(preference_accuracy)
-    ratings = dataset.ratings
-    baseline = majority_baseline(ratings[splits.train], ratings[splits.test], dataset.scale)
-    return replace(baseline, preference_accuracy=preference_accuracy)
+    found, ratings = Metrics(), dataset.ratings
+    if dataset.is_rated:
+        found = majority_baseline(ratings[splits.train], ratings[splits.test], dataset.scale)
+    return replace(found, preference_accuracy=preference_accuracy)
 
 
 def audit_record(feedback: Feedback, audit: Audit) -> dict[str, float | bool | None]:
@@ -122,17 +112,16 @@ def audit_record(feedback: Feedback, audit: Audit) -> dict[str, float | bool | N
 
 def evaluate_on_test(model: RatingMLP, dataset: Dataset, splits: Splits) -> Metrics:
     """Metrics on the test part, against the true ratings, and on its comparisons, against the true orders."""
-    margins, interval = None, None
-    if (compared := human.comparisons_to_score(dataset.judgements, splits, TEST)) is not None:
-        rewards = expected_class(predict(model, dataset.embeddings).cpu().numpy())
-        margins = rewards[compared[:, 0]] - rewards[compared[:, 1]]
-        interval = list(interval_over_pairs((margins > 0) + 0.5 * (margins == 0), number_pairs(*compared.T)))
-    if not dataset.is_rated:
-        found = unrated(math.nan if margins is None else preference_accuracy(margins))
-    else:
-        output = predict(model, select_rows(dataset.embeddings, splits.test))
-        found = evaluate(output.cpu().numpy(), dataset.ratings[splits.test], dataset.scale, margins)
-    return replace(found, preference_interval=interval)
+    found = Metrics()
+    if dataset.is_rated:
+        output = predict(model, select_rows(dataset.embeddings, splits.test)).cpu().numpy()
+        found = evaluate(output, dataset.ratings[splits.test], dataset.scale)
+    if (compared := human.comparisons_to_score(dataset.judgements, splits, TEST)) is None:
+        return found
+    rewards = expected_class(predict(model, dataset.embeddings).cpu().numpy())
+    margins = rewards[compared[:, 0]] - rewards[compared[:, 1]]
+    interval = interval_over_pairs((margins > 0) + 0.5 * (margins == 0), number_pairs(*compared.T))
+    return replace(found, preference_accuracy=preference_accuracy(margins), preference_interval=interval)
 
 
 def attainable_accuracy(judgements: Judgements | None, splits: Splits) -> float | None:

@@ -17,13 +17,13 @@ from noisy_feedback.code_version import CODE_VERSION
 from noisy_feedback.config import RECORDED, SWEEP_AXES, Config
 from noisy_feedback.data.dataset import Dataset, Provenance
 from noisy_feedback.errors import InputError
-from noisy_feedback.evaluation.results import STAGES, RunResult
+from noisy_feedback.evaluation.results import RunResult
 from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.files import atomic_write, write_tensors
 from noisy_feedback.learning.model import RatingMLP, predict, state_dict
 from noisy_feedback.learning.training import EpochStats
-from noisy_feedback.metrics import Metrics, expected_class
+from noisy_feedback.metrics import STAGES, Metrics, expected_class
 from noisy_feedback.output.comparisons import annotator_table, export_comparisons, feedback_table
 
 PACKAGES = ("noisy-feedback", "torch", "numpy", "pandas", "scipy", "sentence-transformers", "safetensors")

@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from noisy_feedback.config import SWEEP_AXES
-from noisy_feedback.evaluation.results import STAGES, RunResult
+from noisy_feedback.evaluation.results import RunResult
 from noisy_feedback.evaluation.statistics import setting_names, summarise
 from noisy_feedback.files import atomic_write
-from noisy_feedback.metrics import METRICS
+from noisy_feedback.metrics import METRICS, STAGES
 from noisy_feedback.output.records import SweepFolder, curves_table, write_table, write_text
 
 RUN_COLUMNS = {  # of runs.csv: parts of a run's result

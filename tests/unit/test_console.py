@@ -15,11 +15,10 @@ from noisy_feedback.config import LOSSES, NOISES, Config
 from noisy_feedback.data.embeddings import Embeddings, EmbeddingsInfo
 from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.reviews import Reviews, Splits, split_dataset
-from noisy_feedback.evaluation.results import STAGES
 from noisy_feedback.evaluation.statistics import summarise
 from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import Feedback
-from noisy_feedback.metrics import METRICS
+from noisy_feedback.metrics import METRICS, STAGES
 from noisy_feedback.output import bars, console, tables
 from tests.unit.test_records import distinct, metrics_of, result_of
 

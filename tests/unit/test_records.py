@@ -308,7 +308,7 @@ DAMAGES = {
     "a list": lambda content: "[]",
     "another identity": lambda content: json.dumps({**content, "identity": "00000000"}),
     "a wrong axis": lambda content: json.dumps({**content, "axes": {**content["axes"], "ratio": 3}}),
-    "a missing metric": lambda content: json.dumps({**content, "last": {"accuracy": 1}}),
+    "another metric": lambda content: json.dumps({**content, "last": {"accuracy": 1, "f2": 1}}),
     "a wrong epoch": lambda content: json.dumps({**content, "training": [{"objective": 1}]}),
 }
 

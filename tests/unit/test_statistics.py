@@ -9,6 +9,7 @@ from scipy import stats
 from noisy_feedback.config import NOISES, Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.evaluation.statistics import (
+    interval_over_pairs,
     mean_and_interval,
     no_information,
     paired_t_test,
@@ -187,3 +188,35 @@ def test_where_nothing_can_be_learned_the_p_value_of_noise_is_uniform_through_th
     p = [paired_t_test("vs", five[:, 1], five[:, 0])["vs_p"] for five in accuracies]
     assert stats.kstest(p, "uniform").pvalue > 1e-2
     assert accuracies.mean() == pytest.approx(0.5, abs=0.01)
+
+
+# --- the interval of a preference accuracy
+
+
+def test_the_interval_of_single_judgements_is_that_of_a_mean():
+    right = np.random.default_rng(0).integers(2, size=200).astype(float)
+    low, high = interval_over_pairs(right, np.arange(200))
+    half = 1.959964 * right.std(ddof=1) / np.sqrt(200)
+    assert (low, high) == pytest.approx((right.mean() - half, right.mean() + half), rel=1e-6)
+
+
+def test_judgements_that_repeat_each_other_make_the_interval_no_narrower():
+    right, pairs = np.random.default_rng(0).integers(2, size=100).astype(float), np.arange(100)
+    once = interval_over_pairs(right, pairs)
+    assert interval_over_pairs(np.repeat(right, 5), np.repeat(pairs, 5)) == pytest.approx(once)
+
+
+def test_the_interval_over_pairs_covers_the_mean_of_many_pairs():
+    rng, holds = np.random.default_rng(1), 0
+    for _ in range(300):
+        share = rng.beta(4, 2, size=60)  # of each pair, how often it is right
+        pairs = np.repeat(np.arange(60), rng.integers(1, 6, size=60))
+        low, high = interval_over_pairs((rng.random(len(pairs)) < share[pairs]).astype(float), pairs)
+        holds += low <= 4 / 6 <= high
+    assert 0.90 <= holds / 300 <= 0.99
+
+
+def test_one_pair_has_no_interval_and_an_interval_stays_within_0_and_1():
+    assert interval_over_pairs(np.ones(3), np.zeros(3)) is None
+    low, high = interval_over_pairs(np.array([1.0] * 9 + [0.0]), np.arange(10))
+    assert 0 <= low < high <= 1
