@@ -54,23 +54,15 @@ REVIEWS = Reviews(
     "hotels.csv", Path(), "ab", [""] * 2000, np.array([0] * 1000 + [1] * 400 + [2] * 600), np.array([1, 3, 5])
 )
 SPLITS = Splits(train=np.arange(1100), validation=np.arange(2), fine_tuning=np.arange(3), test=np.arange(4))
-OF_REVIEWS = [
-    "reviews    2,000 from hotels.csv (1: 1,000, 3: 400, 5: 600)",
-    "parts      1,100 training, 2 validation, 3 fine-tuning, 4 test",
-]
 BERT = EmbeddingsInfo("bert", "1", "cls", "library", "ab", "cpu")
-JUDGED = [(2 * number, 2 * number + 1) for number in range(500)]
 
 
 def embeddings(truncated):
     return console.embeddings(Embeddings(torch.zeros(2, 384), BERT, truncated, 256), "computed now")
 
 
-def judgements(parts, orders, annotators, texts=()):
-    names = sorted(set(annotators))
-    found = judgements_of(
-        orders, annotators=np.array([names.index(name) for name in annotators]), annotator_names=names, texts=[*texts]
-    )
+def judgements(parts, orders, texts):
+    found = judgements_of(orders, annotators=np.zeros(len(orders), int), annotator_names=["al"], texts=texts)
     return console.judgements(found, replace(SPLITS, judgements=np.array(parts)))
 
 
@@ -81,24 +73,19 @@ def audit(flipped, p_wrong=(0.1, 0.2, 0.3, 0.4), rates=(0.0625, 0.05, 0.1), know
 
 INTERVAL = "           95 % interval: 5.0% to 10.0%"
 LINES = {
-    "reviews": (console.reviews(REVIEWS, SPLITS), OF_REVIEWS),
     "dropped": (
         console.reviews(replace(REVIEWS, dropped={"empty": 1, "duplicates": 2345}), SPLITS),
-        [OF_REVIEWS[0], "dropped    1 empty, 2,345 duplicates", OF_REVIEWS[1]],
+        [
+            "reviews    2,000 from hotels.csv (1: 1,000, 3: 400, 5: 600)",
+            "dropped    1 empty, 2,345 duplicates",
+            "parts      1,100 training, 2 validation, 3 fine-tuning, 4 test",
+        ],
     ),
-    "nothing cut": (embeddings(0), ["embeddings 384 dimensions from bert, computed now"]),
     "texts cut": (
         embeddings(1200),
         [
             "embeddings 384 dimensions from bert, computed now",
             "           1,200 texts cut at the encoder's limit of 256 tokens, on the right (--truncate)",
-        ],
-    ),
-    "multiclass": (
-        console.feedback(Config("multiclass", k=2, ratio=0.25), feedback_of(1000)),
-        [
-            "noise      1,234 of 5,000 fine-tuning ratings changed (ratio 0.25, uniform)",
-            "feedback   1,000 lists of 3 different ratings, from 3,000 texts",
         ],
     ),
     "human, few, ties": (
@@ -114,19 +101,10 @@ LINES = {
         ],
     ),
     "judgements": (
-        judgements(
-            [2] * 1100 + [1] * 2 + [3] * 3 + [-1] * 4, JUDGED * 2 + JUDGED[:109], ["al", "bo", "zoe"] + ["al"] * 1106
-        ),
+        judgements([2, 2, -1], [(0, 1), (0, 1), (0, 1)], ["a text"]),
         [
-            "judgements 1,109 of 500 pairs by 3 annotators from judged.csv",
-            "           1,100 fine-tuning, 2 validation, 3 test; 4 left out: texts in two parts, or in training",
-        ],
-    ),
-    "judgements without validation and test": (
-        judgements([2, 2], [(0, 1), (0, 1)], ["al", "al"], ["a text"]),
-        [
-            "judgements 2 of 1 pair by 1 annotator from judged.csv",
-            "           2 fine-tuning, 0 validation, 0 test; 0 left out: texts in two parts, or in training",
+            "judgements 3 of 1 pair by 1 annotator from judged.csv",
+            "           2 fine-tuning, 0 validation, 0 test; 1 left out: texts in two parts, or in training",
             "           1 text not among the reviews: part of fine-tuning",
             "warning    no comparison in the validation part: ratings choose the best epoch",
             "warning    no comparison in the test part: there is no preference accuracy",
@@ -164,7 +142,7 @@ LINES = {
 def test_lines_count_what_there_is_and_warn_of_what_is_missing(what):
     text, lines = LINES[what]
     assert text.splitlines()[: len(lines)] == lines
-    assert what.startswith("judgements") or len(text.splitlines()) == len(lines)  # their summary follows
+    assert what == "judgements" or len(text.splitlines()) == len(lines)  # whose summary follows
 
 
 # --- one run
