@@ -14,7 +14,6 @@ from noisy_feedback.evaluation.statistics import (
     no_information,
     paired_t_test,
     setting_names,
-    shown_metrics,
     summarise,
     t_interval,
 )
@@ -120,13 +119,6 @@ def test_an_undefined_metric_keeps_its_rows_but_a_preference_accuracy_and_stages
     assert set(summarise(runs)["stage"]) == {"before"}
 
 
-def test_tables_and_figures_show_the_accuracy_of_pairs_and_with_human_comparisons_that_of_preferences():
-    summary = summarise(runs_of())
-    assert shown_metrics(summary) == ["preference_accuracy", "quadratic_weighted_kappa"]
-    simulated = summary[summary["metric"] != "preference_accuracy"]
-    assert shown_metrics(simulated) == ["macro_f1", "quadratic_weighted_kappa", "pairwise_accuracy"]
-
-
 def test_a_setting_is_named_by_its_loss_and_by_what_varies():
     table = pd.DataFrame({"loss": ["study", "hinge"], "kl_weight": [0.0, 0.1], "noise": "uniform", "labels": "all"})
     assert setting_names(table) == ["study, KL weight 0", "hinge, KL weight 0.1"]
@@ -204,16 +196,6 @@ def test_judgements_that_repeat_each_other_make_the_interval_no_narrower():
     right, pairs = np.random.default_rng(0).integers(2, size=100).astype(float), np.arange(100)
     once = interval_over_pairs(right, pairs)
     assert interval_over_pairs(np.repeat(right, 5), np.repeat(pairs, 5)) == pytest.approx(once)
-
-
-def test_the_interval_over_pairs_covers_the_mean_of_many_pairs():
-    rng, holds = np.random.default_rng(1), 0
-    for _ in range(300):
-        share = rng.beta(4, 2, size=60)  # of each pair, how often it is right
-        pairs = np.repeat(np.arange(60), rng.integers(1, 6, size=60))
-        low, high = interval_over_pairs((rng.random(len(pairs)) < share[pairs]).astype(float), pairs)
-        holds += low <= 4 / 6 <= high
-    assert 0.90 <= holds / 300 <= 0.99
 
 
 def test_one_pair_has_no_interval_and_an_interval_stays_within_0_and_1():
