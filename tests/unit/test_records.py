@@ -3,7 +3,6 @@
 import json
 import math
 from dataclasses import asdict, replace
-from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -233,38 +232,31 @@ KEPT = {  # in the folder of this name
 
 
 @pytest.mark.parametrize("kept", KEPT)
-def test_a_name_is_that_of_one_result_which_may_be_made_again_or_extended_and_no_other_replaces(config, kept):
+def test_a_name_is_that_of_one_result_which_may_be_repeated_or_extended_and_its_refusal_says_what_differs(
+    config, monkeypatch, kept
+):
     named = replace(config, name="mine")
     KEPT[kept](named)
-    folder, extended = config.output / "mine", replace(named, seed=8, ratio=0.5)
-    before = files_in(folder)
-    assert before
+    before = files_in(config.output / "mine")
     KEPT[kept](named)
     if kept != "run":
-        SweepFolder(extended, MADE_FROM)
-    others = [replace(named, k=3)] + ([named] if kept == "run" else [])
-    for make, other in [*product(KEPT.values(), others), (KEPT["run"], extended)]:
-        if not (make is KEPT["run"] and other is named):
-            with pytest.raises(InputError, match=r"--name mine: .*mine holds a result .*; choose another name"):
-                make(other)
-    assert files_in(folder) == before
+        SweepFolder(replace(named, seed=8, ratio=0.5), MADE_FROM)
 
-
-@pytest.mark.parametrize("kept", KEPT)
-def test_a_name_that_is_refused_says_what_differs(config, monkeypatch, kept):
-    named = replace(config, name="mine")
-    KEPT[kept](named)
-
-    def refused(config, says, origin=MADE_FROM):
+    def refused(make, says="of other options, data or code"):
         with pytest.raises(InputError, match=f"^--name mine: .*mine holds a result {says}; choose another name$"):
-            records.run_folder(config, origin) if kept == "run" else SweepFolder(config, origin)
+            make()
 
-    refused(replace(named, k=3), r"with k 2 \(here 3\)")
+    make = KEPT[kept]
+    refused(lambda: make(replace(named, k=3)), r"with k 2 \(here 3\)")
     other = replace(named, lists=50, hidden=(8,))
-    refused(other, r"with hidden \[64, 32\] \(here \[8\]\), lists None \(here 50\)")
-    refused(named, "of other options, data or code", replace(MADE_FROM, device="NVIDIA H100"))
+    refused(lambda: make(other), r"with hidden \[64, 32\] \(here \[8\]\), lists None \(here 50\)")
+    refused(lambda: SweepFolder(named, replace(MADE_FROM, device="NVIDIA H100")))
+    for another in KEPT.values():
+        if (another is KEPT["run"]) != (kept == "run"):
+            refused(lambda another=another: another(named))
     monkeypatch.setattr(records, "CODE_VERSION", "another")
-    refused(named, rf"with code '{CODE_VERSION}' \(here 'another'\)")
+    refused(lambda: make(named), rf"with code '{CODE_VERSION}' \(here 'another'\)")
+    assert files_in(config.output / "mine") == before
 
 
 # --- runs that a sweep keeps
