@@ -88,23 +88,13 @@ def test_it_writes_every_table_and_figure_in_a_folder_named_after_data_protocol_
         assert imread(folder / name).std() > 0.05, f"{name} is blank"
 
 
-def test_the_tables_have_one_row_per_run_and_epoch_and_the_numbers_of_the_kept_runs(complete):
+def test_the_tables_have_one_row_per_run_and_epoch(complete):
     runs, curves, summary = (table(complete[0], name) for name in ("runs.csv", "curves.csv", "summary.csv"))
     assert list(runs.columns[: len(SWEEP_AXES)]) == list(curves.columns[: len(SWEEP_AXES)]) == list(SWEEP_AXES)
     assert list(zip(runs["seed"], runs["ratio"], strict=True)) == [(s, r) for s in (1, 2, 3) for r in (0, 0.5)]
     assert (runs["ratings_changed"] == (runs["ratio"] * runs["ratings"]).round()).all()
     assert len(curves[curves["phase"] == "training"]) == 3 * 6
     assert len(curves[curves["phase"] == "fine-tuning"]) == 3 * 2 * 6
-    for file in kept_files(complete[0]):
-        kept = json.loads(file.read_text())
-        seed, ratio = kept["axes"]["seed"], kept["axes"]["ratio"]
-        (row,) = runs[(runs["seed"] == seed) & (runs["ratio"] == ratio)].to_dict("records")
-        for stage in ("majority", "before", "best", "last"):
-            assert row[f"{stage}_macro_f1"] == pytest.approx(kept[stage]["macro_f1"])
-        assert row["comparisons"] == kept["comparisons"]["count"]
-        assert row["estimated_flip_rate"] == pytest.approx(kept["audit"]["estimated_flip_rate"])
-        tuned = curves[(curves["seed"] == seed) & (curves["ratio"] == ratio)]["validation_accuracy"]
-        assert tuned.tolist() == pytest.approx([epoch["validation_accuracy"] for epoch in kept["fine_tuning"]])
     for row in summary.to_dict("records"):
         values = runs[runs["ratio"] == row["ratio"]][f"{row['stage']}_{row['metric']}"]
         assert row["mean"] == pytest.approx(values.mean())
@@ -215,16 +205,6 @@ def test_a_command_with_fewer_runs_takes_none_away_and_one_with_other_losses_add
 # --- kept runs that are not used
 
 
-def test_a_damaged_run_is_computed_again(overlapping_reviews, complete, copy):
-    file = only_folder(copy) / "runs" / "seed-2_labels-all_loss-study_kl-weight-0_noise-uniform_ratio-0.5.json"
-    whole = file.read_bytes()
-    file.write_bytes(b"{")
-    screen = run_script(CONFIG, options(overlapping_reviews, copy, *SIX_RUNS))
-    assert "6 runs, 5 kept already" in screen
-    assert file.read_bytes() == whole
-    assert contents(copy) == contents(complete[0])
-
-
 def test_runs_of_other_code_data_or_options_are_not_used(copy, tmp_path, monkeypatch):
     before, file = kept_files(copy), write_overlapping(tmp_path / "data")
     few = ["--k", 2, "--seeds", 1, "--ratio", 0.5]
@@ -297,25 +277,17 @@ def test_without_fine_tuning_there_are_tables_and_curves_of_training_if_there_wa
     assert screen.splitlines()[-1] == f"figures    {figures}"
 
 
-def test_the_adaptive_kl_weight_is_the_same_run_as_its_number_and_without_information_nothing_changes(
+def test_the_adaptive_kl_weight_follows_the_audit_and_without_information_nothing_changes(
     overlapping_reviews, tmp_path
 ):
     more = ["--k", 2, "--loss", "symmetric-sigmoid", "--noise", "reversed", "--seeds", 1]
     several = ["--kl-weight", "adaptive", 0.3, "--ratio", 0.2, 0.8]
-    run_script(CONFIG, options(overlapping_reviews, tmp_path / "adaptive", *more, *several))
-    runs = table(tmp_path / "adaptive", "runs.csv").set_index(["kl_weight", "ratio"]).sort_index()
+    run_script(CONFIG, options(overlapping_reviews, tmp_path, *more, *several))
+    runs = table(tmp_path, "runs.csv").set_index(["kl_weight", "ratio"]).sort_index()
     used, rate = runs.loc[("adaptive", 0.2), ["kl_weight_used", "estimated_flip_rate"]]
     assert used == pytest.approx(KL_BASE / (1 - 2 * rate) ** KL_POWER) and 0.1 < rate < 0.3
     assert runs.loc[("0.3", 0.2), "kl_weight_used"] == 0.3
-    run_script(
-        CONFIG,
-        options(overlapping_reviews, tmp_path / "number", *more, "--kl-weight", repr(float(used)), "--ratio", 0.2),
-    )
-    same = table(tmp_path / "number", "runs.csv").iloc[0]
-    scores = [column for column in runs if column.startswith(("before_", "best_", "last_"))]
-    assert runs.loc[("adaptive", 0.2), scores].astype(float).equals(same[scores].astype(float))
     without = runs.loc[("adaptive", 0.8)]
     assert np.isnan(without["kl_weight_used"]) and without["estimated_flip_rate"] > 0.5
-    assert without["last_quadratic_weighted_kappa"] == without["before_quadratic_weighted_kappa"]
-    changed = runs.loc[("0.3", 0.8)]
-    assert changed["last_quadratic_weighted_kappa"] != changed["before_quadratic_weighted_kappa"]
+    changed = runs["last_quadratic_weighted_kappa"] != runs["before_quadratic_weighted_kappa"]
+    assert changed.to_dict() == {cell: cell != ("adaptive", 0.8) for cell in runs.index}
