@@ -223,18 +223,6 @@ def test_exported_comparisons_are_read_back_as_the_same(small, tmp_path, suffix,
     assert exported["rejected_rating"].tolist() == stars[first["worse"]].tolist()
 
 
-def test_simulated_feedback_that_is_exported_can_be_learned_from(sample, tmp_path):
-    file = tmp_path / "simulated.jsonl"
-    simulated = ["--path", sample / SAMPLE_FILE, "--output", tmp_path / "first", *FEW, "--k", 2, "--ratio", 0.4]
-    run_script("multiclass/main.py", [*simulated, "--export", file])
-    run_script(MAIN, [*on_sample(sample, tmp_path / "again"), "--comparisons", file])
-    first, again = table_of(tmp_path / "first"), table_of(tmp_path / "again")
-    texts = pd.read_csv(sample / SAMPLE_FILE)["Review"]
-    for side in ("better", "worse"):  # of reviews with equal texts the first is taken
-        assert texts[again[side]].tolist() == texts[first[side]].tolist()
-    assert '"annotator"' not in file.read_text()
-
-
 # --- groups
 
 
