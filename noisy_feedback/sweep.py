@@ -5,7 +5,7 @@ import os
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
@@ -13,6 +13,7 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from textwrap import shorten
+from typing import Any
 
 import numpy as np
 import torch
@@ -107,10 +108,10 @@ def run_locally(runs: Sequence[Config], dataset: Dataset) -> Iterator[tuple[Conf
             while len(pending) < workers and (trainings or tunings):
                 with processes.uninterrupted():  # it may start a worker
                     if tunings:
-                        pending[pool.submit(fine_tune_in_worker, *tunings.popleft())] = None
+                        pending[pool.submit(with_dataset, try_fine_tuning, *tunings.popleft())] = None
                     else:
                         group = trainings.popleft()
-                        pending[pool.submit(train_in_worker, group[0])] = group
+                        pending[pool.submit(with_dataset, train_model, group[0])] = group
             done, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in sorted(done, key=lambda future: future.exception() is not None):  # keep what has finished
                 waiting = pending.pop(future)
@@ -164,9 +165,6 @@ def end_with_parent() -> None:
     os._exit(1)
 
 
-def train_in_worker(config: Config) -> Trained:
-    return train_model(config, worker_dataset)
-
-
-def fine_tune_in_worker(config: Config, trained: Trained) -> tuple[Config, RunResult | InputError]:
-    return try_fine_tuning(config, worker_dataset, trained)
+def with_dataset(function: Callable[..., Any], config: Config, *more: Any) -> Any:
+    """Called in a worker process: the function of a run, the worker's data and more."""
+    return function(config, worker_dataset, *more)

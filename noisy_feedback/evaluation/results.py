@@ -54,21 +54,16 @@ def make_result(
 
     `used` is `config` with the KL weight as a number.
     """
-    lists = np.empty((0, config.k + 1)) if feedback is None else feedback.lists
+    noise = {"ratio": config.ratio, "changed": 0, "total": len(splits.fine_tuning)}
+    comparisons = {"count": 0, "k": config.k, "reviews_used": 0, "ties": 0}
+    if feedback is not None:
+        noise |= {"changed": feedback.changed, "total": feedback.total}
+        comparisons |= {"count": len(feedback.lists), "ties": feedback.ties}
+        comparisons["reviews_used"] = len(np.unique(feedback.lists))
     return RunResult(
         config=config,
-        noise={
-            "ratio": config.ratio,
-            "changed": feedback.changed if feedback else 0,
-            "total": feedback.total if feedback else len(splits.fine_tuning),
-        },
-        comparisons={
-            "count": len(lists),
-            "k": config.k,
-            "reviews_used": len(np.unique(lists)),
-            "ties": feedback.ties if feedback else 0,
-            "attainable_accuracy": attainable_accuracy(dataset.judgements, splits),
-        },
+        noise=noise,
+        comparisons=comparisons | {"attainable_accuracy": attainable_accuracy(dataset.judgements, splits)},
         audit=audit_record(feedback, audit) if feedback and audit else None,
         best_epochs={"training": training.best_epoch, "fine_tuning": fine_tuning.best_epoch if fine_tuning else 0},
         training=training.epochs,
