@@ -180,19 +180,14 @@ def test_every_setting_has_a_panel_with_its_own_curves_behind_the_training_of_it
         check_curve(panels[loss], colors[ratio], 3, seeds_of_curves(own))
 
 
-def test_the_curves_of_the_adaptive_kl_weight_say_why_a_ratio_may_have_no_line():
-    for weight in (0.3, "adaptive"):
-        tuned = [{**run, "kl_weight": weight} for run in axes_of_runs() if run["ratio"] < 0.8]
-        note = figures.draw_curves(curves_of(tuned), CLASSES).get_supxlabel()
-        assert ("no line where nothing was fine-tuned" in note) == (weight == "adaptive")
-
-
 def test_a_sweep_of_one_phase_is_drawn_from_epoch_1_on():
     for epochs in ((0, 3), (3, 0)):
         figure = figures.draw_curves(curves_of(axes_of_runs(ratios=(0.2,)), *epochs), CLASSES)
         points = np.concatenate([line.get_xydata() for line in figure.axes[0].lines if len(line.get_xydata())])
         assert points[:, 0].tolist() == [1, 2, 3]
         assert ("nothing was fine-tuned" in figure.get_supxlabel()) == (epochs == (3, 0))
+    adaptive = [{**run, "kl_weight": "adaptive"} for run in axes_of_runs()]
+    assert "no line where nothing was fine-tuned" in figures.draw_curves(curves_of(adaptive), CLASSES).get_supxlabel()
 
 
 # --- metrics
@@ -214,41 +209,36 @@ def levels_of(axes, label):
     return levels[0] if levels else None
 
 
-def test_the_metrics_of_one_setting_are_those_of_the_last_and_of_the_best_epoch():
-    runs = runs_of(axes_of_runs())
+@pytest.mark.parametrize("losses", [("study",), ("hinge", "study")])
+def test_the_metrics_are_those_of_the_last_epoch_of_each_setting_and_of_one_alone_also_of_the_best(losses):
+    runs = runs_of(lacking(axes_of_runs(losses=losses)))
     figure = figures.draw_metrics(runs, summarise(runs), CLASSES)
-    for axes, metric in zip(figure.axes, SHOWN, strict=False):
-        assert axes.get_ylabel().replace("\n", " ") == f"test {METRICS[metric]}"
-        bars = bars_of(axes)
-        assert list(bars) == ["last epoch", "best epoch"]
-        for stage in ("last", "best"):
-            check_means(bars[f"{stage} epoch"], runs[["ratio"]].assign(value=runs[f"{stage}_{metric}"]))
-        both = np.concatenate([runs[f"{stage}_{metric}"] for stage in ("last", "best")])
-        np.testing.assert_array_equal(dots_of(axes)[:, 1], both)
-        places = [RATIOS.index(ratio) for ratio in runs["ratio"]]
-        np.testing.assert_allclose(dots_of(axes)[:, 0], places * 2, atol=CLOSE)
-    longer = figures.draw_metrics(runs, summarise(runs).assign(ci_low=-1.0), CLASSES)  # than the upper half
-    np.testing.assert_allclose(bars_of(longer.axes[0])["last epoch"][2][:, 0], -1)
-
-
-def test_the_metrics_of_several_settings_are_those_of_the_last_epoch():
-    runs = runs_of(lacking(axes_of_runs(losses=("hinge", "study"))))
-    figure = figures.draw_metrics(runs, summarise(runs), CLASSES)
-    assert "last epoch" in figure.get_supxlabel()
+    assert ("last epoch" in figure.get_supxlabel()) == (len(losses) > 1)
+    lines = {"last epoch": ("last", runs), "best epoch": ("best", runs)}
+    if len(losses) > 1:
+        lines = {loss: ("last", runs[runs["loss"] == loss]) for loss in losses}
     seeds = runs.groupby("seed").first()  # however many runs these have
     for axes, metric in zip(figure.axes, SHOWN, strict=False):
-        bars = bars_of(axes)
-        assert set(bars) == {"hinge", "study"}
-        for loss in bars:
-            own = runs[runs["loss"] == loss]
-            check_means(bars[loss], own[["ratio"]].assign(value=own[f"last_{metric}"]))
-        assert set(dots_of(axes)[:, 1]) == set(runs[f"last_{metric}"])
+        assert axes.get_ylabel().replace("\n", " ") == f"test {METRICS[metric]}"
+        bars, dots = bars_of(axes), dots_of(axes)
+        assert set(bars) == set(lines)
+        for name, (stage, own) in lines.items():
+            check_means(bars[name], own[["ratio"]].assign(value=own[f"{stage}_{metric}"]))
+        expected = {
+            value: RATIOS.index(ratio)
+            for stage, own in lines.values()
+            for ratio, value in zip(own["ratio"], own[f"{stage}_{metric}"], strict=True)
+        }
+        assert dict(zip(dots[:, 1], dots[:, 0], strict=True)) == pytest.approx(expected, abs=CLOSE)
         assert levels_of(axes, "before fine-tuning") == pytest.approx(seeds[f"before_{metric}"].mean())
-        expected = seeds["majority_macro_f1"].mean() if metric == "macro_f1" else None
-        assert levels_of(axes, "most frequent rating") == pytest.approx(expected)
-    for line, loss in zip(figure.axes[-1].lines, ("study", "hinge"), strict=True):
+        level = seeds["majority_macro_f1"].mean() if metric == "macro_f1" else None
+        assert levels_of(axes, "most frequent rating") == pytest.approx(level)
+    counts = [line.get_xydata() for line in figure.axes[-1].lines]
+    for line, loss in zip(counts, sorted(losses, reverse=True), strict=True):
         means = runs[runs["loss"] == loss].groupby("ratio")["comparisons"].mean()
-        np.testing.assert_allclose(line.get_xydata(), np.array([range(len(means)), means]).T)
+        np.testing.assert_allclose(line, np.array([range(len(means)), means]).T)
+    longer = figures.draw_metrics(runs, summarise(runs).assign(ci_low=-1.0), CLASSES)  # than the upper half
+    np.testing.assert_allclose(next(iter(bars_of(longer.axes[0]).values()))[2][:, 0], -1)
 
 
 @pytest.mark.parametrize(("classes", "place"), [(5, 3), (2, 2.25), (10, None)])
