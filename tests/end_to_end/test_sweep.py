@@ -79,37 +79,30 @@ def copy(complete, tmp_path):
 # --- what it writes and prints
 
 
-def test_it_writes_every_table_and_figure_in_a_folder_named_after_data_protocol_and_k(complete):
-    folder = only_folder(complete[0])
+def test_it_writes_every_table_and_figure_and_ends_with_the_summary_in_80_columns(complete):
+    output, screen = complete
+    folder, lines = only_folder(output), screen.splitlines()
     assert re.fullmatch("reviews_multiclass_k2_t6_f6_[0-9a-f]{8}", folder.name)
     assert {file.name for file in folder.iterdir()} == {*TABLES, *FIGURES, "runs", ".lock"}
     assert all((folder / name).stat().st_size > 200 for name in TABLES + FIGURES)
     for name in FIGURES[::2]:
         assert imread(folder / name).std() > 0.05, f"{name} is blank"
 
-
-def test_the_tables_have_one_row_per_run_and_epoch(complete):
-    runs, curves, summary = (table(complete[0], name) for name in ("runs.csv", "curves.csv", "summary.csv"))
+    runs, curves, summary = (table(output, name) for name in ("runs.csv", "curves.csv", "summary.csv"))
     assert list(runs.columns[: len(SWEEP_AXES)]) == list(curves.columns[: len(SWEEP_AXES)]) == list(SWEEP_AXES)
     assert list(zip(runs["seed"], runs["ratio"], strict=True)) == [(s, r) for s in (1, 2, 3) for r in (0, 0.5)]
     assert (runs["ratings_changed"] == (runs["ratio"] * runs["ratings"]).round()).all()
-    assert len(curves[curves["phase"] == "training"]) == 3 * 6
-    assert len(curves[curves["phase"] == "fine-tuning"]) == 3 * 2 * 6
+    assert curves["phase"].value_counts().to_dict() == {"training": 3 * 6, "fine-tuning": 3 * 2 * 6}
     for row in summary.to_dict("records"):
         values = runs[runs["ratio"] == row["ratio"]][f"{row['stage']}_{row['metric']}"]
         assert row["mean"] == pytest.approx(values.mean())
     accuracy = runs.groupby("ratio")["last_pairwise_accuracy"].mean()
     assert accuracy[0.5] < accuracy[0]  # noise does harm
 
-
-def test_the_screen_ends_with_the_summary_in_80_columns_and_where_everything_is(complete):
-    output, screen = complete
     assert "sweep      6 runs, 0 kept already" in screen
-    lines = screen.splitlines()
     start = lines.index("the tables cover all 6 runs in the folder: 3 seeds")
     assert max(map(len, lines[start:-2])) <= 80
-    assert lines[-2:] == [f"results    {only_folder(output)}", "figures    curves.png, metrics.png, audit.png"]
-    runs = table(output, "runs.csv")
+    assert lines[-2:] == [f"results    {folder}", "figures    curves.png, metrics.png, audit.png"]
     for ratio, rows in runs.groupby("ratio"):
         assert screen.count(f"\n  {ratio:>5g}{rows['comparisons'].mean():>7.0f}") == 3
     assert f"most frequent rating {runs['majority_macro_f1'].mean():.3f}" in screen

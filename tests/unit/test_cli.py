@@ -147,6 +147,7 @@ def test_as_published_repeats_the_departures_that_are_named_and_all_where_none_i
 # --- what is refused
 
 REFUSED = {  # by both scripts of multiclass
+    "--ratio nan": "argument --ratio: nan is not a number from 0 to 1",
     "--ratio 1.5": "argument --ratio: 1.5 is not a number from 0 to 1",
     "--ratio 0,2": "argument --ratio: '0,2' is not a number from 0 to 1; separate several by spaces",
     "--k 2.5": "argument --k: '2.5' is not an integer of at least 1",
