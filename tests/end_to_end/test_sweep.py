@@ -114,39 +114,28 @@ CELLS = {
     "multiclass, shuffled, KL weight and least confident": (
         "multiclass",
         ["--k", 3, "--shuffle"],
-        {"ratio": 0.3, "loss": "symmetric-sigmoid", "kl_weight": 0.5, "noise": "least-confident"},
+        {"--ratio": 0.3, "--loss": "symmetric-sigmoid", "--kl-weight": 0.5, "--noise": "least-confident"},
     ),
     "binary, flip rate, scalar head": (
         "binary",
         ["--flip-rate", 0.2, "--lists", 50, "--head", "scalar", "--kl-weight", 0.5],
-        {"ratio": 0.3, "loss": "robust", "noise": "reversed"},
+        {"--ratio": 0.3, "--loss": "robust", "--noise": "reversed"},
     ),
-    "as published": ("binary", ["--as-published"], {"ratio": 0.4}),
+    "as published": ("binary", ["--as-published"], {"--ratio": 0.4}),
 }
-OTHERS = {"ratio": 0, "loss": "bradley-terry", "kl_weight": 0, "noise": "adjacent"}  # a second value for the sweep
-
-
-def as_options(values):
-    """Values of axes, one or several each, as options of a script."""
-    return [
-        part
-        for axis, value in values.items()
-        for part in (f"--{axis.replace('_', '-')}", *(value if isinstance(value, list) else [value]))
-    ]
+OTHERS = {"--ratio": 0, "--loss": "bradley-terry", "--kl-weight": 0, "--noise": "adjacent"}  # the sweep's second value
 
 
 @pytest.mark.parametrize("name", CELLS)
 def test_a_cell_equals_the_single_run_with_the_same_arguments_bit_for_bit(overlapping_reviews, tmp_path, name):
     protocol, shared, axes = CELLS[name]
     shared = [*shared, "--lr-f", 1e-3, "--batch-f", 64]
-    both = as_options({axis: [value, OTHERS[axis]] for axis, value in axes.items()})
-    run_script(
-        f"{protocol}/config.py",
-        options(overlapping_reviews, tmp_path / "sweep", *shared, *both, "--seeds", 5, 7),
-    )
-    single = [*shared, *as_options(axes), "--seed", 7]
-    run_script(f"{protocol}/main.py", options(overlapping_reviews, tmp_path / "single", *single))
-
+    both = [part for flag, value in axes.items() for part in (flag, value, OTHERS[flag])]
+    sweep = options(overlapping_reviews, tmp_path / "sweep", *shared, *both, "--seeds", 5, 7)
+    run_script(f"{protocol}/config.py", sweep)
+    one = [part for option in axes.items() for part in option]
+    single = options(overlapping_reviews, tmp_path / "single", *shared, *one, "--seed", 7)
+    run_script(f"{protocol}/main.py", single)
     assert_same_cell(only_folder(tmp_path / "sweep"), only_folder(tmp_path / "single"))
 
 
