@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 from matplotlib.legend import Legend
 from scipy import stats
 
-from noisy_feedback.config import Config
+from noisy_feedback.config import SWEEP_AXES, Config
 from noisy_feedback.evaluation import statistics
 from noisy_feedback.evaluation.results import RunResult
 from noisy_feedback.evaluation.statistics import summarise
@@ -19,7 +19,6 @@ from noisy_feedback.learning.training import EpochStats
 from noisy_feedback.metrics import METRICS
 from noisy_feedback.output import figures, plots
 
-SETTING = ["labels", "loss", "kl_weight", "noise"]
 SHOWN = ["macro_f1", "quadratic_weighted_kappa", "pairwise_accuracy"]
 RATIOS = (0.0, 0.2, 0.4, 0.8)
 CLASSES = 5
@@ -47,32 +46,24 @@ def lacking(axes):
 
 def curves_of(axes, training=2, fine_tuning=3):
     """A sweep's curves.csv with random scores."""
-    rng = np.random.default_rng(0)
-    nothing = dict.fromkeys((*SETTING, "ratio"))
-    phases = [({"seed": seed, **nothing}, "training", training) for seed in sorted({run["seed"] for run in axes})]
-    phases += [(run, "fine-tuning", fine_tuning) for run in axes]
-    return pd.DataFrame(
-        [
-            {**run, "phase": phase, "epoch": epoch, "validation_accuracy": rng.random()}
-            | {"validation_preference_accuracy": np.nan}
-            for run, phase, epochs in phases
-            for epoch in range(1, epochs + 1)
-        ]
-    )
+    seeds = sorted({run["seed"] for run in axes})
+    known = [{"seed": seed, "phase": "training", "epoch": 1 + number} for seed in seeds for number in range(training)]
+    tuned = [{**run, "phase": "fine-tuning", "epoch": 1 + number} for run in axes for number in range(fine_tuning)]
+    curves = pd.DataFrame([*known, *tuned], columns=[*SWEEP_AXES, "phase", "epoch"])
+    scores = np.random.default_rng(0).random(len(curves))
+    return curves.assign(validation_accuracy=scores, validation_preference_accuracy=np.nan)
 
 
 def runs_of(axes):
     """A sweep's runs.csv with random metrics; the model before fine-tuning is the seed's."""
-    rng = np.random.default_rng(0)
-    known = [f"{stage}_{metric}" for stage in ("majority", "before") for metric in METRICS]
-    seeds = {run["seed"]: {name: rng.random() for name in known} for run in axes}
-    stages = [f"{stage}_{metric}" for stage in ("best", "last") for metric in METRICS]
-    return pd.DataFrame(
-        [
-            {**run, "comparisons": rng.integers(9000), **seeds[run["seed"]], **{name: rng.random() for name in stages}}
-            for run in axes
-        ]
-    )
+    runs, rng = pd.DataFrame(axes), np.random.default_rng(0)
+    runs["comparisons"] = rng.integers(9000, size=len(runs))
+    for metric in METRICS:
+        for stage in ("majority", "before"):
+            runs[f"{stage}_{metric}"] = rng.random(10)[runs["seed"]]
+        for stage in ("best", "last"):
+            runs[f"{stage}_{metric}"] = rng.random(len(runs))
+    return runs
 
 
 def drawn_lines(axes, color):
