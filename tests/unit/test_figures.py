@@ -1,6 +1,5 @@
 """Figures show the numbers of the tables that they are given: what is compared are the values that are drawn."""
 
-import math
 from dataclasses import replace
 from itertools import product
 
@@ -13,11 +12,11 @@ from scipy import stats
 
 from noisy_feedback.config import SWEEP_AXES, Config
 from noisy_feedback.evaluation import statistics
-from noisy_feedback.evaluation.results import RunResult
 from noisy_feedback.evaluation.statistics import summarise
 from noisy_feedback.learning.training import EpochStats
 from noisy_feedback.metrics import METRICS
 from noisy_feedback.output import figures, plots
+from tests.unit.test_records import result_of
 
 SHOWN = ["macro_f1", "quadratic_weighted_kappa", "pairwise_accuracy"]
 RATIOS = (0.0, 0.2, 0.4, 0.8)
@@ -100,18 +99,6 @@ def dots_of(axes):
 # --- one run
 
 
-def run_result(training=3, fine_tuning=4, compared=True):
-    rng = np.random.default_rng(0)
-    epochs = [EpochStats(*rng.random(6)) for _ in range(training + fine_tuning)]
-    epochs[:training] = [replace(epoch, preference_accuracy=math.nan) for epoch in epochs[:training]]
-    if not compared:
-        epochs = [replace(epoch, validation_preference_accuracy=math.nan) for epoch in epochs]
-    nothing = dict.fromkeys(("noise", "comparisons", "audit", "majority", "before", "best", "last"))
-    best = {"training": min(training, 2), "fine_tuning": min(fine_tuning, 1)}
-    config = Config("multiclass", ratio=0.2)
-    return RunResult(config, best_epochs=best, training=epochs[:training], fine_tuning=epochs[training:], **nothing)
-
-
 @pytest.mark.parametrize(
     ("training", "fine_tuning", "compared", "kept"),
     [(3, 4, True, [2, 4]), (2, 0, True, [2]), (0, 3, True, [1]), (3, 4, False, [2, 4])],
@@ -119,7 +106,13 @@ def run_result(training=3, fine_tuning=4, compared=True):
 def test_the_curves_of_a_run_are_its_scores_with_dots_at_kept_epochs_and_fine_tuning_behind_training(
     training, fine_tuning, compared, kept
 ):
-    result = run_result(training, fine_tuning, compared)
+    numbers = np.random.default_rng(0).random((training + fine_tuning, 6))
+    numbers[:training, 2] = np.nan  # in training nothing is preferred
+    numbers[:, 5] = numbers[:, 5] if compared else np.nan
+    epochs = [EpochStats(*row) for row in numbers]
+    best = {"training": min(training, 2), "fine_tuning": min(fine_tuning, 1)}
+    result = result_of(Config("multiclass", ratio=0.2))
+    result = replace(result, best_epochs=best, training=epochs[:training], fine_tuning=epochs[training:])
     figure = plots.draw_run(result)
     colors = colors_of_legend(figure)
     del colors["kept epoch"]
@@ -127,14 +120,13 @@ def test_the_curves_of_a_run_are_its_scores_with_dots_at_kept_epochs_and_fine_tu
     names |= {"preference accuracy"} if fine_tuning else set()
     names |= {"validation preference accuracy"} if compared else set()
     assert set(colors) == names
-    epochs = np.arange(1, training + fine_tuning + 1)
     for name, color in colors.items():
         field = name.replace(" ", "_").lower()
-        scores = np.array([getattr(epoch, field) for epoch in result.training + result.fine_tuning])
+        scores = np.array([getattr(epoch, field) for epoch in epochs])
         *lines, dots = (line.get_xydata() for line in figure.axes[0].lines if line.get_color() == color)
-        np.testing.assert_array_equal(np.concatenate(lines), np.array([epochs, scores]).T, err_msg=name)
+        np.testing.assert_array_equal(np.concatenate(lines), np.array([np.arange(len(epochs)) + 1, scores]).T)
         assert [len(line) for line in lines] == [training, fine_tuning]
-        np.testing.assert_array_equal(dots, np.array([kept, scores[np.array(kept) - 1]]).T, err_msg=name)
+        np.testing.assert_array_equal(dots, np.array([kept, scores[np.array(kept) - 1]]).T)
 
 
 # --- curves
