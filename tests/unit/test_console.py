@@ -17,7 +17,7 @@ from noisy_feedback.evaluation.statistics import summarise
 from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.metrics import METRICS, STAGES
-from noisy_feedback.output import bars, console, tables
+from noisy_feedback.output import console, tables
 from tests.conftest import judgements_of
 from tests.unit.test_records import distinct, metrics_of, result_of
 
@@ -297,15 +297,3 @@ def test_few_or_unequal_numbers_of_comparisons_are_warned_of():
     assert text.endswith("; --lists 500 makes them equal")
     others = results_of(ratios=(0.0,)) + results_of(ratios=(0.0,), labels="one", comparisons=lambda *_: 20)
     assert warning_of(others) is None  # other labels are no other noise ratio
-
-
-def test_bars_close_and_count_what_they_are_given(capsys):
-    chunks = [np.arange(3), np.arange(2)]
-    assert list(bars.embedding_bar(chunks)) == chunks
-    with bars.epoch_bar("training", 2) as bar:
-        bar.update()
-        assert bar.n == 1
-    assert bar.n == 2  # also where nothing is fine-tuned
-    error = capsys.readouterr().err
-    assert "embedding" in error
-    assert "training" in error
