@@ -44,7 +44,12 @@ def run_sweep(runs: Sequence[Config], dask: str | None = None, embeddings_sha256
             client = stack.enter_context(cluster.connect(dask))  # a wrong address is found before embedding
         dataset = prepare(runs, embeddings_sha256)
         folder = SweepFolder(runs[0], dataset.provenance)
-        lock(folder.path, stack)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        try:
+            stack.enter_context(FileLock(folder.path / ".lock", blocking=False))
+        except Timeout:
+            way_out = "wait until it ends, or give another --output"
+            raise InputError(f"another sweep is writing to {folder.path}; {way_out}") from None
         kept = folder.load()
         missing = [run for run in runs if run not in kept]
         print(f"sweep      {console.count(len(runs), 'run')}, {len(runs) - len(missing)} kept already")
@@ -73,17 +78,6 @@ def run_sweep(runs: Sequence[Config], dask: str | None = None, embeddings_sha256
             f"{len(refused)} of {console.count(len(runs), 'run')} cannot be fine-tuned: {reason} ({names})"
         )
     return folder.path
-
-
-def lock(folder: Path, stack: ExitStack) -> None:
-    """Lock the folder until `stack` closes. Errors: InputError where another sweep holds the lock."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        stack.enter_context(FileLock(folder / ".lock", blocking=False))
-    except Timeout:
-        raise InputError(
-            f"another sweep is writing to {folder}; wait until it ends, or give another --output"
-        ) from None
 
 
 def run_locally(runs: Sequence[Config], dataset: Dataset) -> Iterator[tuple[Config, RunResult | InputError]]:
