@@ -60,6 +60,11 @@ def make_result(
         noise |= {"changed": feedback.changed, "total": feedback.total}
         comparisons |= {"count": len(feedback.lists), "ties": feedback.ties}
         comparisons["reviews_used"] = len(np.unique(feedback.lists))
+    majority, ratings = Metrics(), dataset.ratings
+    if dataset.is_rated:
+        majority = majority_baseline(ratings[splits.train], ratings[splits.test], dataset.scale)
+    if before.preference_accuracy >= 0:  # there are comparisons: for a constant prediction all are ties
+        majority = replace(majority, preference_accuracy=0.5)
     return RunResult(
         config=config,
         noise=noise,
@@ -68,20 +73,12 @@ def make_result(
         best_epochs={"training": training.best_epoch, "fine_tuning": fine_tuning.best_epoch if fine_tuning else 0},
         training=training.epochs,
         fine_tuning=fine_tuning.epochs if fine_tuning else [],
-        majority=constant_baseline(dataset, splits, 0.5 if before.preference_accuracy >= 0 else math.nan),
+        majority=majority,
         before=before,
         best=evaluate_on_test(fine_tuning.best, dataset, splits) if fine_tuning else None,
         last=evaluate_on_test(fine_tuning.last, dataset, splits) if fine_tuning else None,
         kl_weight_used=float(used.kl_weight) if used and used.epochs_f else None,
     )
-
-
-def constant_baseline(dataset: Dataset, splits: Splits, preference_accuracy: float) -> Metrics:
-    """Metrics of always predicting the most frequent training rating: all comparisons are ties, if there are any."""
-    found, ratings = Metrics(), dataset.ratings
-    if dataset.is_rated:
-        found = majority_baseline(ratings[splits.train], ratings[splits.test], dataset.scale)
-    return replace(found, preference_accuracy=preference_accuracy)
 
 
 def audit_record(feedback: Feedback, audit: Audit) -> dict[str, float | bool | None]:
