@@ -34,16 +34,15 @@ def patience(thorough):
 
 
 @pytest.fixture(scope="module")
-def original(tiny_encoder):
+def original(tiny_encoder, tmp_path_factory):
     """Reviews to be embedded by a tiny encoder."""
-    folder = Path(tempfile.mkdtemp(prefix="faults-"))
+    folder = tmp_path_factory.mktemp("faults-")
     rng = random.Random(0)
     with (folder / "hotels.csv").open("w", newline="", encoding="utf-8") as lines:
         reviews = [("".join(rng.choices("abcd efgh", k=30)) + "z", rng.randint(1, 5)) for _ in range(ROWS)]
         csv.writer(lines).writerows([("Review", "Rating"), *reviews])
     shutil.copytree(tiny_encoder, folder / "encoder")
-    yield folder
-    shutil.rmtree(folder)
+    return folder
 
 
 @pytest.fixture
@@ -138,22 +137,16 @@ def test_killed_at_every_kind_of_write_the_next_start_ends_as_if_nothing_had_hap
 # --- files that cannot grow
 
 
-def one_line(status, lines):
-    """The fault is reported in one line, after warnings at most."""
-    assert status == 2, (status, lines)
-    *warnings, line = lines
-    assert all(text.startswith("warning: ") for text in warnings), lines
-    assert ".py: error: " in line, lines
-    return line
-
-
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_a_file_that_cannot_grow_is_one_line_and_the_next_start_goes_on(place, undisturbed, script, thorough):
     sizes = sorted({len(content) for content in undisturbed[script].values()})
     points = [size - 1 for size in sizes]  # not 0: libraries that write a few bytes when imported print warnings then
     chosen = random.Random(f"{script}{thorough}").sample(points, min(len(points), 3 * thorough))
     for size in chosen:
-        assert "File too large" in one_line(*result(place, script, partial(children.limit_files, size)))
+        status, (*warnings, line) = result(place, script, partial(children.limit_files, size))
+        assert status == 2
+        assert ".py: error: " in line and "File too large" in line
+        assert all(text.startswith("warning: ") for text in warnings)
         assert_complete(place, undisturbed[script])
         ends_as_undisturbed(place, script, undisturbed)
         empty(place)
