@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from noisy_feedback import processes
-from noisy_feedback.config import AXES, OPTIONS, PROTOCOLS, SWEEP_AXES, Config, grid
+from noisy_feedback.config import OPTIONS, PROTOCOLS, RATIOS, SEEDS, SIMULATED, SWEEP_AXES, Config, grid
 from noisy_feedback.errors import run_with_error_messages
 from noisy_feedback.options import SWITCH, Numbers, Option
 
-LONG_LIST = 6  # names that stand in the help's text, not in its first column
 DEPARTURES = ("labels", "noise", "order")  # of the published code from its own description
 
 
@@ -108,26 +107,25 @@ def add_option(group: Any, name: str, option: Option, default: Any, script: str)
     if option.values == SWITCH:
         group.add_argument(flag, dest=name, action="store_true", help=option.help)
         return
-    values, text = option.values, option.help
+    values, more = option.values, []
     convert_one: Callable[[str], Any] = partial(convert, option)
     metavar = values.metavar if isinstance(values, Numbers) else "PATH" if values is Path else "NAME"
-    if isinstance(values, tuple) and len(values) < LONG_LIST:
-        metavar = f"{{{','.join(values)}}}"
-    elif isinstance(values, tuple):
-        text += f": {', '.join(values)}"
+    if isinstance(values, tuple):
+        more.append(", ".join(values))
     if is_axis and name == "loss":
         convert_one, metavar = convert_loss, "NAME[:WEIGHT]"
-        text += "; NAME:WEIGHT gives a loss its own KL weight"
+        more.append("NAME:WEIGHT gives a loss its own KL weight")
     parts = default if isinstance(default, tuple) else (default,)
     as_typed = " ".join(f"{part:g}" if isinstance(part, float) else str(part) for part in parts)
-    shown = option.unset if default is None else as_typed
+    if shown := option.unset if default is None else as_typed:
+        more.append(f"default: {shown}")
     group.add_argument(
         flag,
         dest=name,
         type=convert_one,
         nargs="+" if is_axis or isinstance(default, tuple) else None,
         metavar=metavar,
-        help=f"{text} (default: {shown})" if shown else text,
+        help=f"{option.help} ({'; '.join(more)})" if more else option.help,
     )
 
 
@@ -166,7 +164,9 @@ def hint(given: str, names: Sequence[str], cutoff: float = 0.6) -> str:
 
 def default_values(protocol: str, script: str) -> dict[str, Any]:
     """The default of every field; of the axes of a sweep a tuple where it has several."""
-    axes = AXES[protocol] if script == "config.py" else {}
+    axes: dict[str, Any] = {"seed": SEEDS} if script == "config.py" else {}
+    if axes and protocol in SIMULATED:
+        axes["ratio"] = RATIOS
     return {**vars(Config(protocol)), **PROTOCOLS[protocol][script], **axes}
 
 

@@ -58,11 +58,12 @@ def compute(client: Any, runs: Sequence[Config], dataset: Dataset) -> Iterator[t
         if not client.scheduler_info()["workers"]:
             print("waiting for a worker of the cluster", file=sys.stderr)
             client.wait_for_workers(1)  # a queue may keep it for hours
-        check_workers(client)
         try:
             sent = client.scatter(parts, broadcast=True, hash=False)
         except OSError:
             continue  # the last worker was lost just now
+        except Exception as error:  # Dask passes on what the worker's import raised, or its text
+            raise InputError(f"--dask: a worker cannot load this program ({error}); {RESTART}") from None
         futures = {client.submit(run_seed, group, *sent, versions(), pure=False): group for group in list(waiting)}
         for future in as_completed(futures):
             if future.status == "finished":
@@ -72,21 +73,6 @@ def compute(client: Any, runs: Sequence[Config], dataset: Dataset) -> Iterator[t
                 raise future.exception()  # not a lost worker: it would only happen again
     if waiting:
         raise InputError(f"--dask: the cluster lost the same seeds {TRIES} times; see its workers' logs")
-
-
-def check_workers(client: Any) -> None:
-    """Refuse workers that lack this program, or have another version of it: Dask ends a worker that cannot load a task.
-
-    Errors: InputError.
-    """
-    try:
-        client.run(check_versions, versions())
-    except InputError:
-        raise
-    except OSError:
-        pass  # a worker was lost just now, or is starting
-    except Exception as error:  # Dask passes on what the worker's import raised, or its text
-        raise InputError(f"--dask: a worker cannot load this program ({error}); {RESTART}") from None
 
 
 def check_versions(expected: dict[str, str]) -> None:

@@ -3,13 +3,13 @@
 Imports nothing heavy: `--help` and errors in arguments come at once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from noisy_feedback.options import COUNT, EPOCHS, POSITIVE, SHARE, SWITCH, Numbers, Option, option
+from noisy_feedback.options import COUNT, EPOCHS, POSITIVE, SHARE, Numbers, Option, option
 
 # Keys of LOSS_FUNCTIONS in learning/losses.py.
 LOSSES = (
@@ -47,13 +47,8 @@ PROTOCOLS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "binary": {"main.py": {"lr_f": 1e-4, "batch_f": 64}, "config.py": {"epochs_t": 30, "epochs_f": 30}},
     "human": {"main.py": HUMAN, "config.py": HUMAN},
 }
-# What config.py sweeps over where nothing is named.
-AXES: Mapping[str, Mapping[str, Sequence[Any]]] = {
-    "multiclass": {"seed": SEEDS, "ratio": RATIOS},
-    "binary": {"seed": SEEDS, "ratio": RATIOS},
-    "human": {"seed": SEEDS},
-}
-SIMULATED = ("multiclass", "binary")
+SIMULATED = ("multiclass", "binary")  # comparisons, by noise in ratings
+JUDGED = ("human",)
 
 
 @dataclass(frozen=True)
@@ -62,43 +57,32 @@ class Config:
 
     # How comparisons are made.
     protocol: str = field(metadata={"option": Option(values=tuple(PROTOCOLS))})
-    use_cuda: bool = option(False, "compute on the GPU if there is one", values=SWITCH, study=True, recorded=False)
+    use_cuda: bool = option(False, "compute on the GPU if there is one", study=True, recorded=False)
     # --- data
-    path: Path | None = option(
-        Path("../data/"), "file of reviews, or folder that holds one", values=Path, study=True, recorded=False
-    )
-    comparisons: Path | None = option(
-        None, "file of human comparisons", values=Path, study=True, protocols=("human",), recorded=False
-    )
-    texts: Path | None = option(
-        None, "file of texts whose ids are compared", values=Path, protocols=("human",), recorded=False
-    )
+    path: Path | None = option(Path("../data/"), "file of reviews, or folder that holds one", values=Path, study=True)
+    comparisons: Path | None = option(None, "file of human comparisons", values=Path, study=True, protocols=JUDGED)
+    texts: Path | None = option(None, "file of texts whose ids are compared", values=Path, protocols=JUDGED)
     split: str = option(
         "groups",
         "of comparisons alone (no --path): keep dialogues, prompts, and texts that comparisons connect, in one part "
         "(groups), no text in two parts (texts), or only the judgements of a pair together (comparisons)",
         values=("groups", "texts", "comparisons"),
-        protocols=("human",),
+        protocols=JUDGED,
     )
-    chosen_column: str | None = option(None, "column of preferred texts", unset="chosen", protocols=("human",))
-    rejected_column: str | None = option(None, "column of the other texts", unset="rejected", protocols=("human",))
-    prompt_column: str | None = option(None, "column of prompts", unset="prompt", protocols=("human",))
-    annotator_column: str | None = option(None, "column that says who judged", unset="annotator", protocols=("human",))
+    chosen_column: str | None = option(None, "column of preferred texts", unset="chosen", protocols=JUDGED)
+    rejected_column: str | None = option(None, "column of the other texts", unset="rejected", protocols=JUDGED)
+    prompt_column: str | None = option(None, "column of prompts", unset="prompt", protocols=JUDGED)
+    annotator_column: str | None = option(None, "column that says who judged", unset="annotator", protocols=JUDGED)
     drop_invalid: bool = option(
-        False,
-        "drop comparisons that cannot be used: ties, empty or equal texts, no annotator",
-        values=SWITCH,
-        protocols=("human",),
+        False, "drop comparisons that cannot be used: ties, empty or equal texts, no annotator", protocols=JUDGED
     )
     text_column: str = option("Review", "column that holds the texts")
     rating_column: str = option("Rating", "column that holds the ratings")
     group_column: str | None = option(None, "column of groups: rows of a group stay in one part of the split")
-    shuffle: bool = option(
-        False, "permute rows, or groups, before the split (by the seed): for sorted files", values=SWITCH
-    )
-    drop_empty: bool = option(False, "drop rows without text", values=SWITCH)
-    drop_unrated: bool = option(False, "drop rows without rating", values=SWITCH)
-    drop_duplicates: bool = option(False, "keep only the first of reviews with the same text", values=SWITCH)
+    shuffle: bool = option(False, "permute rows, or groups, before the split (by the seed): for sorted files")
+    drop_empty: bool = option(False, "drop rows without text")
+    drop_unrated: bool = option(False, "drop rows without rating")
+    drop_duplicates: bool = option(False, "keep only the first of reviews with the same text")
     # --- embeddings
     model_name: str = option(DEFAULT_ENCODER, "encoder: hub name or folder", study=True)
     pooling: str = option(
@@ -112,12 +96,8 @@ class Config:
         unset="right; of conversations, what keeps more comparisons apart",
         recorded=False,
     )
-    pc: bool = option(
-        False, "read embeddings, stored or in embeddings.pt; never embed", values=SWITCH, study=True, recorded=False
-    )
-    embeddings: Path | None = option(
-        None, "folder of stored embeddings", values=Path, unset="beside the data", recorded=False
-    )
+    pc: bool = option(False, "read embeddings, stored or in embeddings.pt; never embed", study=True, recorded=False)
+    embeddings: Path | None = option(None, "folder of stored embeddings", values=Path, unset="beside the data")
     # --- training
     # Beyond 32 bits, two seeds can give the same random numbers.
     seed: int = option(SEEDS[0], "seed of all random numbers", values=Numbers(int, 0, 2**32 - 1))
@@ -143,7 +123,7 @@ class Config:
         "with as many reversed at random as one has wrong (flipped)",
         values=LABELS,
         study=True,
-        protocols=("human",),
+        protocols=JUDGED,
     )
     noise: str = option("uniform", "kind of noise", values=NOISES, protocols=SIMULATED)
     ratio: float = option(
@@ -180,12 +160,10 @@ class Config:
     lr_f: float = option(1e-3, "fine-tuning learning rate", values=POSITIVE)
     batch_f: int = option(512, "comparisons per batch", values=COUNT)
     # --- results
-    output: Path = option(
-        Path("results/"), "folder for results, each in a folder of its own", values=Path, recorded=False
-    )
+    output: Path = option(Path("results/"), "folder for results, each in a folder of its own", values=Path)
     name: str | None = option(None, "name of the results folder", unset="made from the options", recorded=False)
     export: Path | None = option(
-        None, "write the comparisons to this file (.jsonl, .parquet)", values=Path, script="main.py", recorded=False
+        None, "write the comparisons to this file (.jsonl, .parquet)", values=Path, script="main.py"
     )
 
     def __post_init__(self) -> None:

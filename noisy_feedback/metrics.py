@@ -1,9 +1,11 @@
 """Scores of predicted ratings. Definitions as in scikit-learn, which the tests compare with."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 import numpy as np
 
+STAGES = ("before", "best", "last")  # of fine-tuning: the models that are evaluated and saved
 METRICS = {
     "accuracy": "accuracy",
     "macro_f1": "macro F1",
@@ -20,23 +22,22 @@ METRICS = {
 class Metrics:
     """Quality of predicted ratings. NaN where a metric is not defined (no two different ratings, say)."""
 
-    accuracy: float
-    macro_f1: float
-    macro_precision: float
-    macro_recall: float
-    mean_absolute_error: float  # of the expected rating, in stars
-    quadratic_weighted_kappa: float  # of the expected rating, rounded to the nearest on the scale
-    pairwise_accuracy: float
-    preference_accuracy: float  # of human comparisons, by the expected ratings; NaN where there are none
-    confusion_matrix: list[list[int]]  # true class down, most probable class across
+    accuracy: float = math.nan
+    macro_f1: float = math.nan
+    macro_precision: float = math.nan
+    macro_recall: float = math.nan
+    mean_absolute_error: float = math.nan  # of the expected rating, in stars
+    quadratic_weighted_kappa: float = math.nan  # of the expected rating, rounded to the nearest on the scale
+    pairwise_accuracy: float = math.nan
+    preference_accuracy: float = math.nan  # of human comparisons, by the expected ratings
+    confusion_matrix: list[list[int]] = field(default_factory=list)  # true class down, most probable class across
     preference_interval: list[float] | None = None  # 95 %, over pairs of texts
 
 
-def evaluate(output: np.ndarray, ratings: np.ndarray, scale: np.ndarray, margins: np.ndarray | None = None) -> Metrics:
+def evaluate(output: np.ndarray, ratings: np.ndarray, scale: np.ndarray) -> Metrics:
     """All metrics of predicted distributions (n, C), or of a scalar head's output (n, 1), against true classes (n,).
 
-    `scale` (C,) are the stars that the classes stand for. `margins` (V,) are predicted rewards of the preferred texts
-    of comparisons, minus those of the others.
+    `scale` (C,) are the stars that the classes stand for.
     """
     classes = len(scale)
     expected = expected_rating(output, scale)
@@ -52,15 +53,8 @@ def evaluate(output: np.ndarray, ratings: np.ndarray, scale: np.ndarray, margins
         mean_absolute_error=float(np.abs(expected - scale[ratings]).mean()),
         quadratic_weighted_kappa=quadratic_weighted_kappa(confusion_matrix(ratings, rounded, classes), scale),
         pairwise_accuracy=pairwise_accuracy(expected, ratings),
-        preference_accuracy=float("nan") if margins is None else preference_accuracy(margins),
         confusion_matrix=matrix.tolist(),
     )
-
-
-def unrated(preference_accuracy: float) -> Metrics:
-    """The metrics of texts without ratings: preference accuracy alone is defined."""
-    nan = float("nan")
-    return Metrics(nan, nan, nan, nan, nan, nan, nan, preference_accuracy, confusion_matrix=[])
 
 
 def majority_baseline(train_ratings: np.ndarray, ratings: np.ndarray, scale: np.ndarray) -> Metrics:
@@ -111,12 +105,12 @@ def quadratic_weighted_kappa(matrix: np.ndarray, scale: np.ndarray) -> float:
     """Agreement beyond chance with squared distances in stars as weights (Cohen 1968); NaN without variation."""
     distance = np.square(np.subtract.outer(scale, scale).astype(float))
     chance = (distance * np.outer(matrix.sum(axis=1), matrix.sum(axis=0))).sum() / matrix.sum()
-    return float(1 - (distance * matrix).sum() / chance) if chance > 0 else float("nan")
+    return float(1 - (distance * matrix).sum() / chance) if chance > 0 else math.nan
 
 
 def preference_accuracy(margins: np.ndarray) -> float:
     """Share of comparisons with a positive margin (V,); a tie counts half. NaN where there is no comparison."""
-    return float(((margins > 0) + 0.5 * (margins == 0)).mean()) if len(margins) else float("nan")
+    return float(((margins > 0) + 0.5 * (margins == 0)).mean()) if len(margins) else math.nan
 
 
 def pairwise_accuracy(scores: np.ndarray, ratings: np.ndarray) -> float:
@@ -132,4 +126,4 @@ def pairwise_accuracy(scores: np.ndarray, ratings: np.ndarray) -> float:
         correct += (np.searchsorted(lower, own, "left") + np.searchsorted(lower, own, "right")).sum() / 2
         pairs += len(own) * len(lower)
         lower = np.sort(np.concatenate([lower, own]))
-    return float(correct / pairs) if pairs else float("nan")
+    return float(correct / pairs) if pairs else math.nan

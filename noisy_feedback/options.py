@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 
@@ -57,6 +58,7 @@ class Option:
         return f"{value!r} is not {self.values}{also}"
 
 
-def option(default: Any, help: str = "", **details: Any) -> Any:
-    """A field of Config that a user can set; `details` are those of Option."""
+def option(default: Any, help: str = "", values: Any = str, **details: Any) -> Any:
+    """A field of Config that a user can set: a switch if its default is False; `details` are those of Option."""
+    details = {"values": SWITCH if default is False else values, "recorded": values is not Path, **details}
     return field(default=default, metadata={"option": Option(help, **details)})

@@ -5,7 +5,7 @@ import os
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
@@ -13,6 +13,7 @@ from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from textwrap import shorten
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,8 +44,14 @@ def run_sweep(runs: Sequence[Config], dask: str | None = None, embeddings_sha256
             client = stack.enter_context(cluster.connect(dask))  # a wrong address is found before embedding
         dataset = prepare(runs, embeddings_sha256)
         folder = SweepFolder(runs[0], dataset.provenance)
-        lock(folder.path, stack)
-        missing = [run for run in runs if not folder.has(run)]
+        folder.path.mkdir(parents=True, exist_ok=True)
+        try:
+            stack.enter_context(FileLock(folder.path / ".lock", blocking=False))
+        except Timeout:
+            way_out = "wait until it ends, or give another --output"
+            raise InputError(f"another sweep is writing to {folder.path}; {way_out}") from None
+        kept = folder.load()
+        missing = [run for run in runs if run not in kept]
         print(f"sweep      {console.count(len(runs), 'run')}, {len(runs) - len(missing)} kept already")
         seeds = {run.seed for run in missing}  # each is trained once
         refused: dict[str, InputError] = {}  # by name of the run
@@ -56,11 +63,13 @@ def run_sweep(runs: Sequence[Config], dask: str | None = None, embeddings_sha256
                     refused[folder.file_of(run).stem] = result
                 else:
                     folder.save(result)
+                    kept[run] = result
                 bar.update(run.epochs_f + run.epochs_t * (run.seed in seeds))
                 seeds.discard(run.seed)
-        if kept := folder.load_all():
-            summary, figures = tables.write(folder, kept)
-            print(f"\n{console.summary_tables(summary, kept)}")
+        if kept:
+            finished = [kept[run] for run in sorted(kept, key=Config.sort_key)]
+            summary, figures = tables.write(folder, finished)
+            print(f"\n{console.summary_tables(summary, finished)}")
             print(f"results    {folder.path}")
             print(f"figures    {', '.join(figure.name for figure in figures) or 'none: no epoch was run'}")
     if refused:
@@ -69,17 +78,6 @@ def run_sweep(runs: Sequence[Config], dask: str | None = None, embeddings_sha256
             f"{len(refused)} of {console.count(len(runs), 'run')} cannot be fine-tuned: {reason} ({names})"
         )
     return folder.path
-
-
-def lock(folder: Path, stack: ExitStack) -> None:
-    """Lock the folder until `stack` closes. Errors: InputError where another sweep holds the lock."""
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        stack.enter_context(FileLock(folder / ".lock", blocking=False))
-    except Timeout:
-        raise InputError(
-            f"another sweep is writing to {folder}; wait until it ends, or give another --output"
-        ) from None
 
 
 def run_locally(runs: Sequence[Config], dataset: Dataset) -> Iterator[tuple[Config, RunResult | InputError]]:
@@ -104,10 +102,10 @@ def run_locally(runs: Sequence[Config], dataset: Dataset) -> Iterator[tuple[Conf
             while len(pending) < workers and (trainings or tunings):
                 with processes.uninterrupted():  # it may start a worker
                     if tunings:
-                        pending[pool.submit(fine_tune_in_worker, *tunings.popleft())] = None
+                        pending[pool.submit(with_dataset, try_fine_tuning, *tunings.popleft())] = None
                     else:
                         group = trainings.popleft()
-                        pending[pool.submit(train_in_worker, group[0])] = group
+                        pending[pool.submit(with_dataset, train_model, group[0])] = group
             done, _ = wait(pending, return_when=FIRST_COMPLETED)
             for future in sorted(done, key=lambda future: future.exception() is not None):  # keep what has finished
                 waiting = pending.pop(future)
@@ -161,9 +159,6 @@ def end_with_parent() -> None:
     os._exit(1)
 
 
-def train_in_worker(config: Config) -> Trained:
-    return train_model(config, worker_dataset)
-
-
-def fine_tune_in_worker(config: Config, trained: Trained) -> tuple[Config, RunResult | InputError]:
-    return try_fine_tuning(config, worker_dataset, trained)
+def with_dataset(function: Callable[..., Any], config: Config, *more: Any) -> Any:
+    """Called in a worker process: the function of a run, the worker's data and more."""
+    return function(config, worker_dataset, *more)

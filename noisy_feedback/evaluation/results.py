@@ -12,22 +12,13 @@ from noisy_feedback.data.preferences import Judgements, number_pairs
 from noisy_feedback.data.reviews import Splits
 from noisy_feedback.data.splits import TEST
 from noisy_feedback.data.summary import disagreement_of, implied_flip_rate
-from noisy_feedback.evaluation.preferences import interval_over_pairs
+from noisy_feedback.evaluation.statistics import interval_over_pairs
 from noisy_feedback.feedback import human
 from noisy_feedback.feedback.audit import Audit, audit_scores
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.learning.model import RatingMLP, predict
 from noisy_feedback.learning.training import EpochStats, FitResult, select_rows
-from noisy_feedback.metrics import (
-    Metrics,
-    evaluate,
-    expected_class,
-    majority_baseline,
-    preference_accuracy,
-    unrated,
-)
-
-STAGES = ("before", "best", "last")  # of fine-tuning: the models that are evaluated and saved
+from noisy_feedback.metrics import Metrics, evaluate, expected_class, majority_baseline, preference_accuracy
 
 
 @dataclass(frozen=True)
@@ -47,9 +38,6 @@ class RunResult:
     last: Metrics | None
     kl_weight_used: float | None = None  # None where nothing was fine-tuned
 
-    def stages(self) -> dict[str, Metrics | None]:
-        return {stage: getattr(self, stage) for stage in STAGES}
-
 
 def make_result(
     config: Config,
@@ -66,40 +54,31 @@ def make_result(
 
     `used` is `config` with the KL weight as a number.
     """
-    lists = np.empty((0, config.k + 1)) if feedback is None else feedback.lists
+    noise = {"ratio": config.ratio, "changed": 0, "total": len(splits.fine_tuning)}
+    comparisons = {"count": 0, "k": config.k, "reviews_used": 0, "ties": 0}
+    if feedback is not None:
+        noise |= {"changed": feedback.changed, "total": feedback.total}
+        comparisons |= {"count": len(feedback.lists), "ties": feedback.ties}
+        comparisons["reviews_used"] = len(np.unique(feedback.lists))
+    majority, ratings = Metrics(), dataset.ratings
+    if dataset.is_rated:
+        majority = majority_baseline(ratings[splits.train], ratings[splits.test], dataset.scale)
+    if before.preference_accuracy >= 0:  # there are comparisons: for a constant prediction all are ties
+        majority = replace(majority, preference_accuracy=0.5)
     return RunResult(
         config=config,
-        noise={
-            "ratio": config.ratio,
-            "changed": feedback.changed if feedback else 0,
-            "total": feedback.total if feedback else len(splits.fine_tuning),
-        },
-        comparisons={
-            "count": len(lists),
-            "k": config.k,
-            "reviews_used": len(np.unique(lists)),
-            "ties": feedback.ties if feedback else 0,
-            "attainable_accuracy": attainable_accuracy(dataset.judgements, splits),
-        },
+        noise=noise,
+        comparisons=comparisons | {"attainable_accuracy": attainable_accuracy(dataset.judgements, splits)},
         audit=audit_record(feedback, audit) if feedback and audit else None,
         best_epochs={"training": training.best_epoch, "fine_tuning": fine_tuning.best_epoch if fine_tuning else 0},
         training=training.epochs,
         fine_tuning=fine_tuning.epochs if fine_tuning else [],
-        majority=constant_baseline(dataset, splits, 0.5 if before.preference_accuracy >= 0 else math.nan),
+        majority=majority,
         before=before,
         best=evaluate_on_test(fine_tuning.best, dataset, splits) if fine_tuning else None,
         last=evaluate_on_test(fine_tuning.last, dataset, splits) if fine_tuning else None,
         kl_weight_used=float(used.kl_weight) if used and used.epochs_f else None,
     )
-
-
-def constant_baseline(dataset: Dataset, splits: Splits, preference_accuracy: float) -> Metrics:
-    """Metrics of always predicting the most frequent training rating: all comparisons are ties, if there are any."""
-    if not dataset.is_rated:
-        return unrated(preference_accuracy)
-    ratings = dataset.ratings
-    baseline = majority_baseline(ratings[splits.train], ratings[splits.test], dataset.scale)
-    return replace(baseline, preference_accuracy=preference_accuracy)
 
 
 def audit_record(feedback: Feedback, audit: Audit) -> dict[str, float | bool | None]:
@@ -125,17 +104,16 @@ def audit_record(feedback: Feedback, audit: Audit) -> dict[str, float | bool | N
 
 def evaluate_on_test(model: RatingMLP, dataset: Dataset, splits: Splits) -> Metrics:
     """Metrics on the test part, against the true ratings, and on its comparisons, against the true orders."""
-    margins, interval = None, None
-    if (compared := human.comparisons_to_score(dataset.judgements, splits, TEST)) is not None:
-        rewards = expected_class(predict(model, dataset.embeddings).cpu().numpy())
-        margins = rewards[compared[:, 0]] - rewards[compared[:, 1]]
-        interval = list(interval_over_pairs((margins > 0) + 0.5 * (margins == 0), number_pairs(*compared.T)))
-    if not dataset.is_rated:
-        found = unrated(math.nan if margins is None else preference_accuracy(margins))
-    else:
-        output = predict(model, select_rows(dataset.embeddings, splits.test))
-        found = evaluate(output.cpu().numpy(), dataset.ratings[splits.test], dataset.scale, margins)
-    return replace(found, preference_interval=interval)
+    found = Metrics()
+    if dataset.is_rated:
+        output = predict(model, select_rows(dataset.embeddings, splits.test)).cpu().numpy()
+        found = evaluate(output, dataset.ratings[splits.test], dataset.scale)
+    if (compared := human.comparisons_to_score(dataset.judgements, splits, TEST)) is None:
+        return found
+    rewards = expected_class(predict(model, dataset.embeddings).cpu().numpy())
+    margins = rewards[compared[:, 0]] - rewards[compared[:, 1]]
+    interval = interval_over_pairs((margins > 0) + 0.5 * (margins == 0), number_pairs(*compared.T))
+    return replace(found, preference_accuracy=preference_accuracy(margins), preference_interval=interval)
 
 
 def attainable_accuracy(judgements: Judgements | None, splits: Splits) -> float | None:

@@ -1,4 +1,4 @@
-"""Means over seeds, with intervals and paired tests.
+"""Means over seeds, with intervals and paired tests; and the interval of one preference accuracy.
 
 What the intervals are of: seeds on ONE data set. Seeds differ in the initial weights, the order of the batches, the
 noise and, with --shuffle, in how that data set is split. An interval covers the mean that many more seeds on the same
@@ -12,11 +12,10 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
-from scipy.special import stdtr, stdtrit  # Student's t; scipy.stats takes a second to import
+from scipy.special import ndtri, stdtr, stdtrit  # Student's t; scipy.stats takes a second to import
 
 from noisy_feedback.config import SETTING_AXES
-from noisy_feedback.evaluation.results import STAGES
-from noisy_feedback.metrics import METRICS
+from noisy_feedback.metrics import METRICS, STAGES
 
 CONFIDENCE = 0.95
 ROUNDING = 1e-12  # values that differ by less are equal but for the order of sums
@@ -65,6 +64,20 @@ def t_interval(values: np.ndarray) -> tuple[float, float]:
         return float("nan"), float("nan")
     half = stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2) * values.std(ddof=1) / np.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
+
+
+def interval_over_pairs(right: np.ndarray, pairs: np.ndarray) -> list[float] | None:
+    """95 % interval of the mean of `right` (V,), 0..1 for each judgement; those of a pair are not independent.
+
+    `pairs` (V,) are the numbers of their pairs. Source: the variance of a ratio of sums over pairs (Cochran 1977,
+    Sampling techniques, equation 2.46 applied to clusters). None for fewer than two pairs.
+    """
+    _, own = np.unique(pairs, return_inverse=True)
+    residuals = np.bincount(own, right - right.mean())  # of each pair
+    if (count := len(residuals)) < 2:
+        return None
+    half = ndtri((1 + CONFIDENCE) / 2) * np.sqrt(count / (count - 1) * np.square(residuals).sum()) / len(right)
+    return [float(max(right.mean() - half, 0)), float(min(right.mean() + half, 1))]
 
 
 def paired_t_test(name: str, values: np.ndarray, reference: np.ndarray) -> dict[str, float]:

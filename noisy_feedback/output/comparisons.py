@@ -72,16 +72,13 @@ def export_comparisons(
     `cross_fitted`: `p_wrong` is by models that were not trained on the comparison, which a column then says.
     """
     better, worse = feedback.adjacent_pairs()
-    stars = {-1: None, **dict(enumerate(dataset.scale.tolist()))}
-    claimed = {"chosen": feedback.ratings[:, :-1], "rejected": feedback.ratings[:, 1:]}
+    stars = np.append(dataset.scale.astype(float), np.nan)  # of a rating; at -1: it is not known
     table = pd.DataFrame(
         {
             "chosen": [dataset.texts[row] for row in better],
             "rejected": [dataset.texts[row] for row in worse],
-            **{
-                f"{side}_rating": pd.array([stars[rating] for rating in ratings.ravel()], dtype="Int64")
-                for side, ratings in claimed.items()
-            },
+            "chosen_rating": pd.array(stars[feedback.ratings[:, :-1].ravel()], dtype="Int64"),
+            "rejected_rating": pd.array(stars[feedback.ratings[:, 1:].ravel()], dtype="Int64"),
             "p_wrong": audit.p_wrong,
             "wrong": pd.array(known_wrong(feedback), dtype="boolean"),
             # By rows: other reviews with the same texts are another pair, whose true order may be the opposite.

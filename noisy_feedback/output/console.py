@@ -14,11 +14,12 @@ from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.reviews import SAMPLE_FILE, Reviews, Splits
 from noisy_feedback.data.splits import LEFT_OUT, PARTS
 from noisy_feedback.data.summary import summarize
-from noisy_feedback.evaluation.results import STAGES, RunResult, audit_record
+from noisy_feedback.evaluation.results import RunResult, audit_record
+from noisy_feedback.evaluation.statistics import no_information, setting_names, shown_metrics
 from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.feedback.protocols import GAP
-from noisy_feedback.metrics import METRICS, Metrics
+from noisy_feedback.metrics import METRICS, STAGES, Metrics
 
 WIDTH = 80  # columns
 FEW_COMPARISONS = 10
@@ -181,8 +182,6 @@ def confusion_table(matrix: Sequence[Sequence[int]], scale: np.ndarray) -> str:
 
 def summary_tables(summary: pd.DataFrame, results: Sequence[RunResult]) -> str:
     """Per metric, setting and noise ratio: best and last epoch, and the last epoch's paired differences; warnings."""
-    from noisy_feedback.evaluation.statistics import no_information, setting_names, shown_metrics  # imports scipy
-
     summary = summary.assign(setting=setting_names(summary))
     seeds = {result.config.seed for result in results}
     lines = [f"the tables cover all {count(len(results), 'run')} in the folder: {count(len(seeds), 'seed')}"]

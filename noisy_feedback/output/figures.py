@@ -22,7 +22,6 @@ REFERENCE: Any = {"color": plots.GREY, "linewidth": 0.8}
 SIGNIFICANT = 0.05
 ONE_SEED = "1 seed"
 COLUMNS = 3  # of draw_curves
-AXIS_NAMES = {"ratio": "noise ratio", "labels": "labels"}
 
 
 @matplotlib.rc_context(plots.STYLE)
@@ -34,8 +33,8 @@ def draw_curves(curves: pd.DataFrame, classes: int) -> Figure:
     KL weight, labels and kind of noise. `curves` has the columns of a sweep's curves.csv.
     """
     training, fine_tuning = (curves[curves["phase"] == phase] for phase in ("training", "fine-tuning"))
-    axis, values, others = varied_axis(fine_tuning)
-    settings = split_settings(fine_tuning, others) or [("", fine_tuning)]
+    fine_tuning, axis, names = with_places(fine_tuning)
+    settings = split_settings(fine_tuning) or {"": fine_tuning}
     compared = curves["validation_preference_accuracy"].notna().any()
     score = "validation_preference_accuracy" if compared else "validation_accuracy"
     lengths = [0 if phase.empty else int(phase["epoch"].max()) for phase in (training, fine_tuning)]
@@ -44,17 +43,17 @@ def draw_curves(curves: pd.DataFrame, classes: int) -> Figure:
     width, height = (plots.COLUMN, 2.5) if columns == 1 else (2.4, 2.1)
     figure = Figure(figsize=(width * columns, height * rows + 0.5), layout="constrained")
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).flatten()
-    for axes, (name, panel) in zip(grid, settings, strict=False):
-        draw_curve_panel(axes, score, training, panel, values, lengths[0], axis)
+    for axes, (name, panel) in zip(grid, settings.items(), strict=False):
+        draw_curve_panel(axes, score, training, panel, range(len(names)), lengths[0], "place")
         axes.set_title(fill(name, 34, break_on_hyphens=False) if len(settings) > 1 else "", fontsize=7)
         axes.set(ylabel=fill(score.replace("_", " "), 22))
         plots.set_epochs(axes, *lengths)
         axes.label_outer()
     for axes in grid[len(settings) :]:
         axes.remove()
-    if values:
-        handles = [Line2D([], [], **style) for style in plots.ratio_styles(len(values))]
-        plots.add_legend(figure, handles, axis_labels(values), columns=5, title=AXIS_NAMES[axis])
+    if names:
+        handles = [Line2D([], [], **style) for style in plots.ratio_styles(len(names))]
+        plots.add_legend(figure, handles, names, columns=5, title=axis)
     seeds = describe_seeds(training if fine_tuning.empty else fine_tuning)
     band = "" if seeds == ONE_SEED else "; band: one standard deviation"
     notes = [f"{seeds}{band}; black: training", *plots.fine_tuning_note(*lengths)]
@@ -97,11 +96,10 @@ def draw_metrics(runs: pd.DataFrame, summary: pd.DataFrame, classes: int) -> Fig
     information. Where there is one ratio, the labels take its place. `runs` has the columns of runs.csv, `summary`
     those of summary.csv.
     """
-    axis, values, others = varied_axis(runs)
-    places = {value: place for place, value in enumerate(values)}
-    of_tables = zip(split_settings(summary, others), split_settings(runs, others), strict=True)
+    (runs, axis, names), (summary, _, _) = with_places(runs), with_places(summary)
     lines = [
-        (name, "last", rows, own, plots.line_style(number)) for number, ((name, rows), (_, own)) in enumerate(of_tables)
+        (setting, "last", summary[summary["setting"] == setting], own, plots.line_style(number))
+        for number, (setting, own) in enumerate(split_settings(runs).items())
     ]
     notes = ["last epoch of fine-tuning"]
     if len(lines) == 1:
@@ -119,23 +117,23 @@ def draw_metrics(runs: pd.DataFrame, summary: pd.DataFrame, classes: int) -> Fig
             level = of_seeds[f"majority_{metric}"].mean()
             axes.axhline(level, **REFERENCE, linestyle="--", label="most frequent rating")
         for noise, ratio in no_information(runs, classes).items():
-            place = np.interp(ratio, list(places), list(places.values()))
+            place = np.interp(ratio, sorted(set(runs["ratio"])), range(len(names)))
             axes.axvline(place, **REFERENCE, label=f"no information ({noise})")
         for number, (label, stage, rows, own, style) in enumerate(lines):
             shift = plots.dodge(number, len(lines))
-            axes.plot(own[axis].map(places) + shift, own[f"{stage}_{metric}"], **style | DOTS)
+            axes.plot(own["place"] + shift, own[f"{stage}_{metric}"], **style | DOTS)
             means = rows[(rows["stage"] == stage) & (rows["metric"] == metric)]
-            draw_means(axes, means[axis].map(places) + shift, means, label=label, **style)
+            draw_means(axes, means["place"] + shift, means, label=label, **style)
         axes.set(ylabel=fill(f"test {METRICS[metric]}", 16))
     drawn: list[dict[Any, float]] = []  # numbers of comparisons: equal ones are one line
     for _, _, rows, _, style in lines:
-        counts = rows.drop_duplicates(axis).set_index(axis)["comparisons"].to_dict()
+        counts = rows.set_index("place")["comparisons"].to_dict()
         if counts not in drawn:
-            below.plot([places[value] for value in counts], list(counts.values()), markersize=3, **style)
+            below.plot(list(counts), list(counts.values()), markersize=3, **style)
             drawn.append(counts)
-    below.set(ylabel="comparisons", ylim=(0, 1.2 * summary["comparisons"].max()), xlabel=AXIS_NAMES[axis])
+    below.set(ylabel="comparisons", ylim=(0, 1.2 * summary["comparisons"].max()))
     below.yaxis.set_major_locator(MaxNLocator(3, integer=True))
-    set_places(below, values)
+    set_places(below, axis, names)
     figure.align_ylabels()
     handles, labels = panels[0].get_legend_handles_labels()
     plots.add_legend(figure, handles, labels, columns=1 if max(map(len, labels)) > 20 else 2, fontsize=6)
@@ -162,14 +160,14 @@ def draw_change(summary: pd.DataFrame, classes: int) -> Figure:
     a question mark says that there is no test.
     """
     shown = shown_metrics(summary)
-    last = summary[summary["stage"] == "last"]
-    axis, values, others = varied_axis(last)
-    settings = split_settings(last, others)
-    width = 1.4 + 0.057 * max(len(name) for name, _ in settings) + max(0.42 * len(values), 2.1)  # inches
+    last, axis, names = with_places(summary[summary["stage"] == "last"])
+    settings = split_settings(last)
+    width = 1.4 + 0.057 * max(map(len, settings)) + max(0.42 * len(names), 2.1)  # inches
     figure = Figure(figsize=(width, 1 + (0.4 + 0.2 * len(settings)) * len(shown)), layout="constrained")
     panels = figure.subplots(len(shown), 1, sharex=True, squeeze=False)[:, 0]
     for axes, metric in zip(panels, shown, strict=True):
-        cells = [rows[rows["metric"] == metric].set_index(axis).reindex(values) for _, rows in settings]
+        of_metric = (rows[rows["metric"] == metric].set_index("place") for rows in settings.values())
+        cells = [rows.reindex(range(len(names))) for rows in of_metric]
         change, p = (np.array([row[name] for row in cells]) for name in ("vs_before", "vs_before_p"))
         limit = max(np.nanmax(np.abs(change), initial=0), 1e-9)
         significant = np.where(p < SIGNIFICANT, change, np.nan)
@@ -180,10 +178,9 @@ def draw_change(summary: pd.DataFrame, classes: int) -> Figure:
                 style = {"color": "white" if abs(value) > 0.65 * limit else plots.BLACK, "fontweight": "bold"}
             text = "-" if np.isnan(value) else f"{value:+.3f}" + "?" * bool(np.isnan(p[place]))
             axes.text(*place[::-1], text, ha="center", va="center", fontsize=6, **style)
-        axes.set_yticks(range(len(settings)), [name for name, _ in settings], fontsize=7)
+        axes.set_yticks(range(len(settings)), list(settings), fontsize=7)
         axes.set_title(f"test {METRICS[metric]}", fontsize=8)
-    set_places(axes, values)
-    axes.set(xlabel=AXIS_NAMES[axis])
+    set_places(axes, axis, names)
     notes = [f"change from before fine-tuning to the last epoch, {describe_seeds(last)}"]
     notes.append("bold: significant (paired t-test, p < 0.05); ?: no test (one seed, or equal changes)")
     plots.add_notes(figure, [*notes, *information_notes(last, classes)])
@@ -197,27 +194,25 @@ def draw_audit(runs: pd.DataFrame, classes: int) -> Figure:
     A dot is the feedback of one seed, a line the mean over seeds; one line for each kind of labels and noise, whatever
     the loss: that comes after the audit. `runs` has the columns of runs.csv.
     """
-    runs = runs.drop_duplicates(["seed", "labels", "noise", "ratio"])
-    axis, values, _ = varied_axis(runs)
-    places = {value: place for place, value in enumerate(values)}
-    kinds = split_settings(runs, ("labels", "noise"))
+    runs, axis, names = with_places(runs.drop_duplicates(["seed", "labels", "noise", "ratio"]))
+    kinds = split_settings(runs.assign(setting=setting_names(runs, ("labels", "noise"))))
     highest = np.nanmax(runs[["true_flip_rate", "estimated_flip_rate"]].to_numpy())
     figure = Figure(figsize=(plots.COLUMN, 4.2), layout="constrained")
     rates, scores = figure.subplots(2, 1)
     rates.plot([0, highest], [0, highest], **REFERENCE, linestyle=":")
-    for number, (_, rows) in enumerate(kinds):
-        style, shift = plots.line_style(number), plots.dodge(number, len(kinds)) if axis == "ratio" else 0
+    for number, rows in enumerate(kinds.values()):
+        style, shift = plots.line_style(number), 0 if axis == "labels" else plots.dodge(number, len(kinds))
         rates.plot(rows["true_flip_rate"], rows["estimated_flip_rate"], **style | DOTS)
-        means = rows.groupby(rows[axis].map(places))["auroc"].mean()
-        scores.plot(rows[axis].map(places) + shift, rows["auroc"], **style | DOTS)
+        means = rows.groupby("place")["auroc"].mean()
+        scores.plot(rows["place"] + shift, rows["auroc"], **style | DOTS)
         scores.plot(means.index + shift, means, markersize=3.5, **style)
     scores.axhline(0.5, **REFERENCE, linestyle=":")
     rates.set(xlabel="true flip rate", ylabel="estimated flip rate")
-    scores.set(xlabel=AXIS_NAMES[axis], ylabel="AUROC of p_wrong")
-    set_places(scores, values)
+    scores.set(ylabel="AUROC of p_wrong")
+    set_places(scores, axis, names)
     if len(kinds) > 1:
         handles = [Line2D([], [], markersize=3.5, **plots.line_style(number)) for number in range(len(kinds))]
-        plots.add_legend(figure, handles, [name for name, _ in kinds], columns=2, fontsize=6)
+        plots.add_legend(figure, handles, list(kinds), columns=2, fontsize=6)
     notes = ["small dots: single seeds; dotted: a right estimate, and chance"]
     plots.add_notes(figure, [*notes, *information_notes(runs, classes)])
     return figure
@@ -226,31 +221,30 @@ def draw_audit(runs: pd.DataFrame, classes: int) -> Figure:
 # --- parts that several figures share
 
 
-def varied_axis(table: pd.DataFrame) -> tuple[str, list[Any], list[str]]:
-    """The axis of a figure, its values in order, and what else a setting is made of.
+def with_places(table: pd.DataFrame) -> tuple[pd.DataFrame, str, list[str]]:
+    """The table with each row's `setting`, and its `place` on the axis of a figure; that axis, and what stands there.
 
-    The axis is the noise ratio, or the labels where there is one ratio and several labels.
+    The axis is the noise ratio, or the labels where there is one ratio and several labels; a setting is all else.
     """
     axis, values = "ratio", sorted(set(table["ratio"]))
     if len(values) == 1 and table["labels"].nunique() > 1:
         axis, values = "labels", [name for name in LABELS if name in set(table["labels"])]
-    return axis, values, [name for name in SETTING_AXES if name != axis]
+    names = setting_names(table, [name for name in SETTING_AXES if name != axis])
+    placed = table.assign(setting=names, place=[values.index(value) for value in table[axis]])
+    if axis == "labels":
+        return placed, axis, values
+    return placed, "noise ratio", [f"{value:g}" for value in values]
 
 
-def axis_labels(values: Sequence[Any]) -> list[str]:
-    return [value if isinstance(value, str) else f"{value:g}" for value in values]
+def split_settings(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of every setting, in order."""
+    return {str(name): rows for name, rows in table.groupby("setting", sort=False)}
 
 
-def set_places(axes: Axes, values: Sequence[Any]) -> None:
+def set_places(axes: Axes, axis: str, names: Sequence[str]) -> None:
     """Ratios or labels side by side, at equal distances."""
-    names = axis_labels(values)
-    axes.set_xticks(range(len(values)), names, rotation=90 if len("".join(names)) > 40 else 0)
-    axes.set(xlim=(-0.5, len(values) - 0.5))
-
-
-def split_settings(table: pd.DataFrame, axes: Sequence[str]) -> list[tuple[Any, pd.DataFrame]]:
-    """Every combination of values of `axes` in the table: its name and its rows, in order."""
-    return list(table.groupby(np.array(setting_names(table, axes), dtype=object), sort=False))
+    axes.set_xticks(range(len(names)), names, rotation=90 if len("".join(names)) > 40 else 0)
+    axes.set(xlabel=axis, xlim=(-0.5, len(names) - 0.5))
 
 
 def describe_seeds(table: pd.DataFrame) -> str:

@@ -5,6 +5,7 @@ import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -16,20 +17,22 @@ from noisy_feedback.code_version import CODE_VERSION
 from noisy_feedback.config import RECORDED, SWEEP_AXES, Config
 from noisy_feedback.data.dataset import Dataset, Provenance
 from noisy_feedback.errors import InputError
-from noisy_feedback.evaluation.results import STAGES, RunResult
+from noisy_feedback.evaluation.results import RunResult
 from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.files import atomic_write, write_tensors
 from noisy_feedback.learning.model import RatingMLP, predict, state_dict
 from noisy_feedback.learning.training import EpochStats
-from noisy_feedback.metrics import Metrics, expected_class
+from noisy_feedback.metrics import STAGES, Metrics, expected_class
 from noisy_feedback.output.comparisons import annotator_table, export_comparisons, feedback_table
 
 PACKAGES = ("noisy-feedback", "torch", "numpy", "pandas", "scipy", "sentence-transformers", "safetensors")
 CURVE_COLUMNS = ("phase", "epoch", *(field.name for field in fields(EpochStats)))
 LONGEST_NAME = 120  # characters of a folder's name
 # What a folder's name says of the options that change a result most, where they differ from the default.
-NAMED = {"labels": "", "kl_weight": "kl", "noise": "", "head": "", "epochs_t": "t", "epochs_f": "f"}
+NAMED = {"loss": "", "labels": "", "kl_weight": "kl", "noise": "", "head": "", "epochs_t": "t", "epochs_f": "f"}
+NAMED |= {"ratio": "ratio", "seed": "seed"}
+ALWAYS_NAMED = ("loss", "ratio", "seed")  # of a run
 
 
 def save_run(
@@ -48,8 +51,7 @@ def save_run(
     folder = run_folder(config, provenance)
     for name in ("run.json", "feedback.csv", "annotators.csv", "curves.png"):  # of an earlier run of the same name
         (folder / name).unlink(missing_ok=True)
-    rows = curve_rows({}, "training", result.training) + curve_rows({}, "fine-tuning", result.fine_tuning)
-    write_table(folder / "curves.csv", pd.DataFrame(rows, columns=CURVE_COLUMNS))
+    write_table(folder / "curves.csv", curves_table([result])[list(CURVE_COLUMNS)])
     metadata = {"scale": provenance.data.scale, "encoder": asdict(provenance.encoder)}
     for stage, model in models.items():
         write_tensors(folder / f"model_{stage}.safetensors", state_dict(model), json.dumps(metadata))
@@ -69,7 +71,8 @@ def save_run(
         with atomic_write(folder / "curves.png") as file:
             plots.save_figure(plots.draw_run(result), file)
     found = {name: getattr(result, name) for name in ("noise", "comparisons", "audit", "best_epochs", "kl_weight_used")}
-    for stage, metrics in {"majority": result.majority, **result.stages()}.items():
+    for stage in ("majority", *STAGES):
+        metrics = getattr(result, stage)
         found[stage] = metrics and without_nan(asdict(metrics))
     write_text(folder / "run.json", record_text(config, config_record(config), provenance, found))
     return folder
@@ -107,59 +110,50 @@ class SweepFolder:
         self.config = config
         self.shared = {name: value for name, value in config_record(config).items() if name not in SWEEP_AXES}
         self.identity = identity(self.shared, provenance)
-        self.path = folder_of(config, name_parts(config, self.shared, provenance), self.shared, self.identity)
+        self.path = folder_of(config, provenance, self.shared)
 
     def file_of(self, run: Config) -> Path:
-        values = (f"{axis.replace('_', '-')}-{format_number(getattr(run, axis))}" for axis in SWEEP_AXES)
+        values = (f"{axis.replace('_', '-')}-{as_text(getattr(run, axis))}" for axis in SWEEP_AXES)
         return self.path / "runs" / f"{'_'.join(values)}.json"
 
     def save(self, result: RunResult) -> None:
-        """Keep one finished run."""
-        content = {name: value for name, value in asdict(result).items() if name != "config"}
-        content = {"identity": self.identity, "axes": axes_of(result.config), **content}
+        """Keep one finished run, with the options and versions that the refusal of a `--name` compares."""
+        made_from = {"identity": self.identity, "config": self.shared, "versions": versions()}
+        content = {**asdict(result), **made_from, "axes": axes_of(result.config)}
         write_text(self.file_of(result.config), json.dumps(content))
 
-    def has(self, run: Config) -> bool:
-        return self.read(self.file_of(run)) is not None
-
-    def load_all(self) -> list[RunResult]:
-        """Every run that was kept, sorted along the axes; what is damaged is left out."""
-        found = [self.read(file) for file in sorted((self.path / "runs").glob("[!.]*.json"))]
-        results = {result.config: result for result in found if result is not None}
-        return [results[config] for config in sorted(results, key=Config.sort_key)]
-
-    def read(self, file: Path) -> RunResult | None:
-        """One kept run; None where there is none, it was made otherwise, or the file is damaged."""
-        try:
-            content = json.loads(file.read_text(encoding="utf-8"))
-            if content.pop("identity") != self.identity:
-                return None
-            config = replace(self.config, **content.pop("axes"))
-            for phase in ("training", "fine_tuning"):
-                content[phase] = [EpochStats(**epoch) for epoch in content[phase]]
-            for stage in ("majority", *STAGES):
-                content[stage] = content[stage] and Metrics(**content[stage])
-            return RunResult(config=config, **content)
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
-            return None
+    def load(self) -> dict[Config, RunResult]:
+        """Every run that was kept; what was made otherwise, or is damaged, is left out."""
+        found = {}
+        for file in (self.path / "runs").glob("[!.]*.json"):
+            with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+                content = json.loads(file.read_text(encoding="utf-8"))
+                if content.pop("identity") == self.identity:
+                    content["config"] = config = replace(self.config, **content.pop("axes"))
+                    for phase in ("training", "fine_tuning"):
+                        content[phase] = [EpochStats(**epoch) for epoch in content[phase]]
+                    for stage in ("majority", *STAGES):
+                        content[stage] = content[stage] and Metrics(**content[stage])
+                    del content["versions"]
+                    found[config] = RunResult(**content)
+        return found
 
     def record(self, results: Sequence[RunResult]) -> str:
         """The content of sweep.json: what the tables were made from and which runs they hold."""
         runs = [axes_of(result.config) for result in results]
         return record_text(self.config, self.shared, self.provenance, {"runs": runs})
 
-    def is_recorded(self, results: Sequence[RunResult]) -> bool:
-        """Whether tables and figures of exactly these runs have been written."""
-        file = self.path / "sweep.json"
-        return file.is_file() and file.read_bytes() == self.record(results).encode()
 
-    def write_record(self, results: Sequence[RunResult]) -> None:
-        write_text(self.path / "sweep.json", self.record(results))
-
-
-def curve_rows(axes: Mapping[str, Any], phase: str, epochs: Sequence[EpochStats]) -> list[dict[str, Any]]:
-    """The curves of a phase of a run: one row per epoch."""
-    return [{**axes, "phase": phase, "epoch": number, **vars(epoch)} for number, epoch in enumerate(epochs, start=1)]
+def curves_table(results: Sequence[RunResult]) -> pd.DataFrame:
+    """Curves of runs; training, which depends on the seed alone, once per seed, with empty cells for the other axes."""
+    rows: list[dict[str, Any]] = []
+    for result in results:
+        axes = axes_of(result.config)
+        training, tuning = {"seed": axes["seed"], "phase": "training"}, {**axes, "phase": "fine-tuning"}
+        for known, epochs in ((training, result.training), (tuning, result.fine_tuning)):
+            rows += [{**known, "epoch": number, **vars(epoch)} for number, epoch in enumerate(epochs, start=1)]
+    table = pd.DataFrame(rows, columns=[*SWEEP_AXES, *CURVE_COLUMNS])
+    return table.drop_duplicates([*SWEEP_AXES, "phase", "epoch"])
 
 
 def write_table(file: Path, table: pd.DataFrame) -> None:
@@ -179,38 +173,32 @@ def config_record(config: Config) -> dict[str, Any]:
 
 
 def run_folder(config: Config, provenance: Provenance) -> Path:
-    """The folder of a single run, named after what it is made from and the options that differ from their defaults."""
-    record = config_record(config)
-    parts = name_parts(config, record, provenance, config.loss)
-    parts += [f"ratio{format_number(config.ratio)}", f"seed{config.seed}"]
-    return folder_of(config, parts, record, identity(record, provenance))
+    """The folder of a single run."""
+    return folder_of(config, provenance, config_record(config))
 
 
-def name_parts(config: Config, record: Mapping[str, Any], provenance: Provenance, *more: str) -> list[str]:
-    """The data, the protocol and the options that are not the default."""
-    defaults = {field.name: field.default for field in fields(Config)}
-    k = [f"k{config.k}"] if config.protocol == "multiclass" else []
-    changed = [name for name in NAMED if name in record and record[name] != defaults[name]]
-    options = [f"{NAMED[name]}{format_number(record[name])}" for name in changed]
-    return [provenance.data.name.partition(".")[0], config.protocol, *k, *more, *options]
-
-
-def folder_of(config: Config, parts: Sequence[str], options: Mapping[str, Any], identity: str) -> Path:
-    """`--name`, or the parts and the identity.
+def folder_of(config: Config, provenance: Provenance, options: Mapping[str, Any]) -> Path:
+    """`--name`, or a name of the data, the protocol, the `options` that NAMED lists, and the identity.
 
     Errors: InputError where another result has this --name, with what differs of options, versions and code.
     """
+    own = identity(options, provenance)
     if config.name is None:
-        return config.output / f"{'_'.join(parts)[:LONGEST_NAME]}_{identity}"
-    folder, own = config.output / config.name, {**options, **versions()}
+        defaults = {field.name: field.default for field in fields(Config) if field.name not in ALWAYS_NAMED}
+        names = [name for name in NAMED if name in options and options[name] != defaults.get(name)]
+        k = [f"k{config.k}"] if config.protocol == "multiclass" else []
+        parts = [provenance.data.name.partition(".")[0], config.protocol, *k]
+        parts += [f"{NAMED[name]}{as_text(options[name])}" for name in names]
+        return config.output / f"{'_'.join(parts)[:LONGEST_NAME]}_{own}"
+    folder, here = config.output / config.name, {**options, **versions()}
     for file in (folder / "run.json", folder / "sweep.json", *(folder / "runs").glob("[!.]*.json")):
         differs = []
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
-            other = record["identity"] != identity
-            recorded = {**record.get("config", {}), **record.get("versions", {})}  # a kept run has none
-            names = [name for name, value in recorded.items() if own.get(name, value) != value]
-            differs = [f"{name} {recorded[name]!r} (here {own[name]!r})" for name in names]
+            other = record["identity"] != own
+            recorded = {**record.get("config", {}), **record.get("versions", {})}
+            names = [name for name, value in recorded.items() if here.get(name, value) != value]
+            differs = [f"{name} {recorded[name]!r} (here {here[name]!r})" for name in names]
         except FileNotFoundError:
             continue
         except (OSError, ValueError, KeyError, TypeError):
@@ -227,9 +215,9 @@ def identity(record: Mapping[str, Any], provenance: Provenance) -> str:
     return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
-def format_number(value: Any) -> str:
+def as_text(value: Any) -> str:
     """All digits of a number, for a file name: 0, 0.2, 0.3333333; a text as it is."""
-    return repr(value).removesuffix(".0") if isinstance(value, float) else str(value)
+    return str(value).removesuffix(".0")
 
 
 def versions() -> dict[str, str]:

@@ -1,9 +1,8 @@
 """Tables and figures of a sweep, from its kept runs."""
 
-import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -11,14 +10,23 @@ from noisy_feedback.config import SWEEP_AXES
 from noisy_feedback.evaluation.results import RunResult
 from noisy_feedback.evaluation.statistics import setting_names, summarise
 from noisy_feedback.files import atomic_write
-from noisy_feedback.metrics import METRICS
-from noisy_feedback.output.records import CURVE_COLUMNS, SweepFolder, axes_of, curve_rows, write_table
+from noisy_feedback.metrics import METRICS, STAGES
+from noisy_feedback.output.records import SweepFolder, curves_table, write_table, write_text
 
-AUDIT_COLUMNS = {  # columns of the tables: keys of a run's audit record
-    "estimated_flip_rate": "estimated_flip_rate",
-    "estimated_flip_rate_low": "flip_rate_low",
-    "estimated_flip_rate_high": "flip_rate_high",
-    **{name: name for name in ("true_flip_rate", "auroc", "precision")},
+RUN_COLUMNS = {  # of runs.csv: parts of a run's result
+    **{axis: f"config.{axis}" for axis in SWEEP_AXES},
+    "kl_weight_used": "kl_weight_used",
+    "best_training_epoch": "best_epochs.training",
+    "best_fine_tuning_epoch": "best_epochs.fine_tuning",
+    "ratings_changed": "noise.changed",
+    "ratings": "noise.total",
+    "comparisons": "comparisons.count",
+    **{name: f"comparisons.{name}" for name in ("reviews_used", "ties")},
+    "estimated_flip_rate": "audit.estimated_flip_rate",
+    "estimated_flip_rate_low": "audit.flip_rate_low",
+    "estimated_flip_rate_high": "audit.flip_rate_high",
+    **{name: f"audit.{name}" for name in ("true_flip_rate", "auroc", "precision")},
+    **{f"{stage}_{metric}": f"{stage}.{metric}" for stage in ("majority", *STAGES) for metric in METRICS},
 }
 
 
@@ -29,8 +37,8 @@ def write(folder: SweepFolder, results: Sequence[RunResult]) -> tuple[pd.DataFra
     figure that is there stays where sweep.json says that it is of the same runs: drawing takes a second.
     """
     classes = len(folder.provenance.data.scale)
-    runs = pd.DataFrame([run_row(result) for result in results]).astype(dict.fromkeys(AUDIT_COLUMNS, float))
-    curves, summary = curves_table(results), summarise(runs)
+    runs, curves = runs_table(results), curves_table(results)
+    summary = summarise(runs)
     for name, table in (("curves.csv", curves), ("runs.csv", runs), ("summary.csv", summary)):
         write_table(folder.path / name, table)
     shown: dict[str, tuple[pd.DataFrame, ...]] = {}  # by figure: the tables that it is drawn from
@@ -42,7 +50,8 @@ def write(folder: SweepFolder, results: Sequence[RunResult]) -> tuple[pd.DataFra
             shown["change"] = (summary,)
     if runs["true_flip_rate"].notna().any():
         shown["audit"] = (runs,)
-    same = folder.is_recorded(results)
+    written, record = folder.path / "sweep.json", folder.record(results)
+    same = written.is_file() and written.read_bytes() == record.encode()
     for name, drawn in shown.items():
         files = [folder.path / f"{name}{suffix}" for suffix in (".png", ".pdf")]
         if same and all(file.exists() for file in files):
@@ -53,36 +62,12 @@ def write(folder: SweepFolder, results: Sequence[RunResult]) -> tuple[pd.DataFra
         for file in files:
             with atomic_write(file) as temporary:
                 plots.save_figure(figure, temporary)
-    folder.write_record(results)
+    write_text(written, record)
     return summary, [folder.path / f"{name}.png" for name in shown]
 
 
-def run_row(result: RunResult) -> dict[str, Any]:
-    """One run: every test metric before, best and last; best epochs; noise and comparisons."""
-    row: dict[str, Any] = {
-        **axes_of(result.config),
-        "kl_weight_used": result.kl_weight_used,
-        "best_training_epoch": result.best_epochs["training"],
-        "best_fine_tuning_epoch": result.best_epochs["fine_tuning"],
-        "ratings_changed": result.noise["changed"],
-        "ratings": result.noise["total"],
-        "comparisons": result.comparisons["count"],
-        "reviews_used": result.comparisons["reviews_used"],
-        "ties": result.comparisons["ties"],
-        **{column: (result.audit or {}).get(key) for column, key in AUDIT_COLUMNS.items()},
-    }
-    for stage, metrics in {"majority": result.majority, **result.stages()}.items():
-        row |= {f"{stage}_{name}": getattr(metrics, name) if metrics else math.nan for name in METRICS}
-    return row
-
-
-def curves_table(results: Sequence[RunResult]) -> pd.DataFrame:
-    """Curves of all runs; training, which depends on the seed alone, once per seed, with empty cells for the rest."""
-    rows, seeds = [], set()
-    for result in results:
-        seed = result.config.seed
-        if seed not in seeds:
-            rows += curve_rows({"seed": seed}, "training", result.training)
-        seeds.add(seed)
-        rows += curve_rows(axes_of(result.config), "fine-tuning", result.fine_tuning)
-    return pd.DataFrame(rows, columns=[*SWEEP_AXES, *CURVE_COLUMNS])
+def runs_table(results: Sequence[RunResult]) -> pd.DataFrame:
+    """One row per run: every test metric before, best and last; best epochs; noise, comparisons and their audit."""
+    found = pd.json_normalize([asdict(result) for result in results])
+    table = found.reindex(columns=list(RUN_COLUMNS.values())).set_axis(list(RUN_COLUMNS), axis=1)
+    return table.astype(dict.fromkeys(("true_flip_rate", "auroc", "precision"), float))

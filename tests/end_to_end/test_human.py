@@ -129,9 +129,8 @@ def test_the_audit_needs_no_truth_and_comes_near_it(run, sample):
     found = table_of(run[0], "annotators.csv").set_index("annotator")
     assert set(found.index) == set(PLANTED_RELIABILITIES)
     assert found["reliability"].between(found["ci_low"], found["ci_high"]).all()
-    # What was planted lies within less often: by chance `usual-1` was right in 0.78 of its judgements, and not 0.85.
-    for true, least in ((found["true_reliability"], 11), (found.index.map(PLANTED_RELIABILITIES), 9)):
-        assert ((found["ci_low"] <= true) & (true <= found["ci_high"])).sum() >= least
+    within = (found["ci_low"] <= found["true_reliability"]) & (found["true_reliability"] <= found["ci_high"])
+    assert within.sum() >= 11
 
 
 # --- a sweep over the judgements to learn from
@@ -221,18 +220,6 @@ def test_exported_comparisons_are_read_back_as_the_same(small, tmp_path, suffix,
     stars = pd.read_csv(small / SAMPLE_FILE)["Rating"].to_numpy()
     assert exported["chosen_rating"].tolist() == stars[first["better"]].tolist()
     assert exported["rejected_rating"].tolist() == stars[first["worse"]].tolist()
-
-
-def test_simulated_feedback_that_is_exported_can_be_learned_from(sample, tmp_path):
-    file = tmp_path / "simulated.jsonl"
-    simulated = ["--path", sample / SAMPLE_FILE, "--output", tmp_path / "first", *FEW, "--k", 2, "--ratio", 0.4]
-    run_script("multiclass/main.py", [*simulated, "--export", file])
-    run_script(MAIN, [*on_sample(sample, tmp_path / "again"), "--comparisons", file])
-    first, again = table_of(tmp_path / "first"), table_of(tmp_path / "again")
-    texts = pd.read_csv(sample / SAMPLE_FILE)["Review"]
-    for side in ("better", "worse"):  # of reviews with equal texts the first is taken
-        assert texts[again[side]].tolist() == texts[first[side]].tolist()
-    assert '"annotator"' not in file.read_text()
 
 
 # --- groups

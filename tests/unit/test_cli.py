@@ -5,71 +5,33 @@ import subprocess
 import sys
 from dataclasses import fields, replace
 from itertools import product
-from pathlib import Path
 
 import pytest
 
 from noisy_feedback import cli
-from noisy_feedback.config import LOSSES, NOISES, PROTOCOLS, RATIOS, SEEDS, Config
+from noisy_feedback.config import LOSSES, NOISES, OPTIONS, PROTOCOLS, RATIOS, SEEDS, Config
 from noisy_feedback.data.dataset import Provenance, ReviewsInfo
 from noisy_feedback.data.embeddings import EmbeddingsInfo
+from noisy_feedback.options import Numbers
 from noisy_feedback.output.records import config_record, identity
 from tests.conftest import ROOT
 
 SCRIPTS = {"main.py": cli.run_main, "config.py": cli.run_config}
 
-OPTIONS = {  # field: arguments of main.py, and the value that the field then has
-    "use_cuda": ("--use-cuda", True),
-    "path": ("--path a.csv", Path("a.csv")),
-    "comparisons": ("--comparisons c.csv", Path("c.csv")),
-    "text_column": ("--text-column T", "T"),
-    "rating_column": ("--rating-column R", "R"),
-    "group_column": ("--group-column G", "G"),
-    "shuffle": ("--shuffle", True),
-    "drop_empty": ("--drop-empty", True),
-    "drop_duplicates": ("--drop-duplicates", True),
-    "model_name": ("--model_name bert", "bert"),
-    "pooling": ("--pooling cls", "cls"),
-    "pc": ("--pc", True),
-    "seed": ("--seed 4294967295", 2**32 - 1),
-    "head": ("--head scalar", "scalar"),
-    "hidden": ("--hidden 8 4 2", (8, 4, 2)),
-    "epochs_t": ("--epochs-t 0", 0),
-    "lr_t": ("--lr-t 0.1", 0.1),
-    "batch_t": ("--batch-t 7", 7),
-    "select": ("--select kappa", "kappa"),
-    "labels": ("--labels majority", "majority"),
-    "noise": ("--noise reversed", "reversed"),
-    "ratio": ("--ratio 1", 1.0),
-    "k": ("--k 3", 3),
-    "lists": ("--lists 50", 50),
-    "lists_per_review": ("--lists-per-review 3", 3),
-    "loss": ("--loss hinge", "hinge"),
-    "kl_weight": ("--kl-weight 0.5", 0.5),
-    "flip_rate": ("--flip-rate 0.2", 0.2),
-    "epochs_f": ("--epochs-f 0", 0),
-    "lr_f": ("--lr-f 0.1", 0.1),
-    "batch_f": ("--batch-f 7", 7),
-    "split": ("--split texts", "texts"),
-    "texts": ("--texts t.csv", Path("t.csv")),
-    "chosen_column": ("--chosen-column C", "C"),
-    "rejected_column": ("--rejected-column R", "R"),
-    "prompt_column": ("--prompt-column P", "P"),
-    "annotator_column": ("--annotator-column A", "A"),
-    "drop_invalid": ("--drop-invalid", True),
-    "drop_unrated": ("--drop-unrated", True),
-    "embeddings": ("--embeddings e", Path("e")),
-    "truncate": ("--truncate left", "left"),
-    "output": ("--output out", Path("out")),
-    "name": ("--name mine", "mine"),
-    "export": ("--export a.jsonl", Path("a.jsonl")),
-}
-WITHOUT_OPTION = {"protocol": "binary", "validation_ratings": "misaligned", "list_order": "row"}
-# Options to try with `human`: others lack them, or their loss refuses them.
-HUMAN = {"comparisons", "labels", "head", "texts", "drop_invalid", "chosen_column", "rejected_column", "prompt_column"}
-HUMAN |= {"annotator_column", "split"}
+WITHOUT_ARGUMENT = {"protocol": "binary", "validation_ratings": "misaligned", "list_order": "row"}
 CHANGE_NO_NUMBER = {"use_cuda", "path", "comparisons", "texts", "embeddings", "pc", "output", "name", "export"}
 CHANGE_NO_NUMBER |= {"truncate"}  # the side that was used is in the record of the encoder
+
+
+def another_value(name):
+    """A value of a field that is not its default."""
+    values = OPTIONS[name].values
+    if isinstance(values, Numbers):
+        return (7, 5) if name == "hidden" else 7 if values.kind is int else 0.5
+    return values("some.jsonl") if isinstance(values, type) else values[-1]
+
+
+VALUES = {name: another_value(name) for name in OPTIONS if OPTIONS[name].help}
 
 
 @pytest.fixture
@@ -109,11 +71,14 @@ def refusal(monkeypatch, capsys):
 
 
 def test_an_option_sets_its_field_and_no_other(parse):
-    for field, (arguments, value) in OPTIONS.items():
-        protocol = "human" if field in HUMAN else "multiclass"
+    for field, value in VALUES.items():
+        # Other protocols lack some options, and their loss needs a distribution.
+        protocol = "human" if field == "head" or "human" in OPTIONS[field].protocols else "multiclass"
         default = Config(protocol, **PROTOCOLS[protocol]["main.py"])
-        found = parse("main.py", *arguments.split(), protocol=protocol)
         alone = {"path": None, "head": "scalar"} if field == "comparisons" else {}
+        flag = "--model_name" if field == "model_name" else f"--{field.replace('_', '-')}"
+        given = [] if value is True else value if field == "hidden" else [value]
+        found = parse("main.py", flag, *given, protocol=protocol)
         assert found == replace(default, **{field: value}, **alone) != default, field
 
 
@@ -122,30 +87,23 @@ def test_a_field_changes_the_identity_of_a_result_unless_it_changes_no_number():
     encoder = EmbeddingsInfo(model="m", revision=None, pooling="model", library=None, sha256="0" * 64, device="cpu")
     provenance = Provenance(ReviewsInfo("reviews.csv", 10, [1, 2, 3, 4, 5], "0" * 64), encoder, "cpu")
     before = identity(config_record(config), provenance)
-    tried = {**{name: value for name, (_, value) in OPTIONS.items()}, **WITHOUT_OPTION}
+    tried = VALUES | WITHOUT_ARGUMENT
     assert set(tried) == {field.name for field in fields(Config)}
     for field, value in tried.items():
         after = identity(config_record(replace(config, **{field: value})), provenance)
         assert (before == after) == (field in CHANGE_NO_NUMBER), field
 
 
-def test_without_options_a_sweep_has_the_studys_five_seeds_and_ratios(parse):
+def test_the_defaults_are_the_studys_and_those_of_human_comparisons(parse):
     for protocol, ratios in {"multiclass": RATIOS, "binary": RATIOS, "human": [0.0]}.items():
         runs = parse("config.py", protocol=protocol)
         assert {(run.seed, run.ratio) for run in runs} == set(product(SEEDS, ratios))
         assert (runs[0].epochs_t, len(runs)) == (30, 5 * len(ratios))
-
-
-def test_human_comparisons_are_noisy_as_they_are_and_their_flip_rate_is_estimated(parse):
-    for run in (parse("main.py", protocol="human"), parse("config.py", protocol="human")[0]):
+    for run in (parse("main.py", protocol="human"), runs[0]):
         assert (run.loss, run.noise, run.ratio, run.flip_rate) == ("bradley-terry", "reversed", 0.0, "estimated")
     assert parse("main.py").flip_rate is None  # what the noise implies
     assert parse("main.py", "--flip-rate", "estimated").flip_rate == "estimated"
-
-
-def test_a_scalar_head_learns_by_bradley_terry_where_no_loss_is_named(parse):
-    assert parse("main.py", "--head", "scalar").loss == "bradley-terry"
-    assert {run.loss for run in parse("config.py", "--head", "scalar")} == {"bradley-terry"}
+    assert {run.loss for run in parse("config.py", "--head", "scalar")} == {"bradley-terry"}  # where none is named
     human = parse("main.py", "--head", "scalar", protocol="human")
     assert (human.loss, human.kl_weight) == ("bradley-terry", 1.0)
 
@@ -189,6 +147,7 @@ def test_as_published_repeats_the_departures_that_are_named_and_all_where_none_i
 # --- what is refused
 
 REFUSED = {  # by both scripts of multiclass
+    "--ratio nan": "argument --ratio: nan is not a number from 0 to 1",
     "--ratio 1.5": "argument --ratio: 1.5 is not a number from 0 to 1",
     "--ratio 0,2": "argument --ratio: '0,2' is not a number from 0 to 1; separate several by spaces",
     "--k 2.5": "argument --k: '2.5' is not an integer of at least 1",
@@ -243,36 +202,32 @@ def test_what_one_script_or_protocol_lacks_is_refused(refusal):
 # --- --help, and what is imported
 
 
-def run_python(*arguments, folder=ROOT):
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, check=True
-    ).stdout  # fmt: skip
-
-
 def test_importing_the_command_line_imports_nothing_heavy():
-    modules = run_python("-c", "import noisy_feedback.cli, noisy_feedback, sys; print(*sys.modules)").split()
+    code = "import noisy_feedback.cli, noisy_feedback, sys; print(*sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    modules = found.stdout.split()
     assert "noisy_feedback.config" in modules
     assert not {"torch", "numpy", "pandas", "scipy", "matplotlib", "sentence_transformers"} & set(modules)
 
 
+STUDY = "use-cuda path comparisons model_name pc epochs-t labels ratio k epochs-f"
+LACKING = {"multiclass": {"comparisons", "labels"}, "binary": {"comparisons", "labels", "k"}, "human": {"k"}}
+
+
 @pytest.mark.parametrize(("protocol", "script"), [*product(PROTOCOLS, SCRIPTS)])
-def test_help_lists_the_studys_options_first_with_their_defaults_and_every_name(protocol, script):
-    lines = run_python(script, "--help", folder=ROOT / protocol)
-    listed = list(dict.fromkeys(re.findall(r"^  (--[\w-]+)", lines, re.MULTILINE)))
-    study = {
-        "multiclass": ["--use-cuda", "--path", "--model_name", "--pc", "--epochs-t", "--ratio", "--k", "--epochs-f"],
-        "binary": ["--use-cuda", "--path", "--model_name", "--pc", "--epochs-t", "--ratio", "--epochs-f"],
-        "human": [
-            "--use-cuda", "--path", "--comparisons", "--model_name", "--pc", "--epochs-t", "--labels", "--ratio",
-            "--epochs-f",
-        ],
-    }[protocol]  # fmt: skip
+def test_help_lists_the_studys_options_first_with_their_defaults_and_every_name(protocol, script, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", [script, "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        SCRIPTS[script](protocol)
+    lines = capsys.readouterr().out
+    listed = list(dict.fromkeys(re.findall(r"^  --([\w-]+)", lines, re.MULTILINE)))
+    study = [option for option in STUDY.split() if option not in LACKING[protocol]]
     assert listed[: len(study)] == study
-    assert ("--seeds" if script == "config.py" else "--seed") in listed[len(study) :]
+    assert ("seeds" if script == "config.py" else "seed") in listed[len(study) :]
     text = " ".join(lines.split())
     ratios = "0 0.2 0.4 0.6 0.8" if script == "config.py" and protocol != "human" else "0"
     assert f"or of comparisons reversed (`human`, --noise reversed) (default: {ratios})" in text
     assert ", ".join(LOSSES) in text
     assert ", ".join(NOISES) in text or protocol == "human"
     assert ("NAME:WEIGHT gives a loss its own KL weight" in text) == (script == "config.py")
-    assert not re.search(r"\(default: (None|\(\)|False)\)", text)
+    assert not re.search(r"default: (None|\(\)|False)", text)

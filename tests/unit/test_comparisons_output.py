@@ -124,14 +124,6 @@ def test_an_export_has_the_texts_the_stars_and_what_is_known_and_is_read_as_judg
     assert found.correct.tolist() == [1, 0, 0, 1]  # the last by the other judgement of its pair
 
 
-def test_lists_are_exported_as_pairs_of_adjacent_items_without_annotator(file):
-    table = export(file, SIMULATED, WITHOUT_ANNOTATORS)
-    assert list(table) == ["chosen", "rejected", "chosen_rating", "rejected_rating", "p_wrong", "wrong", "pair"]
-    rows = table[["chosen", "rejected", "chosen_rating", "rejected_rating", "pair"]].itertuples(index=False, name=None)
-    pairs = [(3, 2, 10, 2, 0), (2, 0, 2, 1, 1), (2, 1, 10, 2, 2), (1, 0, 2, 1, 3)]
-    assert [*rows] == [(TEXTS[chosen], TEXTS[rejected], *more) for chosen, rejected, *more in pairs]
-
-
 def test_what_is_not_known_is_null_and_a_rating_an_integer(tmp_path):
     export(tmp_path / "c.jsonl", JUDGED, AUDIT)
     *_, last = (tmp_path / "c.jsonl").read_text(encoding="utf-8").splitlines()
@@ -153,6 +145,9 @@ def test_reviews_with_the_same_texts_and_repeated_comparisons_are_read_again_wit
     assert (found.chosen.tolist(), found.rejected.tolist()) == ([0, 1, 0, 0], [1, 0, 1, 1])
     assert found.correct.tolist() == [1, 1, 0, 1]
     assert found.pairs.tolist() == [0, 1, 1, 0]
+    assert export(file, SIMULATED, WITHOUT_ANNOTATORS)[["chosen_rating", "pair"]].to_numpy().tolist() == [
+        [10, 0], [2, 1], [10, 2], [2, 3]
+    ]  # fmt: skip
 
 
 # --- where it may be written

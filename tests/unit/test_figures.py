@@ -1,6 +1,5 @@
 """Figures show the numbers of the tables that they are given: what is compared are the values that are drawn."""
 
-import math
 from dataclasses import replace
 from itertools import product
 
@@ -11,15 +10,14 @@ from matplotlib.colors import to_hex
 from matplotlib.legend import Legend
 from scipy import stats
 
-from noisy_feedback.config import Config
+from noisy_feedback.config import SWEEP_AXES, Config
 from noisy_feedback.evaluation import statistics
-from noisy_feedback.evaluation.results import RunResult
 from noisy_feedback.evaluation.statistics import summarise
 from noisy_feedback.learning.training import EpochStats
 from noisy_feedback.metrics import METRICS
 from noisy_feedback.output import figures, plots
+from tests.unit.test_records import result_of
 
-SETTING = ["labels", "loss", "kl_weight", "noise"]
 SHOWN = ["macro_f1", "quadratic_weighted_kappa", "pairwise_accuracy"]
 RATIOS = (0.0, 0.2, 0.4, 0.8)
 CLASSES = 5
@@ -47,32 +45,24 @@ def lacking(axes):
 
 def curves_of(axes, training=2, fine_tuning=3):
     """A sweep's curves.csv with random scores."""
-    rng = np.random.default_rng(0)
-    nothing = dict.fromkeys((*SETTING, "ratio"))
-    phases = [({"seed": seed, **nothing}, "training", training) for seed in sorted({run["seed"] for run in axes})]
-    phases += [(run, "fine-tuning", fine_tuning) for run in axes]
-    return pd.DataFrame(
-        [
-            {**run, "phase": phase, "epoch": epoch, "validation_accuracy": rng.random()}
-            | {"validation_preference_accuracy": np.nan}
-            for run, phase, epochs in phases
-            for epoch in range(1, epochs + 1)
-        ]
-    )
+    seeds = sorted({run["seed"] for run in axes})
+    known = [{"seed": seed, "phase": "training", "epoch": 1 + number} for seed in seeds for number in range(training)]
+    tuned = [{**run, "phase": "fine-tuning", "epoch": 1 + number} for run in axes for number in range(fine_tuning)]
+    curves = pd.DataFrame([*known, *tuned], columns=[*SWEEP_AXES, "phase", "epoch"])
+    scores = np.random.default_rng(0).random(len(curves))
+    return curves.assign(validation_accuracy=scores, validation_preference_accuracy=np.nan)
 
 
 def runs_of(axes):
     """A sweep's runs.csv with random metrics; the model before fine-tuning is the seed's."""
-    rng = np.random.default_rng(0)
-    known = [f"{stage}_{metric}" for stage in ("majority", "before") for metric in METRICS]
-    seeds = {run["seed"]: {name: rng.random() for name in known} for run in axes}
-    stages = [f"{stage}_{metric}" for stage in ("best", "last") for metric in METRICS]
-    return pd.DataFrame(
-        [
-            {**run, "comparisons": rng.integers(9000), **seeds[run["seed"]], **{name: rng.random() for name in stages}}
-            for run in axes
-        ]
-    )
+    runs, rng = pd.DataFrame(axes), np.random.default_rng(0)
+    runs["comparisons"] = rng.integers(9000, size=len(runs))
+    for metric in METRICS:
+        for stage in ("majority", "before"):
+            runs[f"{stage}_{metric}"] = rng.random(10)[runs["seed"]]
+        for stage in ("best", "last"):
+            runs[f"{stage}_{metric}"] = rng.random(len(runs))
+    return runs
 
 
 def drawn_lines(axes, color):
@@ -109,18 +99,6 @@ def dots_of(axes):
 # --- one run
 
 
-def run_result(training=3, fine_tuning=4, compared=True):
-    rng = np.random.default_rng(0)
-    epochs = [EpochStats(*rng.random(6)) for _ in range(training + fine_tuning)]
-    epochs[:training] = [replace(epoch, preference_accuracy=math.nan) for epoch in epochs[:training]]
-    if not compared:
-        epochs = [replace(epoch, validation_preference_accuracy=math.nan) for epoch in epochs]
-    nothing = dict.fromkeys(("noise", "comparisons", "audit", "majority", "before", "best", "last"))
-    best = {"training": min(training, 2), "fine_tuning": min(fine_tuning, 1)}
-    config = Config("multiclass", ratio=0.2)
-    return RunResult(config, best_epochs=best, training=epochs[:training], fine_tuning=epochs[training:], **nothing)
-
-
 @pytest.mark.parametrize(
     ("training", "fine_tuning", "compared", "kept"),
     [(3, 4, True, [2, 4]), (2, 0, True, [2]), (0, 3, True, [1]), (3, 4, False, [2, 4])],
@@ -128,7 +106,13 @@ def run_result(training=3, fine_tuning=4, compared=True):
 def test_the_curves_of_a_run_are_its_scores_with_dots_at_kept_epochs_and_fine_tuning_behind_training(
     training, fine_tuning, compared, kept
 ):
-    result = run_result(training, fine_tuning, compared)
+    numbers = np.random.default_rng(0).random((training + fine_tuning, 6))
+    numbers[:training, 2] = np.nan  # in training nothing is preferred
+    numbers[:, 5] = numbers[:, 5] if compared else np.nan
+    epochs = [EpochStats(*row) for row in numbers]
+    best = {"training": min(training, 2), "fine_tuning": min(fine_tuning, 1)}
+    result = result_of(Config("multiclass", ratio=0.2))
+    result = replace(result, best_epochs=best, training=epochs[:training], fine_tuning=epochs[training:])
     figure = plots.draw_run(result)
     colors = colors_of_legend(figure)
     del colors["kept epoch"]
@@ -136,14 +120,13 @@ def test_the_curves_of_a_run_are_its_scores_with_dots_at_kept_epochs_and_fine_tu
     names |= {"preference accuracy"} if fine_tuning else set()
     names |= {"validation preference accuracy"} if compared else set()
     assert set(colors) == names
-    epochs = np.arange(1, training + fine_tuning + 1)
     for name, color in colors.items():
         field = name.replace(" ", "_").lower()
-        scores = np.array([getattr(epoch, field) for epoch in result.training + result.fine_tuning])
+        scores = np.array([getattr(epoch, field) for epoch in epochs])
         *lines, dots = (line.get_xydata() for line in figure.axes[0].lines if line.get_color() == color)
-        np.testing.assert_array_equal(np.concatenate(lines), np.array([epochs, scores]).T, err_msg=name)
+        np.testing.assert_array_equal(np.concatenate(lines), np.array([np.arange(len(epochs)) + 1, scores]).T)
         assert [len(line) for line in lines] == [training, fine_tuning]
-        np.testing.assert_array_equal(dots, np.array([kept, scores[np.array(kept) - 1]]).T, err_msg=name)
+        np.testing.assert_array_equal(dots, np.array([kept, scores[np.array(kept) - 1]]).T)
 
 
 # --- curves
@@ -180,19 +163,14 @@ def test_every_setting_has_a_panel_with_its_own_curves_behind_the_training_of_it
         check_curve(panels[loss], colors[ratio], 3, seeds_of_curves(own))
 
 
-def test_the_curves_of_the_adaptive_kl_weight_say_why_a_ratio_may_have_no_line():
-    for weight in (0.3, "adaptive"):
-        tuned = [{**run, "kl_weight": weight} for run in axes_of_runs() if run["ratio"] < 0.8]
-        note = figures.draw_curves(curves_of(tuned), CLASSES).get_supxlabel()
-        assert ("no line where nothing was fine-tuned" in note) == (weight == "adaptive")
-
-
 def test_a_sweep_of_one_phase_is_drawn_from_epoch_1_on():
     for epochs in ((0, 3), (3, 0)):
         figure = figures.draw_curves(curves_of(axes_of_runs(ratios=(0.2,)), *epochs), CLASSES)
         points = np.concatenate([line.get_xydata() for line in figure.axes[0].lines if len(line.get_xydata())])
         assert points[:, 0].tolist() == [1, 2, 3]
         assert ("nothing was fine-tuned" in figure.get_supxlabel()) == (epochs == (3, 0))
+    adaptive = [{**run, "kl_weight": "adaptive"} for run in axes_of_runs()]
+    assert "no line where nothing was fine-tuned" in figures.draw_curves(curves_of(adaptive), CLASSES).get_supxlabel()
 
 
 # --- metrics
@@ -214,41 +192,36 @@ def levels_of(axes, label):
     return levels[0] if levels else None
 
 
-def test_the_metrics_of_one_setting_are_those_of_the_last_and_of_the_best_epoch():
-    runs = runs_of(axes_of_runs())
+@pytest.mark.parametrize("losses", [("study",), ("hinge", "study")])
+def test_the_metrics_are_those_of_the_last_epoch_of_each_setting_and_of_one_alone_also_of_the_best(losses):
+    runs = runs_of(lacking(axes_of_runs(losses=losses)))
     figure = figures.draw_metrics(runs, summarise(runs), CLASSES)
-    for axes, metric in zip(figure.axes, SHOWN, strict=False):
-        assert axes.get_ylabel().replace("\n", " ") == f"test {METRICS[metric]}"
-        bars = bars_of(axes)
-        assert list(bars) == ["last epoch", "best epoch"]
-        for stage in ("last", "best"):
-            check_means(bars[f"{stage} epoch"], runs[["ratio"]].assign(value=runs[f"{stage}_{metric}"]))
-        both = np.concatenate([runs[f"{stage}_{metric}"] for stage in ("last", "best")])
-        np.testing.assert_array_equal(dots_of(axes)[:, 1], both)
-        places = [RATIOS.index(ratio) for ratio in runs["ratio"]]
-        np.testing.assert_allclose(dots_of(axes)[:, 0], places * 2, atol=CLOSE)
-    longer = figures.draw_metrics(runs, summarise(runs).assign(ci_low=-1.0), CLASSES)  # than the upper half
-    np.testing.assert_allclose(bars_of(longer.axes[0])["last epoch"][2][:, 0], -1)
-
-
-def test_the_metrics_of_several_settings_are_those_of_the_last_epoch():
-    runs = runs_of(lacking(axes_of_runs(losses=("hinge", "study"))))
-    figure = figures.draw_metrics(runs, summarise(runs), CLASSES)
-    assert "last epoch" in figure.get_supxlabel()
+    assert ("last epoch" in figure.get_supxlabel()) == (len(losses) > 1)
+    lines = {"last epoch": ("last", runs), "best epoch": ("best", runs)}
+    if len(losses) > 1:
+        lines = {loss: ("last", runs[runs["loss"] == loss]) for loss in losses}
     seeds = runs.groupby("seed").first()  # however many runs these have
     for axes, metric in zip(figure.axes, SHOWN, strict=False):
-        bars = bars_of(axes)
-        assert set(bars) == {"hinge", "study"}
-        for loss in bars:
-            own = runs[runs["loss"] == loss]
-            check_means(bars[loss], own[["ratio"]].assign(value=own[f"last_{metric}"]))
-        assert set(dots_of(axes)[:, 1]) == set(runs[f"last_{metric}"])
+        assert axes.get_ylabel().replace("\n", " ") == f"test {METRICS[metric]}"
+        bars, dots = bars_of(axes), dots_of(axes)
+        assert set(bars) == set(lines)
+        for name, (stage, own) in lines.items():
+            check_means(bars[name], own[["ratio"]].assign(value=own[f"{stage}_{metric}"]))
+        expected = {
+            value: RATIOS.index(ratio)
+            for stage, own in lines.values()
+            for ratio, value in zip(own["ratio"], own[f"{stage}_{metric}"], strict=True)
+        }
+        assert dict(zip(dots[:, 1], dots[:, 0], strict=True)) == pytest.approx(expected, abs=CLOSE)
         assert levels_of(axes, "before fine-tuning") == pytest.approx(seeds[f"before_{metric}"].mean())
-        expected = seeds["majority_macro_f1"].mean() if metric == "macro_f1" else None
-        assert levels_of(axes, "most frequent rating") == pytest.approx(expected)
-    for line, loss in zip(figure.axes[-1].lines, ("study", "hinge"), strict=True):
+        level = seeds["majority_macro_f1"].mean() if metric == "macro_f1" else None
+        assert levels_of(axes, "most frequent rating") == pytest.approx(level)
+    counts = [line.get_xydata() for line in figure.axes[-1].lines]
+    for line, loss in zip(counts, sorted(losses, reverse=True), strict=True):
         means = runs[runs["loss"] == loss].groupby("ratio")["comparisons"].mean()
-        np.testing.assert_allclose(line.get_xydata(), np.array([range(len(means)), means]).T)
+        np.testing.assert_allclose(line, np.array([range(len(means)), means]).T)
+    longer = figures.draw_metrics(runs, summarise(runs).assign(ci_low=-1.0), CLASSES)  # than the upper half
+    np.testing.assert_allclose(next(iter(bars_of(longer.axes[0]).values()))[2][:, 0], -1)
 
 
 @pytest.mark.parametrize(("classes", "place"), [(5, 3), (2, 2.25), (10, None)])

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -62,9 +60,5 @@ def test_a_scalar_output_between_classes_is_between_their_stars_and_beyond_the_e
 
 @given(st.lists(st.sampled_from([-2.0, -0.5, 0.0, 0.5, 1.0]), min_size=1))
 def test_preference_accuracy_is_the_share_of_positive_margins_and_half_of_the_ties(margins):
-    output, ratings = np.eye(5)[[0, 2, 3]], np.array([0, 1, 3])
-    found = metrics.evaluate(output, ratings, SCALE, np.array(margins))
     right, ties = sum(margin > 0 for margin in margins), sum(margin == 0 for margin in margins)
-    assert found.preference_accuracy == pytest.approx((right + ties / 2) / len(margins))
-    without = metrics.evaluate(output, ratings, SCALE)
-    assert repr(replace(found, preference_accuracy=np.nan)) == repr(without)  # NaN differs from itself
+    assert metrics.preference_accuracy(np.array(margins)) == pytest.approx((right + ties / 2) / len(margins))

@@ -3,9 +3,9 @@
 import json
 import math
 from dataclasses import asdict, replace
-from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -126,14 +126,15 @@ def test_other_data_embeddings_devices_or_code_make_other_folders(config, monkey
     def folders(origin=MADE_FROM):
         return records.run_folder(config, origin), SweepFolder(config, origin).path
 
-    found = [
-        folders(replace(MADE_FROM, data=replace(MADE_FROM.data, sha256="ab13"))),
-        folders(replace(MADE_FROM, data=replace(MADE_FROM.data, rows=99))),
-        folders(replace(MADE_FROM, encoder=replace(MADE_FROM.encoder, sha256="cd35"))),
-        folders(replace(MADE_FROM, device="NVIDIA H100")),
-        folders(replace(MADE_FROM, judgements=JudgementsInfo("comparisons.csv", CHECK, "ef56"))),
-        folders(),
+    changes = [
+        {"data": replace(MADE_FROM.data, sha256="ab13")},
+        {"data": replace(MADE_FROM.data, rows=99)},
+        {"encoder": replace(MADE_FROM.encoder, sha256="cd35")},
+        {"device": "NVIDIA H100"},
+        {"judgements": JudgementsInfo("comparisons.csv", CHECK, "ef56")},
+        {},
     ]
+    found = [folders(replace(MADE_FROM, **change)) for change in changes]
     monkeypatch.setattr(records, "CODE_VERSION", "000000000000")
     found.append(folders())
     assert [len(set(of_kind)) for of_kind in zip(*found, strict=True)] == [len(found)] * 2
@@ -142,22 +143,14 @@ def test_other_data_embeddings_devices_or_code_make_other_folders(config, monkey
 # --- run.json and its neighbours
 
 
-def record_of(folder, name="run.json"):
-    return json.loads((folder / name).read_text())
-
-
-def test_a_run_is_saved_in_its_folder_with_all_that_it_found(config):
+def test_a_run_is_saved_in_its_folder_with_all_that_it_found(config, monkeypatch):
     judged = replace(MADE_FROM, judgements=JudgementsInfo("comparisons.csv", CHECK, "ef56"))
     config = replace(config, comparisons=Path("judged.csv"))
     folder = save(result_of(config), provenance=judged)
     assert folder == records.run_folder(config, judged)
-    assert {file.name for file in folder.iterdir()} == {
-        "run.json",
-        "curves.csv",
-        "curves.png",
-        *(f"model_{stage}.safetensors" for stage in MODELS),
-    }
-    content = record_of(folder)
+    models = {f"model_{stage}.safetensors" for stage in MODELS}
+    assert {file.name for file in folder.iterdir()} == {"run.json", "curves.csv", "curves.png", *models}
+    content = json.loads((folder / "run.json").read_text())
     for stage, value in {"majority": 0.4, "before": 0.6, "best": 0.7, "last": 0.5}.items():
         metrics = content.pop(stage)
         assert metrics["accuracy"] == value
@@ -169,36 +162,17 @@ def test_a_run_is_saved_in_its_folder_with_all_that_it_found(config):
         "comparisons_path": "judged.csv",
         "texts_path": None,
         "config": {**{name: getattr(config, name) for name in RECORDED}, "hidden": [64, 32]},
-        "data": {"name": "hotels.csv.gz", "rows": 100, "scale": [1, 2, 4], "sha256": "ab12"},
-        "encoder": {
-            **dict.fromkeys(("revision", "pooling", "library", "device", "truncate")),
-            **{"model": "embeddings.pt", "sha256": "cd34"},
-        },
-        "device": "cpu",
-        "judgements": {
-            "name": "comparisons.csv",
-            "check": asdict(CHECK),
-            "sha256": "ef56",
-            "texts_sha256": None,
-        },
+        **asdict(judged),
         "noise": {"ratio": 0.3, "changed": 8, "total": 40},
         "comparisons": {"count": 80, "k": 2, "reviews_used": 240, "ties": 3},
         "audit": AUDIT,
         "best_epochs": {"training": 2, "fine_tuning": 1},
         "kl_weight_used": 0.75,
     }
-
-
-def test_run_json_goes_first_and_comes_last(config, monkeypatch):
-    folder = save(result_of(config))
-    there = []
-    write = records.write_tensors
-    monkeypatch.setattr(
-        records, "write_tensors", lambda *given: (there.append((folder / "run.json").exists()), write(*given))
-    )
-    save(result_of(config))
-    assert there == [False, False, False]
-    assert (folder / "run.json").exists()
+    monkeypatch.setattr(records, "write_tensors", mock.Mock(side_effect=OSError))
+    with pytest.raises(OSError):
+        save(result_of(config), provenance=judged)
+    assert not (folder / "run.json").exists()  # it goes first and comes last
 
 
 def test_comparisons_and_annotators_are_saved_beside_the_run_and_do_not_stay_when_it_is_repeated_without(config):
@@ -226,55 +200,37 @@ def files_in(folder):
 
 KEPT = {  # in the folder of this name
     "run": lambda config: save(result_of(config)),
-    "sweep": lambda config: SweepFolder(config, MADE_FROM).write_record([result_of(config)]),
+    "sweep": lambda config: tables.write(SweepFolder(config, MADE_FROM), [result_of(config)]),
     "interrupted sweep": lambda config: SweepFolder(config, MADE_FROM).save(result_of(config)),
 }
 
 
 @pytest.mark.parametrize("kept", KEPT)
-def test_a_name_is_that_of_one_result_which_may_be_made_again_or_extended_and_no_other_replaces(config, kept):
+def test_a_name_is_that_of_one_result_which_may_be_repeated_or_extended_and_its_refusal_says_what_differs(
+    config, monkeypatch, kept
+):
     named = replace(config, name="mine")
     KEPT[kept](named)
-    folder, extended = config.output / "mine", replace(named, seed=8, ratio=0.5)
-    before = files_in(folder)
-    assert before
+    before = files_in(config.output / "mine")
     KEPT[kept](named)
     if kept != "run":
-        SweepFolder(extended, MADE_FROM)
-    others = [replace(named, k=3)] + ([named] if kept == "run" else [])
-    for make, other in [*product(KEPT.values(), others), (KEPT["run"], extended)]:
-        if not (make is KEPT["run"] and other is named):
-            with pytest.raises(InputError, match=r"--name mine: .*mine holds a result .*; choose another name"):
-                make(other)
-    assert files_in(folder) == before
+        SweepFolder(replace(named, seed=8, ratio=0.5), MADE_FROM)
 
-
-@pytest.mark.parametrize("kept", ["run", "sweep"])
-def test_a_name_that_is_refused_says_what_differs(config, monkeypatch, kept):
-    named = replace(config, name="mine")
-    KEPT[kept](named)
-
-    def refused(config, says, origin=MADE_FROM):
+    def refused(make, says="of other options, data or code"):
         with pytest.raises(InputError, match=f"^--name mine: .*mine holds a result {says}; choose another name$"):
-            records.run_folder(config, origin) if kept == "run" else SweepFolder(config, origin)
+            make()
 
-    refused(replace(named, k=3), r"with k 2 \(here 3\)")
+    make = KEPT[kept]
+    refused(lambda: make(replace(named, k=3)), r"with k 2 \(here 3\)")
     other = replace(named, lists=50, hidden=(8,))
-    refused(other, r"with hidden \[64, 32\] \(here \[8\]\), lists None \(here 50\)")
-    refused(named, "of other options, data or code", replace(MADE_FROM, device="NVIDIA H100"))
+    refused(lambda: make(other), r"with hidden \[64, 32\] \(here \[8\]\), lists None \(here 50\)")
+    refused(lambda: SweepFolder(named, replace(MADE_FROM, device="NVIDIA H100")))
+    for another in KEPT.values():
+        if (another is KEPT["run"]) != (kept == "run"):
+            refused(lambda another=another: another(named))
     monkeypatch.setattr(records, "CODE_VERSION", "another")
-    refused(named, rf"with code '{CODE_VERSION}' \(here 'another'\)")
-
-
-def test_a_damaged_record_is_not_replaced(config):
-    named = replace(config, name="mine")
-    folder = save(result_of(named))
-    for record in ("", "[]", "{}"):
-        (folder / "run.json").write_text(record)
-        before = files_in(folder)
-        with pytest.raises(InputError, match=r"--name mine: .*mine holds a result of other options, data or code"):
-            save(result_of(replace(named, ratio=0.4)))
-        assert files_in(folder) == before
+    refused(lambda: make(named), rf"with code '{CODE_VERSION}' \(here 'another'\)")
+    assert files_in(config.output / "mine") == before
 
 
 # --- runs that a sweep keeps
@@ -284,44 +240,30 @@ def test_a_damaged_record_is_not_replaced(config):
 def test_a_kept_run_is_read_back_as_it_was_from_a_file_named_after_what_is_swept(config, epochs_f):
     config = replace(config, epochs_f=epochs_f)
     folder = SweepFolder(config, MADE_FROM)
-    assert not folder.has(config)
+    assert not folder.load()
     folder.save(result_of(config))
-    assert folder.has(config)
-    assert repr(folder.load_all()) == repr([result_of(config)])  # in which NaN equals NaN
+    assert repr(folder.load()) == repr({config: result_of(config)})  # in which NaN equals NaN
     name = "seed-7_labels-all_loss-study_kl-weight-0_noise-uniform_ratio-0.3.json"
     assert [file.name for file in (folder.path / "runs").iterdir()] == [name]
 
 
-def test_all_kept_runs_are_loaded_in_the_order_of_the_axes_without_files_that_are_being_written(config, sweep_folder):
-    values = product((1, 2, 10), ("study", "hinge"), ("uniform", "reversed"), (0.0, 0.05, 1.0))
-    runs = [replace(config, seed=seed, loss=loss, noise=noise, ratio=ratio) for seed, loss, noise, ratio in values]
-    for run in reversed(runs):
-        sweep_folder.save(result_of(run))
-    assert [result.config for result in sweep_folder.load_all()] == runs
-    file = sweep_folder.file_of(runs[0])
-    file.rename(file.with_name(f".123-{file.name}"))
-    assert [result.config for result in sweep_folder.load_all()] == runs[1:]
-
-
-DAMAGES = {
-    "empty": lambda content: "",
-    "a list": lambda content: "[]",
-    "another identity": lambda content: json.dumps({**content, "identity": "00000000"}),
-    "a wrong axis": lambda content: json.dumps({**content, "axes": {**content["axes"], "ratio": 3}}),
-    "a missing metric": lambda content: json.dumps({**content, "last": {"accuracy": 1}}),
-    "a wrong epoch": lambda content: json.dumps({**content, "training": [{"objective": 1}]}),
-}
-
-
-def test_a_damaged_run_counts_as_missing(config, sweep_folder):
+def test_what_is_damaged_made_otherwise_or_still_being_written_counts_as_missing(config, sweep_folder):
     sweep_folder.save(result_of(config))
     file = sweep_folder.file_of(config)
     whole = json.loads(file.read_text())
-    for damage, function in DAMAGES.items():
-        content = function(whole)
-        file.write_bytes(content if isinstance(content, bytes) else content.encode())
-        assert not sweep_folder.has(config), damage
-        assert sweep_folder.load_all() == [], damage
+    other = {
+        "axes": {"ratio": 3},
+        "last": {"accuracy": 1, "f2": 1},
+        "training": [{"objective": 1}],
+        "identity": "0" * 8,
+    }
+    for damaged in ("", "[]", *(json.dumps({**whole, name: value}) for name, value in other.items())):
+        file.write_text(damaged)
+        assert sweep_folder.load() == {}, damaged
+    file.write_text(json.dumps(whole))
+    assert sweep_folder.load()
+    file.rename(file.with_name(f".123-{file.name}"))
+    assert sweep_folder.load() == {}
 
 
 # --- tables
@@ -329,23 +271,18 @@ def test_a_damaged_run_counts_as_missing(config, sweep_folder):
 
 def test_a_row_of_runs_csv_holds_the_axes_counts_audit_epochs_and_every_metric_of_every_stage(config):
     stages = enumerate(("majority", "before", "best", "last"), start=1)
-    assert tables.run_row(distinct(result_of(config))) == {
+    (row,) = tables.runs_table([distinct(result_of(config))]).to_dict("records")
+    assert math.isnan(row.pop("precision"))
+    assert row == {
         **{axis: getattr(config, axis) for axis in SWEEP_AXES},
-        **{
-            "kl_weight_used": 0.75,
-            "best_training_epoch": 2,
-            "best_fine_tuning_epoch": 1,
-            "ratings_changed": 8,
-            "ratings": 40,
-        },
-        **{"comparisons": 80, "reviews_used": 240, "ties": 3},
+        **{"kl_weight_used": 0.75, "best_training_epoch": 2, "best_fine_tuning_epoch": 1},
+        **{"ratings_changed": 8, "ratings": 40, "comparisons": 80, "reviews_used": 240, "ties": 3},
         **{"estimated_flip_rate": 0.125, "estimated_flip_rate_low": 0.1, "estimated_flip_rate_high": 0.2},
-        **{"true_flip_rate": 0.25, "auroc": 0.75, "precision": None},
+        **{"true_flip_rate": 0.25, "auroc": 0.75},
         **{f"{stage}_{name}": n + place / 4 for n, stage in stages for place, name in enumerate(METRICS)},
     }
-    untuned = tables.run_row(result_of(replace(config, epochs_f=0)))
-    assert all(math.isnan(untuned[f"last_{name}"]) for name in METRICS)
-    assert [untuned[name] for name in tables.AUDIT_COLUMNS] == [None] * 6
+    untuned = tables.runs_table([result_of(replace(config, epochs_f=0))])
+    assert untuned[[f"last_{name}" for name in METRICS] + ["estimated_flip_rate", "auroc"]].isna().all(axis=None)
 
 
 def test_the_curves_of_a_sweep_are_those_of_each_seed_and_run_with_training_once_per_seed(config):
@@ -354,7 +291,7 @@ def test_the_curves_of_a_sweep_are_those_of_each_seed_and_run_with_training_once
         training, tuning = EpochStats(*[seed] * 6), EpochStats(*[seed + ratio] * 6)
         run = replace(config, seed=seed, ratio=ratio)
         results.append(replace(result_of(run), training=[training], fine_tuning=[tuning]))
-    table = tables.curves_table(results)
+    table = records.curves_table(results)
     assert list(table) == [*SWEEP_AXES, *records.CURVE_COLUMNS]
     shown = table[["seed", "ratio", "phase", "epoch", "objective"]].astype(object).where(table.notna(), None)
     assert [tuple(row) for row in shown.to_numpy()] == [

@@ -9,11 +9,11 @@ from scipy import stats
 from noisy_feedback.config import NOISES, Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.evaluation.statistics import (
+    interval_over_pairs,
     mean_and_interval,
     no_information,
     paired_t_test,
     setting_names,
-    shown_metrics,
     summarise,
     t_interval,
 )
@@ -83,21 +83,17 @@ def test_differences_are_paired_by_seed_and_by_run_as_scipys_tests_are():
     assert np.isnan(row_of(summarise(runs[runs["ratio"] == 0.5]))["vs_noise0"])
 
 
-def test_seeds_that_only_one_of_two_ratios_has_count_in_means_but_not_in_the_difference():
+def test_seeds_that_only_one_of_two_ratios_has_count_in_means_but_not_in_the_difference_which_needs_two():
     runs = runs_of(seeds=8)
     lacking = runs[~((runs["ratio"] == 0.0) & (runs["seed"] < 3)) & ~((runs["ratio"] == 0.5) & (runs["seed"] == 7))]
     row, expected = row_of(summarise(lacking)), row_of(summarise(runs[runs["seed"].between(3, 6)]))
     assert row["seeds"] == 7
     for name in ("vs_noise0", "vs_noise0_ci_low", "vs_noise0_ci_high", "vs_noise0_p"):
         assert row[name] == pytest.approx(expected[name]), name
-
-
-@pytest.mark.parametrize("common", [0, 1])
-def test_fewer_than_two_matched_seeds_have_no_interval_and_no_p_value(common):
-    runs = runs_of()
-    row = row_of(summarise(runs[(runs["ratio"] == 0.5) | (runs["seed"] < common)]))
-    assert np.isnan(row["vs_noise0"]) == (common == 0)
-    assert np.isnan([row[f"vs_noise0_{name}"] for name in ("ci_low", "ci_high", "p")]).all()
+    for common in (0, 1):
+        row = row_of(summarise(runs[(runs["ratio"] == 0.5) | (runs["seed"] < common)]))
+        undefined = [name for name in row if name.startswith("vs_noise0") and np.isnan(row[name])]
+        assert len(undefined) == 4 - common  # without an interval
 
 
 def test_settings_are_summarised_apart():
@@ -117,13 +113,6 @@ def test_an_undefined_metric_keeps_its_rows_but_a_preference_accuracy_and_stages
     assert set(preference["metric"]) == set(METRICS) - {"preference_accuracy"}
     runs[[name for name in runs if name.startswith(("best_", "last_"))]] = np.nan
     assert set(summarise(runs)["stage"]) == {"before"}
-
-
-def test_tables_and_figures_show_the_accuracy_of_pairs_and_with_human_comparisons_that_of_preferences():
-    summary = summarise(runs_of())
-    assert shown_metrics(summary) == ["preference_accuracy", "quadratic_weighted_kappa"]
-    simulated = summary[summary["metric"] != "preference_accuracy"]
-    assert shown_metrics(simulated) == ["macro_f1", "quadratic_weighted_kappa", "pairwise_accuracy"]
 
 
 def test_a_setting_is_named_by_its_loss_and_by_what_varies():
@@ -187,3 +176,25 @@ def test_where_nothing_can_be_learned_the_p_value_of_noise_is_uniform_through_th
     p = [paired_t_test("vs", five[:, 1], five[:, 0])["vs_p"] for five in accuracies]
     assert stats.kstest(p, "uniform").pvalue > 1e-2
     assert accuracies.mean() == pytest.approx(0.5, abs=0.01)
+
+
+# --- the interval of a preference accuracy
+
+
+def test_the_interval_of_single_judgements_is_that_of_a_mean():
+    right = np.random.default_rng(0).integers(2, size=200).astype(float)
+    low, high = interval_over_pairs(right, np.arange(200))
+    half = 1.959964 * right.std(ddof=1) / np.sqrt(200)
+    assert (low, high) == pytest.approx((right.mean() - half, right.mean() + half), rel=1e-6)
+
+
+def test_judgements_that_repeat_each_other_make_the_interval_no_narrower():
+    right, pairs = np.random.default_rng(0).integers(2, size=100).astype(float), np.arange(100)
+    once = interval_over_pairs(right, pairs)
+    assert interval_over_pairs(np.repeat(right, 5), np.repeat(pairs, 5)) == pytest.approx(once)
+
+
+def test_one_pair_has_no_interval_and_an_interval_stays_within_0_and_1():
+    assert interval_over_pairs(np.ones(3), np.zeros(3)) is None
+    low, high = interval_over_pairs(np.array([1.0] * 9 + [0.0]), np.arange(10))
+    assert 0 <= low < high <= 1
