@@ -3,18 +3,18 @@
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from noisy_feedback import metrics
 from noisy_feedback.errors import InputError
 from noisy_feedback.learning.examples import Examples, Validation
 from noisy_feedback.learning.losses import margins
 from noisy_feedback.learning.model import Learner, RatingMLP, forward, is_scalar, predict
 from noisy_feedback.learning.objective import Objective
+from noisy_feedback.metrics import Metrics, evaluate, preference_accuracy
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,10 @@ def fit(
                 f"the loss or the model's output is not finite in epoch {number}: the embeddings are too large, the "
                 "learning rate (--lr-f, --lr-t) is too high, or your own loss has no finite value or gradient there"
             )
+        found = Metrics()  # without ratings, no other is defined than the preference accuracy
         if len(validation.scale):
-            found = metrics.evaluate(output, validation.ratings, validation.scale, compared)
-        else:
-            found = metrics.unrated(metrics.preference_accuracy(compared))
+            found = evaluate(output, validation.ratings, validation.scale)
+        found = replace(found, preference_accuracy=preference_accuracy(compared))
         validated = found.accuracy, found.macro_f1, found.preference_accuracy
         epochs.append(EpochStats(objective, training_accuracy, in_order, *validated))
         name = "quadratic_weighted_kappa" if task.select == "kappa" else task.select
