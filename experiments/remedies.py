@@ -63,7 +63,7 @@ from noisy_feedback.output import plots
 
 KAPPA = "quadratic_weighted_kappa"
 # What the choice has chosen; `--kl-weight adaptive` is made of KL_BASE and KL_POWER.
-CHOSEN = (LOSS, WEIGHT, LISTS_PER_REVIEW) = ("holder-dpo", choice.Weight(KL_BASE, KL_POWER), 1)
+CHOSEN = (LOSS, WEIGHT, LISTS_PER_REVIEW) = ("holder-dpo", choice.Weight(KL_BASE, KL_POWER, upper=True), 1)
 FIXED = ("0.1", "0.3")
 EARLIER = ("symmetric-sigmoid", "0.3")  # the recommendation before the adaptive weight
 STUDY = ("study", "0")

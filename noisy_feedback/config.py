@@ -145,7 +145,7 @@ class Config:
     kl_weight: float | str = option(
         0.0,
         "weight of the KL divergence from the model before fine-tuning; 'adaptive': computed from "
-        "the audit's flip rate. --loss robust of --head scalar needs one",
+        "the audit's upper limit of the flip rate. --loss robust of --head scalar needs one",
         values=Numbers(float, 0, metavar="WEIGHT"),
         also=(ADAPTIVE,),
     )

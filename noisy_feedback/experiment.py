@@ -119,7 +119,7 @@ def fine_tune_model(
     print_line(console.audit(feedback, audit))
     used = resolve_kl_weight(config, audit)
     if used != config:
-        print_line(console.adaptive_kl_weight(used, audit.known))
+        print_line(console.adaptive_kl_weight(used))
 
     validation = examples.validation_part(config, dataset, splits)
     task = TrainingTask(

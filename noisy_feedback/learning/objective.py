@@ -139,11 +139,11 @@ def flip_rates(
 def resolve_kl_weight(config: Config, audit: Audit) -> Config:
     """The same run with the adaptive KL weight as a number; without fine-tuning epochs where that is infinite.
 
-    It supposes the audit's estimate, or where that is not known the upper limit of its interval.
+    It supposes the upper limit of the audit's interval, so that what is not known makes the weight larger.
     """
     if config.kl_weight != ADAPTIVE:
         return config
-    weight = adaptive_kl_weight(audit.estimated_flip_rate if audit.known else audit.flip_rate_high)
+    weight = adaptive_kl_weight(audit.flip_rate_high)
     return replace(config, kl_weight=weight) if math.isfinite(weight) else replace(config, epochs_f=0)
 
 

@@ -128,12 +128,10 @@ def audit(given: Feedback, found: Audit) -> str:
     return "\n".join(lines)
 
 
-def adaptive_kl_weight(used: Config, known: bool) -> str:
+def adaptive_kl_weight(used: Config) -> str:
     """The KL weight that follows from the audit."""
     if used.epochs_f:
-        return (
-            f"KL weight  {used.kl_weight:.3g}, from {'this estimate' if known else 'the upper limit of this interval'}"
-        )
+        return f"KL weight  {used.kl_weight:.3g}, from the upper limit of this interval"
     return "KL weight  infinite: as many comparisons may be wrong as right, so nothing is fine-tuned"
 
 

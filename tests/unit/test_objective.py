@@ -123,12 +123,11 @@ def test_a_wrong_loss_is_one_line_that_names_the_function(name, monkeypatch):
     assert "\n" not in str(error.value)
 
 
-def test_the_adaptive_kl_weight_follows_the_flip_rate_or_where_it_is_not_known_its_upper_limit():
+def test_the_adaptive_kl_weight_follows_the_upper_limit_of_the_flip_rate():
     config = Config("multiclass", loss="hinge", kl_weight="adaptive", epochs_f=7)
 
-    def used(rate, config=config, known=True):
-        rates = (rate, 0.0, 0.9) if known else (0.05, 0.0, rate)  # estimate, lower, upper limit
-        return resolve_kl_weight(config, Audit(np.empty(0), *rates, known, None))
+    def used(upper_limit, config=config, known=True):
+        return resolve_kl_weight(config, Audit(np.empty(0), 0.05, 0.0, upper_limit, known, None))
 
     for power in (1, 1.5, 2):
         found = [adaptive_kl_weight(e, 0.3, power) for e in (0, 0.25, 0.4)]
