@@ -62,7 +62,10 @@ def run(config: Config, embeddings_sha256: str | None = None) -> Path:
         with bars.epoch_bar("fine-tuning", config.epochs_f) as bar:
             tuned = fine_tune_model(config, dataset, trained, bar.update, print_line=bars.print_above_bar)
         if config.export is not None and not dataset.is_rated:
-            tuned = replace(tuned, exported=cross_fitting.audit_out_of_sample(config, dataset, trained.fit.best_epoch))
+            epochs = trained.fit.best_epoch
+            with bars.epoch_bar("cross-fitting", cross_fitting.steps(epochs)) as bar:
+                exported = cross_fitting.audit_out_of_sample(config, dataset, epochs, bar.update)
+            tuned = replace(tuned, exported=exported)
     folder = records.save_run(tuned.result, tuned.models, dataset, tuned.feedback, tuned.audit, tuned.exported)
     print(console.run_tables(tuned.result, dataset.scale))
     print(f"results    {folder}")

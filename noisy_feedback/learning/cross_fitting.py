@@ -1,5 +1,7 @@
 """What models say of comparisons that they were not trained on: none has to be held out for it."""
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
@@ -21,18 +23,26 @@ FOLDS = 5
 TEXT_SDS = (0.3, 1.0, 3.0)  # prior standard deviations of the effects of texts
 
 
-def audit_out_of_sample(config: Config, dataset: Dataset, epochs: int) -> tuple[Feedback, Audit]:
+def steps(epochs: int) -> int:
+    """How often `audit_out_of_sample` calls `progress`, at most."""
+    return FOLDS * (epochs + len(TEXT_SDS))
+
+
+def audit_out_of_sample(
+    config: Config, dataset: Dataset, epochs: int, progress: Callable[[], object] = lambda: None
+) -> tuple[Feedback, Audit]:
     """All human comparisons as they are, and their audit by models that were trained on others for so many epochs."""
     assert dataset.judgements is not None
     everything = feedback_of(dataset.judgements, np.arange(len(dataset.judgements.chosen)))
-    margins = cross_fitted_margins(config, dataset, epochs)
+    margins = cross_fitted_margins(config, dataset, epochs, progress)
     rng = rng_for(config.seed, "text effects")
-    return everything, audit_margins(
-        everything, add_text_effects(margins, everything.lists, dataset.judgements.pairs, rng)
-    )
+    margins = add_text_effects(margins, everything.lists, dataset.judgements.pairs, rng, progress)
+    return everything, audit_margins(everything, margins)
 
 
-def cross_fitted_margins(config: Config, dataset: Dataset, epochs: int) -> np.ndarray:
+def cross_fitted_margins(
+    config: Config, dataset: Dataset, epochs: int, progress: Callable[[], object] = lambda: None
+) -> np.ndarray:
     """The margin (J,) of every human comparison, by a reward model that was trained on the other folds.
 
     A fold holds whole groups, as the parts of the split do (`--split`). Each model is trained for so many epochs.
@@ -60,13 +70,19 @@ def cross_fitted_margins(config: Config, dataset: Dataset, epochs: int) -> np.nd
             epochs=epochs,
             select="preference_accuracy",
         )
-        fitted = fit(model, dataset.embeddings, task)
+        fitted = fit(model, dataset.embeddings, task, progress)
         rewards = expected_class(predict(fitted.last, dataset.embeddings).cpu().numpy())
         margins[fold == number] = rewards[own[:, 0]] - rewards[own[:, 1]]
     return margins
 
 
-def add_text_effects(margins: np.ndarray, rows: np.ndarray, pairs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def add_text_effects(
+    margins: np.ndarray,
+    rows: np.ndarray,
+    pairs: np.ndarray,
+    rng: np.random.Generator,
+    progress: Callable[[], object] = lambda: None,
+) -> np.ndarray:
     """Log-odds (J,) from the margins (J,) and what the judgements of other pairs say of the two texts.
 
     `rows` (J, 2) are the texts, the preferred one first, `pairs` (J,) the numbers of their pairs, which stay in one
@@ -85,6 +101,7 @@ def add_text_effects(margins: np.ndarray, rows: np.ndarray, pairs: np.ndarray, r
         own = fold == number
         slope, effects = fit_text_effects(scaled[~own], rows[~own], TEXT_SDS[at], rows.max() + 1)
         candidates[1 + at, own] = slope * scaled[own] + effects[rows[own, 0]] - effects[rows[own, 1]]
+        progress()
     best = np.logaddexp(0, -candidates).sum(axis=1).argmin()
     return candidates[best] if best else margins
 
