@@ -94,6 +94,7 @@ ONCE = [  # a prompt with which both sides begin, or not
         said("Hi", "?", "Why?", "No."),
         ("Hi\n?\nWhy?\nSo.", "Hi\n?\nWhy?\nNo."),
     ),
+    ("Q", said("Be", "a", "Q", "So."), said("Be", "a", "Q", "No."), ("Be\na\nQ\nSo.", "Be\na\nQ\nNo.")),
     ("The sky is", "The sky is blue.", "The sky is green.", ("The sky is blue.", "The sky is green.")),
     ("The sky is", " blue.", " green.", ("The sky is\n blue.", "The sky is\n green.")),
 ]
