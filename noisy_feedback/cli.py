@@ -132,6 +132,8 @@ def add_option(group: Any, name: str, option: Option, default: Any, script: str)
 def convert(option: Option, text: str) -> Any:
     """Text -> a value that the option allows. Errors: ArgumentTypeError in one line."""
     value: Any = text
+    if option.values is Path and text.startswith(("https://", "http://")):
+        raise argparse.ArgumentTypeError(f"{text} is a web address; download the file first")
     if isinstance(option.values, type):
         return option.values(text)
     if isinstance(option.values, Numbers) and text not in option.also:

@@ -1,5 +1,6 @@
 """Columns of a .csv, .tsv, .json, .jsonl or .parquet file, gzipped or not, exactly as they are in the file."""
 
+import codecs
 import gzip
 import io
 import json
@@ -53,7 +54,9 @@ def read_table(file: Path, row: str) -> pd.DataFrame:
     except InputError:
         raise
     except Exception as error:  # a broken file makes the parsers raise many kinds; for the user they are one
-        raise InputError(f"{file}: unreadable or cut short as {suffix[1:]}: {str(error).strip()[:200]}") from None
+        quote = re.search(r"EOF inside string starting at row (\d+)", str(error))
+        reason = f'a quote (") that opens in {row} {quote[1]} is not closed' if quote else str(error).strip()[:200]
+        raise InputError(f"{file}: unreadable or cut short as {suffix[1:]}: {reason}") from None
     if suffix in SEPARATORS:
         check_quotes(file, frame, separator, row)
     return frame
@@ -102,7 +105,8 @@ def check_encoding(file: Path, content: bytes) -> None:
         content.decode()
     except UnicodeDecodeError as error:
         line = len(LINE_BREAK.split(content[: error.start].decode()))
-        way_out = "convert the file, for example with iconv -f cp1252 -t utf-8 (or -f utf-16)"
+        encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "cp1252"
+        way_out = f"convert the file, for example with iconv -f {encoding} -t utf-8"
         raise InputError(f"{file}: line {line} is not UTF-8 text; {way_out}") from None
 
 

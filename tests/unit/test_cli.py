@@ -159,6 +159,7 @@ REFUSED = {  # by both scripts of multiclass
     "--head scalar --loss study": "--loss study needs a distribution over ratings; give another one, or --head cat",
     "--head scalar --noise least-confident": "--noise least-confident needs a distribution over ratings",
     "--head scalar --loss robust": "falls without limit as the outputs grow; give a --kl-weight above 0",
+    "--path https://a.org/b.csv": "argument --path: https://a.org/b.csv is a web address; download the file first",
     "--name a/b": "--name a/b: a name without slashes; --output chooses the folder around it",
     "--name ..": "--name ..: ",
     "--as-published gaps": "argument --as-published: invalid choice: 'gaps'",
