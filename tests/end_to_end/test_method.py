@@ -165,10 +165,12 @@ def learn(start, x, rows, ratings, loss, optimizer, check):
         claimed = ratings[order].numpy()
         predicted = reward(logits).round().clamp(0, C - 1) if logits.shape[-1] == 1 else logits.argmax(-1)
         training_accuracy = (predicted.numpy() == claimed)[claimed >= 0].mean()
+        z = margins(logits)
+        in_order = torch.where(z == 0, 0.5, (z > 0).double()).mean().item()  # NaN in training, of lists of one
         select, *validation = check
         found = score(network, *validation)
         accuracies = found.accuracy, found.macro_f1, found.preference_accuracy
-        history.append([objective, training_accuracy, share_positive(margins(logits)), *accuracies])
+        history.append([objective, training_accuracy, in_order, *accuracies])
         scores.append(found.quadratic_weighted_kappa if select == "kappa" else getattr(found, select))
         networks.append(deepcopy(network))
     best = scores.index(max(scores))  # the first of equals
@@ -231,7 +233,7 @@ def choose_feedback(config, judged):
             found += [next(order for order in orders if order[:2] == winner) for winner in winners if len(winners) == 1]
     elif config.labels in ("gold", "flipped"):
         known = [same for same in of_pair.values() if not np.isnan(same[0].correct)]
-        found = [(*true_order(same), 0, same[0].pair, None) for same in known]
+        found = [(*true_order(same[0]), 0, same[0].pair, None) for same in known]
     if config.labels == "flipped":
         for place in rng.permutation(len(found))[: int(np.nansum([drawn[2] for drawn in one.values()]))]:
             better, worse, _, *pair_and_annotator = found[place]
@@ -243,16 +245,15 @@ def choose_feedback(config, judged):
     return lists, wrong, ties, pairs, None if None in annotators else annotators
 
 
-def true_order(same):
-    """The better and the worse text of a pair with these judgements, of which the truth is known."""
-    first = same[0]
-    return (first.chosen, first.rejected) if first.correct else (first.rejected, first.chosen)
+def true_order(j):
+    """The better and the worse text of the pair of a judgement of which the truth is known."""
+    return (j.chosen, j.rejected) if j.correct else (j.rejected, j.chosen)
 
 
 def to_score(judged):
     """Comparisons (V, 2) to score predictions on: of each pair the true order, or if it is not known all judgements."""
     unknown = [(j.chosen, j.rejected) for j in judged if np.isnan(j.correct)]
-    known = {j.pair: true_order([j]) for j in judged if not np.isnan(j.correct)}
+    known = {j.pair: true_order(j) for j in judged if not np.isnan(j.correct)}
     return np.array([*known.values(), *unknown])
 
 
@@ -336,10 +337,6 @@ def margins(output):
     return r[:, :-1] - r[:, 1:]
 
 
-def share_positive(z):
-    return torch.where(z == 0, 0.5, (z > 0).double()).mean().item()  # NaN of none
-
-
 def score(model, x, true, compared):
     """The metrics of a model on reviews `x` (m, d) with `true` ratings (m,) and on comparisons (V, 2, d)."""
     return metrics.evaluate(distribution(model(x)).numpy(), true, STARS, margins(model(compared)).flatten().numpy())
@@ -404,12 +401,9 @@ def small_dataset():
     return Dataset(x, ratings, STARS, [f"review {number}" for number in range(n)], provenance=None)
 
 
-OTHERS = 6  # texts that are in no review
-
-
 @cache
-def judged_dataset(others=OTHERS, to_score=True):
-    """The same reviews, and others' texts, with judgements of pairs by four annotators of whom one is mostly wrong.
+def judged_dataset(others, to_score):
+    """The same reviews, and other texts, with judgements of pairs by four annotators of whom one is mostly wrong.
 
     Most pairs are of reviews in one part of the split; of some the truth is not known. Without those `to_score`, no
     pair is in the validation or the test part.
@@ -444,7 +438,7 @@ def run_twice(case):
     """The retold run; and what the project trained and fine-tuned."""
     config, dataset, judged = config_of(case), small_dataset(), None
     if config.protocol == "human":
-        others = 0 if config.loss == "study" else OTHERS  # study needs the ratings of all
+        others = 0 if config.loss == "study" else 6  # study needs the ratings of all
         dataset = judged_dataset(others, to_score=case != "human, none to score")
         given = dataset.judgements
         columns = (given.chosen, given.rejected, given.pairs, given.annotators, given.correct)

@@ -50,15 +50,18 @@ ADDED = {  # file -> the tuple of names in config.py, the function, and what is 
     ),
     "feedback/protocols.py": ("SIMULATED", extremes, 'BUILDERS["extremes"] = extremes'),
 }
-PROTOCOL = '    "binary": {"main.py": '  # the entry in PROTOCOLS before which that of a protocol of one's own stands
+ENTRIES = {  # of a protocol, in PROTOCOLS and AXES, before those that are there
+    '    "binary": {"main.py": ': '"extremes": {"config.py": {}},',
+    '    "binary": {"seed": SEEDS': '"extremes": {"seed": SEEDS, "ratio": RATIOS},',
+}
 
 
 @pytest.fixture(scope="module")
 def own_project(tmp_path_factory):
     """A copy of the project with three functions more, their entries in the tables, and their names in config.py."""
     folder = tmp_path_factory.mktemp("project")
-    for part in ("noisy_feedback", "multiclass"):
-        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__", "results"))
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "noisy_feedback", folder / "noisy_feedback", ignore=ignored)
     config = folder / "noisy_feedback" / "config.py"
     for file, (tuple_name, function, entry) in ADDED.items():
         with (folder / "noisy_feedback" / file).open("a") as module:
@@ -68,50 +71,33 @@ def own_project(tmp_path_factory):
         )
         assert count == 1
         config.write_text(text)
-    assert config.read_text().count(PROTOCOL) == 1
-    config.write_text(config.read_text().replace(PROTOCOL, '    "extremes": {"main.py": {}},\n' + PROTOCOL))
+    for before, added in ENTRIES.items():
+        assert config.read_text().count(before) == 1
+        config.write_text(config.read_text().replace(before, f"    {added}\n{before}"))
     (folder / "extremes").mkdir()
-    script = (ROOT / "multiclass" / "main.py").read_text().replace("multiclass", "extremes")
-    (folder / "extremes" / "main.py").write_text(script)
+    script = (ROOT / "multiclass" / "config.py").read_text().replace("multiclass", "extremes")
+    (folder / "extremes" / "config.py").write_text(script)
     return folder
 
 
-OWN = ("--loss", "cautious", "--noise", "opposite", "--ratio", 0.3)
-COMMANDS = {
-    "run": ("extremes/main.py", *OWN),
-    "sweep": ("multiclass/config.py", *OWN, 0.6, "--seeds", 1),
-}
-START_ALL = """
-import contextlib, json, os, runpy, sys
-for script, *arguments in json.loads(sys.argv[1]):
-    sys.argv = [script, *arguments]
-    os.chdir(os.path.dirname(script))
-    with contextlib.suppress(SystemExit):
-        runpy.run_path(script, run_name="__main__")
-"""
-
-
-def test_runs_and_sweeps_take_losses_noise_and_protocols_of_ones_own(own_project, separable_reviews, tmp_path):
-    commands = [
-        [str(own_project / script), *options(separable_reviews, tmp_path / name, "--epochs-t", 3, *map(str, more))]
-        for name, (script, *more) in COMMANDS.items()
-    ]
-    ended = subprocess.run(
-        [sys.executable, "-c", START_ALL, json.dumps(commands)],
+def test_a_sweep_takes_a_loss_noise_and_a_protocol_of_ones_own(own_project, separable_reviews, tmp_path):
+    more = ("--loss", "cautious", "--noise", "opposite", "--ratio", 0, 0.3, "--seeds", 1)
+    subprocess.run(
+        [sys.executable, "config.py", *options(separable_reviews, tmp_path, *more)],
+        cwd=own_project / "extremes",
         env={**os.environ, "PYTHONPATH": str(own_project)},
-        capture_output=True,
-        text=True,
+        check=True,
     )
-    run, sweep = (only_folder(tmp_path / name) for name in COMMANDS)
-    ((count, reviews),) = re.findall(r"feedback   (\d+) comparisons \(extremes\), from (\d+) texts\n", ended.stdout)
-    assert int(reviews) == 2 * int(count) > 40
-    record = json.loads((run / "run.json").read_text())
-    assert [record["config"][name] for name in ("protocol", "loss", "noise")] == ["extremes", "cautious", "opposite"]
-    assert (record["comparisons"]["k"], record["noise"]["total"]) == (1, 160)
-    assert 0 < record["noise"]["changed"] <= 48  # of 48: the middle of the scale is its own opposite
-    runs = pd.read_csv(sweep / "runs.csv")
-    assert runs[["loss", "noise", "ratio"]].to_numpy().tolist() == [["cautious", "opposite", r] for r in (0.3, 0.6)]
+    folder = only_folder(tmp_path)
+    runs = pd.read_csv(folder / "runs.csv")
+    assert runs[["loss", "noise", "ratio"]].to_numpy().tolist() == [["cautious", "opposite", r] for r in (0, 0.3)]
     assert runs["last_accuracy"].notna().all()
+    assert json.loads((folder / "sweep.json").read_text())["config"]["protocol"] == "extremes"
+    assert (runs["reviews_used"] == 2 * runs["comparisons"]).all()
+    assert runs["comparisons"].min() > 20
+    assert runs["ratings"].tolist() == [160, 160]
+    none, changed = runs["ratings_changed"]
+    assert none == 0 < changed <= 48  # the middle of the scale is its own opposite
 
 
 # --- wrong ones, in the place of one that is there

@@ -7,7 +7,6 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
-from noisy_feedback.errors import InputError
 from noisy_feedback.feedback.comparisons import build_lists, build_pairs
 
 
@@ -131,8 +130,3 @@ def test_pairs_are_exactly_three_stars_apart_better_first_and_as_many_as_there_c
     assert pairs.shape == (most, 2)
     assert (stars[pairs[:, 0]] - stars[pairs[:, 1]] == 3).all()
     assert len(np.unique(pairs)) == pairs.size
-
-
-def test_no_pair_three_apart_is_refused_with_the_ways_out():
-    with pytest.raises(InputError, match=r"^no pair of ratings exactly 3 stars apart .* 1, 2, 3 \(--shuffle .*multicl"):
-        build_pairs(np.array([1, 2, 3, 3]), 3, np.random.default_rng(0))

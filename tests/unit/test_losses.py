@@ -60,8 +60,7 @@ def test_the_gradient_of_holder_dpo_is_the_papers(g, monkeypatch):
 def test_holder_dpo_stays_between_zero_and_one_and_never_pulls_down_in_single_precision():
     value, gradient = of_margins(losses.holder_dpo, torch.linspace(-30, 30, 2001))
     assert -1e-6 < value.min() <= value.max() < 1 + 1e-6
-    assert gradient.max() <= 0  # exactly
-    assert gradient[[0, -1]].tolist() == pytest.approx([0, 0], abs=1e-6)
+    assert -1e-6 < gradient[[0, -1]].min() <= gradient.max() <= 0  # exactly
 
 
 def calibrated_margins(flip_rate, n=100_000):

@@ -80,11 +80,10 @@ WRONG_NOISE = {
 @pytest.mark.parametrize("name", WRONG_NOISE)
 def test_a_wrong_noise_function_is_one_line_that_names_it(name, monkeypatch):
     function, says = WRONG_NOISE[name]
-    function.__name__ = "mirrored"
     monkeypatch.setitem(RATING_NOISE, "adjacent", RatingNoise(function))
     with pytest.raises(InputError) as error:
         make_noisy(Config("multiclass", noise="adjacent", ratio=0.2), rated(np.arange(9) % 5))
-    where = "--noise adjacent: the function mirrored in noisy_feedback/feedback/noise.py "
+    where = "--noise adjacent: the function <lambda> in noisy_feedback/feedback/noise.py "
     assert str(error.value).startswith(where + says)
     assert "\n" not in str(error.value)
 

@@ -104,9 +104,5 @@ def test_known_pairs_are_the_adjacent_items_of_several_draws_from_their_own_stre
 
 
 def test_where_nothing_can_be_compared_there_is_no_known_pair():
-    for config, ratings in (
-        (Config("multiclass"), [2, 2, 2]),
-        (Config("binary"), [0, 1, 2]),
-        (Config("multiclass", k=2), [0, 1]),
-    ):
+    for config, ratings in ((Config("binary"), [0, 1, 2]), (Config("multiclass", k=2), [0, 1])):
         assert known_pairs(config, np.array(ratings), SCALE).shape == (0, 2)
