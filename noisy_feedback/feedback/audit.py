@@ -97,7 +97,7 @@ def audit_feedback(feedback: Feedback, output: np.ndarray, temperature: float, c
     better, worse = judged.adjacent_pairs()
     rows = None
     if feedback.judged is not None:  # one that says the same order
-        orders = np.concatenate([judged.lists, feedback.lists])
+        orders = np.concatenate([np.column_stack([np.asarray(of.pairs), of.lists]) for of in (judged, feedback)])
         _, row, order = np.unique(orders, axis=0, return_index=True, return_inverse=True)
         rows = row[order[len(better) :]]
     prior = p_better(output, better, worse, temperature)

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from sklearn.metrics import roc_auc_score
 from noisy_feedback.config import Config
 from noisy_feedback.feedback import audit, difficulty, random_walk
 from noisy_feedback.feedback.audit import audit_comparisons, audit_scores, fit_temperature
+from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.feedback.protocols import known_pairs as known_pairs_of
 
 UNSURE, UNKNOWN = 0.5, np.nan
@@ -217,6 +219,14 @@ def test_the_posterior_is_that_of_enumeration(per_pair, monkeypatch):
     majority = audit_comparisons(p_better, better, pair, rows=rows)
     np.testing.assert_allclose(majority.p_wrong, p_wrong[rows], atol=0.01)
     assert majority.estimated_flip_rate == pytest.approx(p_wrong[rows].mean(), abs=0.005)
+
+
+def test_two_pairs_of_the_same_texts_have_judgements_of_their_own():
+    lists, pairs = np.array([[0, 1]] * 4 + [[1, 0]] * 2), np.array([0, 0, 0, 1, 1, 1])
+    judged = Feedback(lists, lists, 0, 6, np.full((6, 1), UNKNOWN), pairs, None)
+    claims = replace(judged.subset(np.array([0, 3])), judged=judged)
+    p_wrong = audit.audit_feedback(claims, np.zeros((2, 1)), 1.0, 1000).p_wrong
+    assert p_wrong[0] < 0.3 and p_wrong[1] > 0.5
 
 
 def test_where_no_order_is_known_the_temperature_is_one_more_thing_that_is_not_known(monkeypatch):
