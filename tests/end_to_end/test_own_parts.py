@@ -50,10 +50,6 @@ ADDED = {  # file -> the tuple of names in config.py, the function, and what is 
     ),
     "feedback/protocols.py": ("SIMULATED", extremes, 'BUILDERS["extremes"] = extremes'),
 }
-ENTRIES = {  # of a protocol, in PROTOCOLS and AXES, before those that are there
-    '    "binary": {"main.py": ': '"extremes": {"config.py": {}},',
-    '    "binary": {"seed": SEEDS': '"extremes": {"seed": SEEDS, "ratio": RATIOS},',
-}
 
 
 @pytest.fixture(scope="module")
