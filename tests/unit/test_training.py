@@ -75,7 +75,7 @@ def test_the_kappa_that_chooses_an_epoch_counts_stars_and_not_places():
 )
 def test_of_equal_scores_the_first_is_the_best_and_one_that_is_not_defined_is_the_lowest(scores, best, monkeypatch):
     given = iter(scores)
-    monkeypatch.setattr(training.metrics, "quadratic_weighted_kappa", lambda *_: next(given))
+    monkeypatch.setattr("noisy_feedback.metrics.quadratic_weighted_kappa", lambda *_: next(given))
     assert learned(training_task(), epochs=4, select="kappa").best_epoch == best
 
 
