@@ -35,6 +35,7 @@ CALIBRATED = 0.3  # a smaller standard deviation counts as a known calibration
 REPEATED = 3  # judgements of a pair that show how easy it is, where most judgements are of such pairs
 WIDEST = 0.2  # where the interval of the flip rate is wider, the flip rate is not known
 REPEATED_SHARE = 0.1  # of the judgements must be further ones of a pair, where no known order calibrates the model
+EXCLUDED = 0.01  # as improbable, independent errors count as excluded; else the interval holds what they imply
 CONFIDENCE = 0.95
 
 
@@ -153,11 +154,15 @@ def audit_comparisons(
         evidence, of_annotators = fit_annotators(judged, annotators[by_pair])
         judged = judged._replace(evidence=evidence)
     found = posterior_of_hidden_easiness(judged) if hidden else posterior_of_changing_easiness(judged)
-    independent = ~found.parameters[:, 1:4].any(axis=1)  # errors: no spread of easiness, nothing misleading
     rate, low, high = flip_rate(found, len(rows), found.log_weight)
-    if sd >= CALIBRATED and hidden:
-        high = max(high, flip_rate(found, len(rows), np.where(independent, -np.inf, found.log_weight))[2])
-        rate, low, _ = flip_rate(found, len(rows), np.where(independent, found.log_weight, -np.inf))
+    if hidden:
+        independent = ~found.parameters[:, 1:4].any(axis=1)  # errors: no spread of easiness, nothing misleading
+        of_independent = flip_rate(found, len(rows), np.where(independent, found.log_weight, -np.inf))
+        if sd >= CALIBRATED:
+            high = max(high, flip_rate(found, len(rows), np.where(independent, -np.inf, found.log_weight))[2])
+            rate, low, _ = of_independent
+        elif softmax(found.log_weight)[independent].sum() > EXCLUDED:
+            low = min(low, of_independent[1])
     further = len(pair) - len(first)
     known = bool(high - low <= WIDEST and (sd < CALIBRATED or further >= REPEATED_SHARE * len(pair)))
     p_wrong = np.abs((sign[rows] > 0) - found.p_first[pair[rows]])

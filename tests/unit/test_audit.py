@@ -290,6 +290,15 @@ def rng_annotators(seed, judgements, per_pair):
     return None if per_pair < 5 else np.random.default_rng([2, seed]).integers(100, size=judgements)
 
 
+def test_an_interval_holds_what_independent_errors_imply_unless_the_judgements_exclude_them(monkeypatch):
+    for world, lower in (("alike", True), ("hard", False)):
+        *judged, _ = people(world, 3, 1000)
+        found = audit_comparisons(*judged)
+        monkeypatch.setattr(audit, "EXCLUDED", 1.0)
+        assert (found.flip_rate_low < audit_comparisons(*judged).flip_rate_low) == lower, world
+        monkeypatch.undo()
+
+
 def test_without_a_known_order_the_interval_allows_for_hidden_difficulty():
     *judged, wrong = people("hard", 0, 400)
     found = audit_comparisons(*judged, calibration_pairs=0)
