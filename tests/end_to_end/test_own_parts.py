@@ -46,10 +46,6 @@ ADDED = {  # file -> the tuple of names in config.py, the function, and what is 
     ),
     "feedback/protocols.py": ("SIMULATED", extremes, 'BUILDERS["extremes"] = extremes'),
 }
-ENTRIES = {  # of a protocol, in PROTOCOLS and AXES, before those that are there
-    '    "binary": {"main.py": ': '"extremes": {"config.py": {}},',
-    '    "binary": {"seed": SEEDS': '"extremes": {"seed": SEEDS, "ratio": RATIOS},',
-}
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +63,9 @@ def own_project(tmp_path_factory):
         )
         assert count == 1
         config.write_text(text)
-    for before, added in ENTRIES.items():
-        assert config.read_text().count(before) == 1
-        config.write_text(config.read_text().replace(before, f"    {added}\n{before}"))
+    before = '    "binary": {"main.py": '  # in PROTOCOLS
+    assert config.read_text().count(before) == 1
+    config.write_text(config.read_text().replace(before, f'    "extremes": {{"config.py": {{}}}},\n{before}'))
     (folder / "extremes").mkdir()
     script = (ROOT / "multiclass" / "config.py").read_text().replace("multiclass", "extremes")
     (folder / "extremes" / "config.py").write_text(script)
