@@ -55,14 +55,6 @@ def test_binary_builds_pairs_by_stars_and_not_by_classes():
 # --- how many lists
 
 
-@pytest.mark.parametrize("rounds", [1, 2])
-def test_a_limit_keeps_every_comparison_with_the_same_probability(rounds):
-    ratings = np.arange(20) % 2  # ten pairs a round
-    kept = [compared(ratings=ratings, seed=s, lists=3, lists_per_review=rounds)[0].lists.ravel() for s in range(600)]
-    counts = np.bincount(np.concatenate(kept), minlength=20)
-    assert min(stats.chisquare(counts[of_rating::2]).pvalue for of_rating in (0, 1)) > 1e-3
-
-
 @pytest.mark.parametrize("options", [{"k": 2}, {"protocol": "binary"}])
 @pytest.mark.parametrize("rounds", [2, 5])
 def test_lists_are_drawn_anew_as_often_as_asked_for_after_those_of_one_round(options, rounds):
