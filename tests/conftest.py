@@ -185,14 +185,13 @@ def reproduced(folder, *more, status=0):
     return out.getvalue()
 
 
-def start_script(script, *arguments, session=False, **environment):
-    """Start `python main.py ...` in the script's folder, in a session of its own if asked; does not wait."""
+def start_script(script, *arguments, **environment):
+    """Start `python main.py ...` in the script's folder; does not wait."""
     path = ROOT / script
     return subprocess.Popen(
         [sys.executable, path.name, *map(str, arguments)],
         cwd=path.parent,
         env={**os.environ, **environment},
-        start_new_session=session,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -212,6 +211,12 @@ def only_folder(output):
     """The one results folder in `output`."""
     (folder,) = (path for path in Path(output).iterdir() if path.is_dir() and not path.name.startswith("."))
     return folder
+
+
+def files_of(folder):
+    """The content of every file below a folder by its path there; without locks and temporary files."""
+    files = (file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
+    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
 
 
 def assert_same_cell(sweep, single):

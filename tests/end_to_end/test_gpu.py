@@ -1,6 +1,7 @@
 """A GPU: what is put on it, its errors in one line, and, where there is one, the same numbers within rounding."""
 
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -66,36 +67,18 @@ GPU_ERRORS = [
 ]
 
 
-@pytest.fixture
-def run_failing(separable_reviews, tmp_path, monkeypatch):
-    """Runs a small run or sweep with --use-cuda, in which `place` raises an error, and which ends with a status."""
-
-    def run(script, place, error):
-        def fails(*_, **__):
-            raise error
-
-        monkeypatch.setattr(place, fails)
-        monkeypatch.setattr("torch.cuda.is_available", lambda: place == TRY)
-        monkeypatch.setattr("noisy_feedback.processes.available_cores", lambda: 1)  # in this process, as on a GPU
-        run_script(f"multiclass/{script}", options(separable_reviews, tmp_path / "results", "--use-cuda"), status=2)
-
-    return run
-
-
 @pytest.mark.parametrize(("script", "place", "error", "says"), GPU_ERRORS)
 def test_a_gpu_that_is_full_or_fails_is_one_line_with_the_way_out(
-    run_failing, tmp_path, capsys, script, place, error, says
+    separable_reviews, tmp_path, monkeypatch, capsys, script, place, error, says
 ):
-    run_failing(script, place, error)
+    monkeypatch.setattr(place, mock.Mock(side_effect=error))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: place == TRY)
+    monkeypatch.setattr("noisy_feedback.processes.available_cores", lambda: 1)  # in this process, as on a GPU
+    run_script(f"multiclass/{script}", options(separable_reviews, tmp_path / "results", "--use-cuda"), status=2)
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith(f"{script}: error: {says}")
     assert "leave out --use-cuda" in line
     assert place != TRY or not list(tmp_path.iterdir()), "before the work"
-
-
-def test_another_error_while_computing_is_not_taken_for_one_of_the_gpu(run_failing):
-    with pytest.raises(RuntimeError, match="a mistake in the program"):
-        run_failing("main.py", FIT, RuntimeError("a mistake in the program"))
 
 
 # --- a real GPU

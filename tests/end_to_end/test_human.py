@@ -222,24 +222,6 @@ def test_exported_comparisons_are_read_back_as_the_same(small, tmp_path, suffix,
     assert exported["rejected_rating"].tolist() == stars[first["worse"]].tolist()
 
 
-# --- groups
-
-
-def test_the_rows_of_a_group_stay_in_one_part(tmp_path):
-    rng, groups = np.random.default_rng(0), np.random.default_rng(1).integers(0, 40, size=400)
-    ratings = rng.integers(1, 6, size=400)
-    table = pd.DataFrame({"Review": [f"review {row}" for row in range(400)], "Rating": ratings, "hotel": groups})
-    table.to_csv(tmp_path / "hotels.csv", index=False)
-    torch.save(torch.from_numpy(ratings[:, None] + rng.normal(size=(400, 8))).float(), tmp_path / "embeddings.pt")
-    command = ["--path", tmp_path / "hotels.csv", "--output", tmp_path / "results", *FEW, "--group-column", "hotel"]
-    screen = run_script("multiclass/main.py", [*command, "--lists-per-review", 9, "--shuffle"])
-    feedback = table_of(tmp_path / "results")
-    used = set(groups[feedback[["better", "worse"]].to_numpy()].ravel())
-    rows = np.isin(groups, list(used)).sum()  # all rows of the groups that are compared are of the fine-tuning part
-    assert f", {rows} fine-tuning, " in screen
-    assert 120 < rows < 200
-
-
 # --- slow: the scripts in processes of their own
 
 

@@ -4,7 +4,7 @@ import random
 
 import pandas as pd
 
-from tests.conftest import only_folder, run_script
+from tests.conftest import files_of, only_folder, run_script
 
 OPTIONS = ["--epochs-t", "3", "--epochs-f", "3", "--k", "2"]
 
@@ -19,10 +19,6 @@ def write_reviews(file):
     pd.DataFrame(reviews, columns=["Review", "Rating"]).to_csv(file, index=False, encoding="utf-8")
 
 
-def contents(folder):
-    return {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
-
-
 def test_a_second_start_with_the_stored_embeddings_gives_the_same_bytes(tmp_path, tiny_encoder, monkeypatch):
     # Drawing takes longer than everything else, and has a test of its own.
     monkeypatch.setattr("noisy_feedback.output.plots.save_figure", lambda _, file: file.write_bytes(b"figure"))
@@ -35,6 +31,6 @@ def test_a_second_start_with_the_stored_embeddings_gives_the_same_bytes(tmp_path
     assert ", stored beside the data\n" in run_script("multiclass/main.py", [*command, "--output", tmp_path / "second"])
     first, second = only_folder(tmp_path / "first"), only_folder(tmp_path / "second")
     assert first.name == second.name
-    assert contents(first) == contents(second)
-    assert len(contents(first)) == 7
+    assert files_of(first) == files_of(second)
+    assert len(files_of(first)) == 7
     assert stored.read_bytes() == before

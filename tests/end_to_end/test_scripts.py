@@ -44,15 +44,6 @@ def test_the_screen_shows_the_run_in_its_order_with_the_numbers_of_its_folder(
     assert matplotlib.image.imread(folder / "curves.png")[..., :3].std() > 0.01  # not blank
 
 
-def test_without_fine_tuning_only_the_trained_model_is_tested(separable_reviews, tmp_path):
-    command = [*COMMON, "--epochs-f", 0, "--path", separable_reviews, "--output", tmp_path]
-    run_script("multiclass/main.py", command)
-    found = record_of(only_folder(tmp_path))
-    assert found["before"]["accuracy"] > 0.8
-    assert (found["best"], found["last"], found["comparisons"]["count"]) == (None, None, 0)
-    assert [file.name for file in only_folder(tmp_path).glob("*.safetensors")] == ["model_before.safetensors"]
-
-
 def test_a_name_that_another_result_has_is_refused_before_training(separable_reviews, tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "run.json").write_text("{}")  # damaged: nothing shows that it is the same

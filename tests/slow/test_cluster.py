@@ -18,7 +18,7 @@ from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset, Provenance
 from noisy_feedback.errors import InputError
 from noisy_feedback.output.records import versions
-from tests.conftest import only_folder, options, run_script
+from tests.conftest import files_of, only_folder, options, run_script
 from tests.slow.children import patience
 
 pytestmark = pytest.mark.slow
@@ -30,13 +30,6 @@ def no_client_remains():
     with patience():
         yield
     gc.collect()
-
-
-def contents(output):
-    """The files of the one sweep: name -> content."""
-    folder = only_folder(output)
-    files = (file for file in folder.rglob("*") if file.is_file() and not file.name.startswith("."))
-    return {file.relative_to(folder).as_posix(): file.read_bytes() for file in files}
 
 
 # --- the results
@@ -81,7 +74,7 @@ def test_a_cluster_gives_the_bytes_of_this_machine_though_a_worker_is_killed(ove
         more = ("--dask", local.scheduler_address)
         run_script("multiclass/config.py", options(overlapping_reviews, tmp_path / "there", *sweep, *more))
     thread.join()
-    assert contents(tmp_path / "there") == contents(tmp_path / "here")
+    assert files_of(only_folder(tmp_path / "there")) == files_of(only_folder(tmp_path / "here"))
 
 
 # --- what is refused

@@ -8,11 +8,9 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors import safe_open
 
 from noisy_feedback.errors import InputError
-from noisy_feedback.files import METADATA, atomic_write, check_writable, sha256_of, write_tensors
+from noisy_feedback.files import atomic_write, check_writable, sha256_of
 
 
 def names_in(folder):
@@ -48,14 +46,6 @@ def test_the_content_is_on_the_disk_before_the_name_points_to_it(tmp_path, monke
     with atomic_write(tmp_path / "run.json") as temporary:
         temporary.write_text("new")
     assert order == ["sync", "rename"]
-
-
-def test_tensors_are_written_with_one_text_about_them(tmp_path):
-    write_tensors(tmp_path / "a.safetensors", {"a": torch.arange(6.0).view(2, 3), "b": torch.zeros(1)}, "about")
-    with safe_open(tmp_path / "a.safetensors", framework="pt") as stored:
-        assert stored.metadata() == {METADATA: "about"}
-        assert sorted(stored.keys()) == ["a", "b"]
-        assert stored.get_tensor("a").tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_a_folder_that_can_be_made_is_writable_and_is_not_made(tmp_path):

@@ -43,15 +43,6 @@ def feedback_of(judgements=SMALL, **options):
     return human.feedback(Config("human", **{"ratio": 0.0, **options}), judgements, parted(judgements), RATINGS)
 
 
-def many_pairs(pairs=60, per_pair=3, rate=0.3):
-    """Judgements of pairs of texts that are in no review, the first of each pair the better."""
-    rng, rows = np.random.default_rng(0), []
-    for better, annotator in product(range(14, 14 + 2 * pairs, 2), range(per_pair)):
-        wrong = rng.random() < rate
-        rows.append((better + wrong, better + 1 - wrong, annotator, 1 - wrong))
-    return judgements_of(*rows, texts=2 * pairs)
-
-
 def rows_of(found):
     """Comparisons as (better, worse, annotator, right), as judgements_of takes them."""
     return list(zip(*found.lists.T.tolist(), found.annotators.tolist(), 1 - found.flipped[:, 0], strict=True))
@@ -66,10 +57,6 @@ def test_a_judgement_is_in_the_part_of_its_two_texts_and_left_out_where_they_are
     fine_tuning = [list(pair) for pair, part in expected.items() if part == FINE_TUNING]
     assert feedback_of(given).lists.tolist() == fine_tuning
     assert feedback_of(given).annotators.tolist() == [2] * len(fine_tuning)
-
-    shuffled = Splits(*(np.array(rows) for rows in ([13, 5], [0, 12], [1, 2, 3, 4, 6, 7, 8, 9], [10, 11])))
-    given = judgements_of((12, 0, 0, 1), (1, 9, 0, 1), (10, 11, 0, 1), (13, 5, 0, 1))
-    assert split_with_reviews(given, shuffled).tolist() == [VALIDATION, FINE_TUNING, TEST, LEFT_OUT]
 
 
 # --- labels
@@ -102,12 +89,6 @@ def test_the_majority_is_the_order_that_most_say_and_ties_are_counted():
     assert (found.ties, found.total, found.annotators) == (1, 3, None)
     assert found.pairs.tolist() == [0, 1, 3]
 
-    judgements = many_pairs(per_pair=4, rate=0.4)
-    found, right = feedback_of(judgements, labels="majority"), np.bincount(judgements.pairs, judgements.correct)
-    assert found.ties == (right == 2).sum() > 0
-    assert found.pairs.tolist() == np.flatnonzero(right != 2).tolist()
-    assert found.flipped[:, 0].tolist() == (right[right != 2] < 2).astype(float).tolist()
-
 
 @pytest.mark.parametrize("labels", ["one", "majority"])
 def test_behind_one_order_a_pair_are_all_its_judgements_but_where_some_are_reversed(labels):
@@ -121,13 +102,6 @@ def test_behind_one_order_a_pair_are_all_its_judgements_but_where_some_are_rever
     np.testing.assert_array_equal(found.pairs, SMALL.pairs)
 
 
-def test_flipped_reverses_each_true_order_with_the_same_probability():
-    judgements = replace(many_pairs(pairs=6, per_pair=1, rate=0.0), correct=np.array([0, 0, 1, 1, 1, 1.0]))
-    drawn = [np.flatnonzero(feedback_of(judgements, labels="flipped", seed=s).flipped) for s in range(300)]
-    assert {len(pairs) for pairs in drawn} == {2}  # of 6, whichever the seed
-    assert stats.chisquare(np.bincount(np.concatenate(drawn), minlength=6)).pvalue > 1e-3
-
-
 def test_judgements_without_truth_or_annotators_can_be_learned_from():
     judgements = judgements_of((4, 5, 0, 0), (5, 4, 0, 0), (4, 5, 0, 0), annotated=False, known=False)
     for labels in ("all", "one", "majority"):
@@ -136,18 +110,13 @@ def test_judgements_without_truth_or_annotators_can_be_learned_from():
         assert found.annotators is None
 
 
-# --- ratings, ratio, lists and seeds
+# --- ratings and ratio
 
 
 def test_ratings_are_those_of_the_reviews_also_of_reversed_comparisons_and_none_of_other_texts():
     judgements = judgements_of((4, 14, 0, 1), (15, 5, 0, 0), texts=2)
     assert feedback_of(judgements).ratings.tolist() == [[RATINGS[4], -1], [-1, RATINGS[5]]]
     assert feedback_of(judgements, ratio=1.0).ratings.tolist() == [[-1, RATINGS[4]], [RATINGS[5], -1]]
-
-
-def test_a_limit_keeps_every_comparison_with_the_same_probability():
-    drawn = [feedback_of(many_pairs(pairs=10, per_pair=1), lists=3, seed=seed).pairs for seed in range(300)]
-    assert stats.chisquare(np.bincount(np.concatenate(drawn), minlength=10)).pvalue > 1e-3
 
 
 # --- comparisons that predictions are scored against
@@ -163,11 +132,6 @@ def test_predictions_are_scored_by_the_truth_and_where_it_is_not_known_by_every_
     assert scored(some_known) == [[5, 4], [6, 7], [7, 6]]
     of_parts = judgements_of((3, 2, 0, 0), (4, 5, 0, 1), (13, 12, 0, 1), (2, 4, 0, 1))
     assert (scored(of_parts, VALIDATION), scored(of_parts, TEST)) == ([[2, 3]], [[13, 12]])
-
-
-def test_a_part_without_judgements_has_no_comparisons_to_score():
-    assert human.comparisons_to_score(None, SPLITS, TEST) is None
-    assert human.comparisons_to_score(SMALL, parted(SMALL), TEST) is None
 
 
 # --- what is refused

@@ -12,10 +12,11 @@ from noisy_feedback.feedback import protocols
 from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.learning.examples import compared_reviews
-from noisy_feedback.learning.losses import LOSS_FUNCTIONS, Loss
+from noisy_feedback.learning.losses import LOSS_FUNCTIONS, Loss, margins
 from noisy_feedback.learning.objective import (
     TRAINING_OBJECTIVES,
     adaptive_kl_weight,
+    cross_entropy,
     fine_tuning_objective,
     flip_rates,
     resolve_kl_weight,
@@ -27,9 +28,9 @@ EVERY_PAIR = Feedback(np.arange(20).reshape(10, 2), PAIRS, 0, 20, np.full((10, 1
 EQUAL_SHARES = np.full(5, 0.2)
 
 
-def objective(estimated=nan, **options):
+def objective(estimated=nan, feedback=EVERY_PAIR, **options):
     audit = Audit(np.empty(0), estimated, nan, nan, known=True, annotators=None)
-    return fine_tuning_objective(Config("multiclass", **options), EVERY_PAIR, EQUAL_SHARES, audit)
+    return fine_tuning_objective(Config("multiclass", **options), feedback, EQUAL_SHARES, audit)
 
 
 def random_outputs(outputs):
@@ -121,6 +122,24 @@ def test_a_wrong_loss_is_one_line_that_names_the_function(name, monkeypatch):
     where = "--loss re-po: the function re_po in noisy_feedback/learning/losses.py "
     assert str(error.value).startswith(where)
     assert "\n" not in str(error.value)
+
+
+def test_a_loss_is_tried_on_lists_and_outputs_like_those_of_the_run(monkeypatch):
+    def tried(loss, feedback, **options):
+        monkeypatch.setitem(LOSS_FUNCTIONS, "re-po", Loss(loss))
+        return objective(loss="re-po", feedback=feedback, **options)
+
+    def of_three(logits, ratings):
+        return margins(logits)[:, 0] - margins(logits)[:, 1]
+
+    triples = replace(EVERY_PAIR, lists=np.arange(30).reshape(10, 3))
+    assert tried(of_three, triples)
+    with pytest.raises(InputError, match="fails on"):
+        tried(of_three, EVERY_PAIR)
+    with pytest.raises(InputError, match="not shape"):
+        tried(lambda logits, ratings: margins(logits).squeeze(-1), triples)
+    with pytest.raises(InputError, match="fails on"):
+        tried(cross_entropy, EVERY_PAIR, head="scalar")
 
 
 def test_the_adaptive_kl_weight_follows_the_upper_limit_of_the_flip_rate():

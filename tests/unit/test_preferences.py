@@ -146,12 +146,6 @@ def test_dialogues_as_hh_rlhf_writes_them_are_conversations(read):
     assert (orders(plain), plain.conversations) == ([("Human: all too human", "\n\nAssistant: none")], False)
 
 
-def test_what_is_not_used_is_named(read):
-    for form in ("score_{}", "{}_score", "{}-rating"):
-        scores = {form.format(side): 8.5 for side in ("chosen", "rejected")}
-        assert read([{"p_id": 3, "chosen": "a", "rejected": "b", **scores}]).unused == ["p_id"]
-
-
 # --- two texts and a winner
 
 
@@ -272,6 +266,9 @@ def test_of_more_columns_those_of_one_layout_are_read(read):
         (row, ("y", "x"), ["context", "history"]),
         ({**asked("response_0", "response_1"), "response_2": "?", "better_response_id": 1}, SECOND, ["response_2"]),
     ]
+    for form in ("score_{}", "{}_score", "{}-rating"):
+        scores = {form.format(side): 8.5 for side in ("chosen", "rejected")}
+        cases.append(({"p_id": 3, "chosen": "a", "rejected": "b", **scores}, ("a", "b"), ["p_id"]))
     for columns, order, unused in cases:
         found = read([columns])
         assert (orders(found), found.unused) == ([order], unused)
@@ -374,6 +371,7 @@ UNREADABLE = {
 def test_what_cannot_be_read_is_one_line_with_the_way_out(refused):
     for rows, says in UNREADABLE.values():
         assert refused(rows).startswith(says)
+    assert refused([], ".json") == "holds no comparison"
 
 
 def test_texts_that_look_like_lists_are_texts(read):
@@ -418,10 +416,8 @@ def test_a_text_takes_the_first_review_that_has_it_or_a_number_after_the_reviews
     assert found.chosen.tolist() == [numbers[text] for text in "baa"]
     assert found.rejected.tolist() == [numbers["a"], numbers["b"], 0]
     assert sorted(found.texts) == ["a", "b"]
-
-
-def test_a_conversation_of_one_message_can_be_a_review(read):
-    found = read(judged(*([[{"role": "assistant", "content": text}]] for text in (GOOD, FINE))), reviews=REVIEWS)
+    answers = ([{"role": "assistant", "content": text}] for text in (GOOD, FINE))  # a conversation of one message
+    found = read(judged(*([answer] for answer in answers)), reviews=REVIEWS)
     assert (found.chosen.tolist(), found.rejected.tolist(), found.texts) == ([0], [2], [])
 
 
@@ -486,7 +482,3 @@ def test_the_truth_of_one_judgement_is_that_of_its_pair_and_wrong_is_the_opposit
     np.testing.assert_array_equal(read(rows).correct, [1, 0, 1, 0, np.nan])
     exported = judged("aab", "bcc", wrong=[True, False, None])
     np.testing.assert_array_equal(read(exported, ".csv").correct, [0, 1, np.nan])
-
-
-def test_a_file_without_rows_is_refused(refused):
-    assert refused([], ".json") == "holds no comparison"

@@ -15,7 +15,6 @@ from noisy_feedback.data.reviews import SAMPLE_FILE
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback import noise
 from noisy_feedback.prepare import prepare
-from noisy_feedback.rng import rng_for
 from tests.conftest import content_of, pooled, write_separable
 
 EVERY_RATING = [1, 2, 3, 4, 5] * 20
@@ -57,14 +56,17 @@ def test_a_data_set_is_read_with_its_embeddings_and_what_is_odd_about_it_is_said
     assert "fewer than 100 reviews of a rating" in screen
 
 
-def test_reviews_are_read_as_the_options_say_and_of_a_folder_the_file_is_named(tmp_path, tiny_encoder, capsys):
-    rows = [("b", 1, "x"), ("", 2, "x"), *((text, 3, text) for text in "aacdefghij")]
+def test_reviews_are_read_and_split_as_the_options_say_from_the_file_of_a_folder(tmp_path, tiny_encoder, capsys):
+    rows = zip(["b", "", *"aacdefghij"], [1, 2] + [3] * 10, "xxaacccfghij", strict=True)
     pd.DataFrame(rows, columns=["Text", "Stars", "Hotel"]).to_csv(tmp_path / SAMPLE_FILE, index=False)
     config = Config("multiclass", path=tmp_path, text_column="Text", rating_column="Stars", drop_empty=True)
     config = replace(config, model_name=str(tiny_encoder), epochs_f=0)
-    dataset = prepare([replace(config, group_column="Hotel")])
+    grouped = replace(config, group_column="Hotel")
+    dataset = prepare([grouped])
     assert (dataset.texts, dataset.scale.tolist()) == (list("baacdefghij"), [1, 3])
-    assert dataset.groups.tolist() == [0, 1, 1, *range(2, 10)]
+    assert dataset.groups.tolist() == [0, 1, 1, 2, 2, 2, *range(3, 8)]
+    parts = dataset.split(grouped).by_name().values()
+    assert sum(len({*dataset.groups[rows]}) for rows in parts) == 8  # 40 % of the rows would end within a group
     assert "running on the bundled sample of made-up reviews" in capsys.readouterr().out
     assert prepare([replace(config, drop_duplicates=True)]).texts == list("bacdefghij")
 
@@ -246,18 +248,6 @@ def test_comparisons_whose_texts_become_the_same_are_left_out_and_counted(conver
 def test_where_every_comparison_is_cut_to_the_same_the_way_out_is_named(conversations):
     with pytest.raises(InputError, match=r"the two texts of every comparison to the same; --truncate left keeps"):
         prepare([conversations(lambda question, answer: f"{'a ' * 90} {question} {answer}")])
-
-
-# --- the four parts
-
-
-def test_parts_follow_the_file_or_the_seeds_permutation_and_hold_every_row_once():
-    for seed in (None, 1, 3):
-        options = {} if seed is None else {"shuffle": True, "seed": seed}
-        parts = list(split_of(Config("multiclass", **options), 50).by_name().values())
-        expected = np.arange(50) if seed is None else rng_for(seed, "split").permutation(50)
-        assert (np.concatenate(parts) == expected).all()
-        assert [len(part) for part in parts] == [20, 5, 20, 5]
 
 
 # --- embeddings and devices

@@ -1,15 +1,13 @@
 """Comparisons from noisy ratings, against what they should be of the true and the noisy ones."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 from scipy import stats
 
 from noisy_feedback.config import NOISES, Config
-from noisy_feedback.feedback.comparisons import build_lists, build_pairs
+from noisy_feedback.feedback.comparisons import build_pairs
 from noisy_feedback.feedback.noise import RatedReviews, make_noisy
-from noisy_feedback.feedback.protocols import CALIBRATION_DRAWS, compare, known_pairs
+from noisy_feedback.feedback.protocols import compare, known_pairs
 from noisy_feedback.rng import rng_for
 
 SCALE = np.arange(1, 6)
@@ -57,14 +55,6 @@ def test_binary_builds_pairs_by_stars_and_not_by_classes():
 # --- how many lists
 
 
-@pytest.mark.parametrize("rounds", [1, 2])
-def test_a_limit_keeps_every_comparison_with_the_same_probability(rounds):
-    ratings = np.arange(20) % 2  # ten pairs a round
-    kept = [compared(ratings=ratings, seed=s, lists=3, lists_per_review=rounds)[0].lists.ravel() for s in range(600)]
-    counts = np.bincount(np.concatenate(kept), minlength=20)
-    assert min(stats.chisquare(counts[of_rating::2]).pvalue for of_rating in (0, 1)) > 1e-3
-
-
 @pytest.mark.parametrize("options", [{"k": 2}, {"protocol": "binary"}])
 @pytest.mark.parametrize("rounds", [2, 5])
 def test_lists_are_drawn_anew_as_often_as_asked_for_after_those_of_one_round(options, rounds):
@@ -92,15 +82,6 @@ def test_a_limit_that_one_round_could_fill_keeps_lists_of_every_round_alike_in_t
 
 
 # --- pairs whose order is known
-
-
-@pytest.mark.parametrize(("k", "lists"), [(1, 20), (2, 13), (4, 8)])  # of 40 reviews, each in one list
-def test_known_pairs_are_the_adjacent_items_of_several_draws_from_their_own_stream(k, lists):
-    ratings, rng = np.repeat(np.arange(5), 8), rng_for(7, "calibration")
-    pairs = known_pairs(Config("multiclass", k=k, seed=7, ratio=0.5, lists=3), ratings, SCALE)
-    built = np.concatenate([build_lists(ratings, k, 5, rng) for _ in range(CALIBRATION_DRAWS)])
-    assert len(pairs) == 10 * lists * k
-    assert pairs.tolist() == [list(pair) for found in built.tolist() for pair in pairwise(found)]
 
 
 def test_where_nothing_can_be_compared_there_is_no_known_pair():

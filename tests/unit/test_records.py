@@ -27,6 +27,7 @@ from noisy_feedback.learning.training import EpochStats
 from noisy_feedback.metrics import METRICS, Metrics
 from noisy_feedback.output import plots, records, tables
 from noisy_feedback.output.records import SweepFolder, save_run
+from tests.conftest import files_of
 
 MADE_FROM = Provenance(
     data=ReviewsInfo("hotels.csv.gz", rows=100, scale=[1, 2, 4], sha256="ab12"),
@@ -194,10 +195,6 @@ def test_comparisons_and_annotators_are_saved_beside_the_run_and_do_not_stay_whe
 # --- --name
 
 
-def files_in(folder):
-    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
-
-
 KEPT = {  # in the folder of this name
     "run": lambda config: save(result_of(config)),
     "sweep": lambda config: tables.write(SweepFolder(config, MADE_FROM), [result_of(config)]),
@@ -211,7 +208,7 @@ def test_a_name_is_that_of_one_result_which_may_be_repeated_or_extended_and_its_
 ):
     named = replace(config, name="mine")
     KEPT[kept](named)
-    before = files_in(config.output / "mine")
+    before = files_of(config.output / "mine")
     KEPT[kept](named)
     if kept != "run":
         SweepFolder(replace(named, seed=8, ratio=0.5), MADE_FROM)
@@ -230,7 +227,7 @@ def test_a_name_is_that_of_one_result_which_may_be_repeated_or_extended_and_its_
             refused(lambda another=another: another(named))
     monkeypatch.setattr(records, "CODE_VERSION", "another")
     refused(lambda: make(named), rf"with code '{CODE_VERSION}' \(here 'another'\)")
-    assert files_in(config.output / "mine") == before
+    assert files_of(config.output / "mine") == before
 
 
 # --- runs that a sweep keeps

@@ -15,7 +15,7 @@ from noisy_feedback.learning import training
 from noisy_feedback.learning.examples import Examples, Validation
 from noisy_feedback.learning.model import Learner, RatingMLP, init_model, predict
 from noisy_feedback.learning.objective import TRAINING_OBJECTIVES, Objective, fine_tuning_objective
-from noisy_feedback.learning.training import TrainingTask, fit, select_rows, single_threaded
+from noisy_feedback.learning.training import TrainingTask, fit, single_threaded
 
 CLASSES, SCALE = 4, np.array([1, 2, 10, 12])  # not evenly spaced
 RATINGS = np.random.default_rng(0).integers(CLASSES, size=400)
@@ -100,9 +100,13 @@ def test_numbers_that_are_not_finite_are_one_line(head):
         broken = replace(training_task(head), validation=validation, select="preference_accuracy")
         with pytest.raises(InputError, match="the model's output is not finite in epoch 1"):  # by the only step
             learned(broken, batch=10_000, epochs=1, learning_rate=1e38)
-    infinite = Objective(lambda logits, *_: logits.sum((-1, -2)) + math.inf, lambda logits, *_: logits * 0)
-    with pytest.raises(InputError, match=r"not finite in epoch 1: .*your own loss has no finite value"):
-        learned(replace(preference_task(), objective=infinite))
+    for value, gradient in ((math.inf, 0.0), (0.0, math.nan)):
+        wrong = Objective(
+            lambda logits, *_, value=value: logits.sum((-1, -2)) + value,
+            lambda logits, *_, gradient=gradient: torch.full_like(logits, gradient),
+        )
+        with pytest.raises(InputError, match=r"not finite in epoch 1: .*your own loss has no finite value or gradient"):
+            learned(replace(preference_task(), objective=wrong))
 
 
 def test_an_epoch_never_waits_for_the_device():
@@ -116,12 +120,6 @@ def test_an_epoch_never_waits_for_the_device():
             task = replace(task, examples=replace(task.examples, reference=task.examples.reference.to("meta")))
         with torch.no_grad():
             assert training.run_epoch(Learner(model, 0.01), EMBEDDINGS.to("meta"), task).device.type == "meta"
-
-
-def test_any_rows_are_selected_in_their_order_and_those_that_follow_one_another_are_a_view():
-    for rows in ([4, 2], [2, 4], [5, 4, 3], [7], [1, 1], [3, 4, 5, 6]):
-        assert torch.equal(select_rows(EMBEDDINGS, np.array(rows)), EMBEDDINGS[rows])
-    assert select_rows(EMBEDDINGS, np.arange(3, 7)).data_ptr() == EMBEDDINGS[3].data_ptr()
 
 
 def test_the_number_of_threads_is_restored_also_after_an_error():
