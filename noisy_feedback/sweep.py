@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from importlib import import_module
 from itertools import groupby
 from pathlib import Path
 from textwrap import shorten
@@ -56,6 +57,8 @@ def run_sweep(runs: Sequence[Config], dask: str | None = None, embeddings_sha256
         seeds = {run.seed for run in missing}  # each is trained once
         refused: dict[str, InputError] = {}  # by name of the run
         epochs = len(missing) * runs[0].epochs_f + len(seeds) * runs[0].epochs_t
+        if missing:  # drawing needs matplotlib, whose import takes a second: now, while workers compute
+            threading.Thread(target=import_module, args=["noisy_feedback.output.figures"], daemon=True).start()
         with tqdm(total=epochs, unit=" epochs", desc="sweep") as bar:
             results = run_locally(missing, dataset) if client is None else cluster.compute(client, missing, dataset)
             for run, result in results:
