@@ -237,13 +237,13 @@ def test_where_no_order_is_known_the_temperature_is_one_more_thing_that_is_not_k
     assert found.estimated_flip_rate == pytest.approx(p_wrong.mean(), abs=0.005)
 
 
-def test_that_the_levels_of_a_walk_are_not_known_adds_to_the_variance():
-    """Of 10 orders in one bin all are right or none, which is as likely; in the other half are right."""
-    zeros, gain = np.zeros((2, 1)), np.array([[10.0], [-10.0]])
-    known = random_walk.Bin(np.array([0]), 1.0, np.arange(2.0), zeros, zeros[..., None], zeros, zeros)
-    unknown = known._replace(rows=np.array([1]), gain=gain)
-    found = random_walk.posterior_of_walk([unknown, known], [np.zeros((2, 2))], np.zeros(1))
-    assert found.variance == pytest.approx(25)
+def test_a_bin_is_known_as_far_as_the_walk_from_it_to_another_is():
+    """Of 10 orders in one bin all are right or none; the level of the other is known and in 9 of 10 cases the same."""
+    zeros, gain, move = np.zeros((2, 1)), np.array([[10.0], [-10.0]]), np.log([[0.9, 0.1], [0.1, 0.9]])
+    unknown = random_walk.Bin(np.array([0]), 1.0, np.arange(2.0), zeros, (gain > 0)[..., None], gain, zeros)
+    known = unknown._replace(rows=np.array([1]), log_likelihood=-100.0 * (gain < 0), gain=zeros)
+    found = random_walk.posterior_of_walk([unknown, known], [move], np.zeros(1))
+    assert [*found.variance, *found.p_first] == pytest.approx([9, 9, 0.9, 1])
 
 
 def people(world, seed, pairs=1500, per_pair=5):
