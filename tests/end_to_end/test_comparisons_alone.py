@@ -67,13 +67,17 @@ def test_the_saved_model_gives_rewards_that_agree_with_the_planted_ones(run, pre
     assert np.corrcoef(rewards, reward)[0, 1] > 0.7
 
 
-def test_every_comparison_is_exported_with_a_probability_from_models_that_have_not_seen_it(run, preferences):
+def test_every_comparison_is_exported_with_a_probability_from_models_that_have_not_seen_it(run, preferences, tmp_path):
     file, wrong, *_ = preferences
     table = pd.read_json(run[0] / "audited.jsonl", lines=True)
     assert table[["chosen", "rejected"]].equals(pd.read_csv(file))
     assert table["cross_fitted"].all()
     assert table["chosen_rating"].isna().all()
     assert table["p_wrong"][wrong].mean() > table["p_wrong"][~wrong].mean() + 0.2
+    # They are trained for as many epochs as the best model was: the options may allow for more.
+    epochs = json.loads((only_folder(run[0]) / "run.json").read_text())["best_epochs"]["training"]
+    run_script("human/main.py", options(file, tmp_path, "--export", tmp_path / "audited.jsonl", "--epochs-t", epochs))
+    assert epochs < 8 and (tmp_path / "audited.jsonl").read_bytes() == (run[0] / "audited.jsonl").read_bytes()
 
 
 def test_a_sweep_reverses_comparisons_and_its_cell_is_the_single_run(run, preferences, tmp_path):

@@ -97,7 +97,8 @@ def hub(monkeypatch):
         def snapshot_download(name, revision, local_files_only, allow_patterns):
             calls.append((name, revision, "cache" if local_files_only else "network"))
             assert not {"*", "*.py", "*.bin", "*.pt", "*.pkl"} & set(allow_patterns)
-            if (wanted := revision or COMMIT) not in [*cached, *(() if local_files_only else reachable)]:
+            wanted = COMMIT if revision in (None, "main") else revision
+            if wanted not in [*cached, *(() if local_files_only else reachable)]:
                 raise LocalEntryNotFoundError("not here")
             return f"/cache/snapshots/{wanted}"
 
@@ -140,7 +141,7 @@ def test_the_way_out_is_named_where_a_model_cannot_be_had(hub, revision):
 
 def test_a_recorded_revision_is_found_or_downloaded_and_never_a_newer_one(hub):
     hub(cached=[COMMIT])
-    assert find_encoder(NAME, "model", OTHER_COMMIT).folder is None
+    assert {find_encoder(NAME, "model", name).folder for name in (OTHER_COMMIT, "main")} == {None}
     hub(cached=[COMMIT, OTHER_COMMIT])
     assert find_encoder(NAME, "model", OTHER_COMMIT).revision == OTHER_COMMIT
     calls = hub(cached=[COMMIT], reachable=[COMMIT, OTHER_COMMIT])
