@@ -124,7 +124,7 @@ def read_reviews(
     duplicates = columns[names[0]].duplicated().to_numpy() & drop_duplicates
     columns, dropped["duplicates"] = columns[~duplicates], int(duplicates.sum())
     if len(columns) < MIN_REVIEWS:
-        raise InputError(f"{file}: {len(columns)} reviews are too few to split in four; {MIN_REVIEWS} are the least")
+        raise InputError(f"{file}: too few reviews to split in four: {len(columns)}; {MIN_REVIEWS} are the least")
     ratings, scale = classes_of(file, columns[names[1]])
     groups = pd.factorize(columns[names[2]].astype(str))[0].astype(np.int64) if len(names) > 2 else None
     dropped = {reason: count for reason, count in dropped.items() if count}

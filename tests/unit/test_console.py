@@ -123,7 +123,7 @@ LINES = {
         audit([math.nan] * 4),
         ["audit      6.2% of the comparisons are wrong (estimate)", INTERVAL],
     ),
-    "audit, not to be told": (
+    "audit, not known": (
         audit([math.nan] * 4, known=False),
         ["audit      how many comparisons are wrong cannot be told from these judgements", INTERVAL],
     ),

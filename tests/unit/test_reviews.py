@@ -100,7 +100,7 @@ def test_what_is_wrong_in_the_rows_that_stay_is_named_as_in_the_file(tmp_path):
     assert "review 4 has the rating 'five'" in refused(tmp_path, as_csv(rows), **options)
     assert refused(tmp_path, as_jsonl([("", 1), (7, 3)]), "a.jsonl", **options).startswith("review 2 is 7; it must be")
     message = refused(tmp_path, as_csv([("good", row % 2) for row in range(40)]), **options)
-    assert message.endswith("1 reviews are too few to split in four; 10 are the least")
+    assert message.endswith("too few reviews to split in four: 1; 10 are the least")
 
 
 def test_a_folder_stands_for_the_studys_file_or_the_sample_or_its_only_file_of_data(tmp_path):
