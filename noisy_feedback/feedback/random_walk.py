@@ -32,9 +32,10 @@ from noisy_feedback.feedback.difficulty import (
 )
 
 BINS = 6
-STEPS = (0.5, 1.0)  # standard deviations of a step, as of levels of log-odds that a judgement is right
-LEAST = -0.5  # such a level: below 0, so that a bin where people guess is not at the end of the grid
-EQUAL, STAYS = 0.1, 0.5  # prior probabilities: all pairs are as easy; else, the level stays but for its steps
+STEPS = (0.5, 1.0)  # standard deviations of a step; here a level is the log-odds that a judgement is right
+LEAST = -0.5  # the lowest level: below 0, so that guessing lies inside the grid
+EQUAL = 0.1  # prior probability that all pairs are as easy
+STAYS = 0.5  # if they are not, that the level expected after a step is that before it; else it falls
 
 
 class Bin(NamedTuple):
