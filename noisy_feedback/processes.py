@@ -22,7 +22,7 @@ def start_server() -> None:
 
     Errors: InputError where the folder for temporary files has too long a name for a socket.
     """
-    CONTEXT.set_forkserver_preload(["noisy_feedback.sweep"])
+    CONTEXT.set_forkserver_preload(["noisy_feedback.sweep", "scipy.optimize"])
     multiprocessing.resource_tracker.ensure_running()  # which would unblock the signal
     before = pthread_sigmask(SIG_BLOCK, {SIGINT})  # the server inherits this
     try:

@@ -12,7 +12,6 @@ only as far as the model is sure of the order: for the pairs that it is unsure o
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import ndtr, softmax
 
 from noisy_feedback.config import Config
@@ -73,6 +72,7 @@ def fit_temperature(output: np.ndarray, better: np.ndarray, worse: np.ndarray) -
     """The temperature that makes `p_better` most likely on pairs whose order is known; 1 where there is no pair."""
     if not len(better):
         return 1.0
+    from scipy.optimize import minimize_scalar  # a fifth of a second, which a sweep's main process does without
 
     def cross_entropy(log_temperature: float) -> float:
         return -float(np.log(p_better(output, better, worse, np.exp(log_temperature)).clip(1e-12)).mean())

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import expit
 
 from noisy_feedback.config import Config
@@ -108,6 +107,7 @@ def add_text_effects(
 
 def fit_text_effects(margins: np.ndarray, rows: np.ndarray, sd: float, texts: int) -> tuple[float, np.ndarray]:
     """The most probable slope of the margins (J,) and effects (texts,), which are normal with standard deviation sd."""
+    from scipy.optimize import minimize  # slow to import: see fit_temperature
 
     def negative_log_posterior(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         slope, effects = parameters[0], sd * parameters[1:]
