@@ -87,8 +87,8 @@ def run_locally(runs: Sequence[Config], dataset: Dataset) -> Iterator[tuple[Conf
     """Compute the runs on this machine: on a GPU one after the other, else on all cores, one process and thread each.
 
     Processes, because threads wait for each other at Python's lock (benchmarks/README.md has the ratio). Each seed is
-    trained, then its runs are fine-tuned. Fine-tunings go first, so that finished runs come early, but for the last
-    ones: beside these the next seed is trained, or a process would end up waiting for that of another.
+    trained, then its runs are fine-tuned. Fine-tunings go first, so that finished runs come early. When fewer of them
+    wait than there are processes, the next seed is trained: later, the other processes would have nothing to do.
     """
     by_seed = [list(group) for _, group in groupby(runs, lambda run: run.seed)]
     workers = min(processes.available_cores(), len(runs))
@@ -103,7 +103,7 @@ def run_locally(runs: Sequence[Config], dataset: Dataset) -> Iterator[tuple[Conf
         trainings, tunings = deque(by_seed), deque[tuple[Config, Trained]]()
         pending: dict[Future, list[Config] | None] = {}  # the runs that wait for a training; None for a fine-tuning
         while trainings or tunings or pending:
-            while len(pending) <= workers and (trainings or tunings):  # one more waits, so that no process does
+            while len(pending) <= workers and (trainings or tunings):  # one task more, for the next idle process
                 with processes.uninterrupted():  # it may start a worker
                     if trainings and len(tunings) < workers:
                         group = trainings.popleft()

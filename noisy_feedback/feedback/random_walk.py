@@ -34,8 +34,10 @@ from noisy_feedback.feedback.difficulty import (
 BINS = 6
 STEPS = (0.5, 1.0)  # standard deviations of a step; here a level is the log-odds that a judgement is right
 LEAST = -0.5  # the lowest level: below 0, so that guessing lies inside the grid
-EQUAL = 0.1  # prior probability that all pairs are as easy
-STAYS = 0.5  # if they are not, that the level expected after a step is that before it; else it falls
+# Weight of the posterior in which all pairs are as easy. That has a prior of NO_SPREAD * NO_MISLEADING = 0.4 in itself,
+# so that the probability is 0.04 against 0.9, the sum of the walks.
+EQUAL = 0.1
+STAYS = 0.5  # prior probability, among walks, that the level expected after a step is that before it; else it falls
 
 
 class Bin(NamedTuple):

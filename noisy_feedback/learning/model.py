@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 WEIGHT_DECAY = 5e-4  # the study's, in both phases
-# PyTorch's defaults, for the kernel of torch.optim.Adam(fused=True): its Python around it takes a tenth of training
+# PyTorch's defaults. The kernel of torch.optim.Adam(fused=True) is called directly: with that and one kernel for the
+# gradient of the ReLU, a training takes 0.92 (768 dimensions) and 0.89 times as long (384).
 ADAM: dict[str, Any] = {"beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "amsgrad": False, "maximize": False}
 
 

@@ -75,7 +75,7 @@ def draw_run(result: RunResult) -> Figure:
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as the path's suffix says. The same figure gives the same bytes: no dates, no versions."""
     figure.savefig(path, metadata={"CreationDate": None} if path.suffix == ".pdf" else {"Software": None})
-    figure.set_layout_engine("none")  # the places are found: the next format keeps them
+    figure.set_layout_engine("none")  # computed once: another format has the same layout
 
 
 def add_legend(
