@@ -68,8 +68,8 @@ def work(given: Namespace) -> None:
                 better, worse = feedback.adjacent_pairs()
                 rewards = expected_class(own.probabilities)
                 of_margin, _ = audit_scores(rewards[worse] - rewards[better], feedback.flipped.ravel())
-                values = (scores["true_flip_rate"], scores["estimated_flip_rate"], scores["auroc"], of_margin)
-                found[name].append(tuple(np.nan if value is None else value for value in values))
+                known = ("true_flip_rate", "estimated_flip_rate", "auroc")
+                found[name].append((*(scores[score] for score in known), of_margin))
     rows = []
     for name, of_seeds in found.items():
         table = pd.DataFrame(of_seeds, columns=["true", "estimated", "auroc", "margin"])

@@ -105,7 +105,7 @@ LINES = {
         judgements([2, 2, -1], [(0, 1), (0, 1), (0, 1)], ["a text"]),
         [
             "judgements 3 of 1 pair by 1 annotator from judged.csv",
-            "           2 fine-tuning, 0 validation, 0 test; 1 left out: texts in two parts, or in training",
+            "           2 fine-tuning; 1 left out: texts in two parts, or in training",
             "           1 text not among the reviews: part of fine-tuning",
             "warning    no comparison in the validation part: ratings choose the best epoch",
             "warning    no comparison in the test part: there is no preference accuracy",
