@@ -46,7 +46,6 @@ def main() -> int:
     parser.add_argument("--embeddings", type=Path, help="folder of stored embeddings (default: beside the data)")
     parser.add_argument("--output", type=Path, help="folder for the temporary results (default: beside the folder)")
     parser.add_argument("--dask", metavar="ADDRESS", help="repeat a sweep on this Dask cluster")
-    parser.add_argument("-h", "--help", action="help", help="show this help and exit")
     return run_with_error_messages(parser.prog, lambda: reproduce(parser.parse_args()))
 
 
@@ -71,9 +70,10 @@ def reproduce(given: Namespace) -> bool:
     parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix="reproduce-", dir=parent))
     try:
-        runs = [replace(run, **found, embeddings=given.embeddings, output=temporary) for run in recorded]
+        more = {"embeddings": given.embeddings, "output": temporary, "dask": given.dask}
+        runs = [replace(run, **found, **more) for run in recorded]
         sha256 = content["encoder"]["sha256"]
-        new = run(runs[0], sha256) if record == "run.json" else run_sweep(runs, given.dask, sha256)
+        new = run(runs[0], sha256) if record == "run.json" else run_sweep(runs, sha256)
         names = [name for name in COMPARED[record] if (old / name).is_file() or (new / name).is_file()]
         differences = {name: difference(old / name, new / name) for name in names}
         now = json.loads((new / record).read_text(encoding="utf-8"))["versions"]
