@@ -60,7 +60,7 @@ class Option:
         if value is self.default or value in self.also or isinstance(self.values, type) or value in self.values:
             return ""
         allowed = (self.values.words, *self.also) if isinstance(self.values, Numbers) else map(str, self.values)
-        return f"{value!r} is not allowed; give {', '.join(allowed)}"
+        return f"{value!r} is not allowed (allowed: {', '.join(allowed)})"
 
 
 def option(default: Any, help: str = "", values: Any = str, **details: Any) -> Any:

@@ -141,21 +141,21 @@ def test_as_published_repeats_the_departures_that_are_named_and_all_where_none_i
         for departure, changes in fields.items():
             found = parse("main.py", "--as-published", departure, protocol=protocol)
             assert found == replace(default, **changes) != default
-    both = parse("main.py", "--as-published", "order", "labels", "--noise", "adjacent")
+    both = parse("main.py", "--as-published", "--noise", "adjacent")  # which wins
     assert both == Config("multiclass", list_order="row", validation_ratings="misaligned", noise="adjacent")
 
 
 # --- what is refused
 
 REFUSED = {  # by both scripts of multiclass
-    "--ratio nan": "--ratio: nan is not allowed; give a number from 0 to 1",
+    "--ratio nan": "--ratio: nan is not allowed (allowed: a number from 0 to 1",
     "--ratio 1.5": "--ratio: 1.5 is not allowed",
     "--ratio 0,2": "--ratio: '0,2' is not allowed",
-    "--k 2.5": "--k: '2.5' is not allowed; give an integer of at least 1",
-    "--flip-rate guessed": "--flip-rate: 'guessed' is not allowed; give a number from 0 to 1, estimated",
-    "--lr-f 0": "--lr-f: 0.0 is not allowed; give a number above 0",
-    "--kl-weight inf": "--kl-weight: inf is not allowed; give a number of at least 0, adaptive",
-    "--loss bradley": f"--loss: 'bradley' is not allowed; give {', '.join(LOSSES)}",
+    "--k 2.5": "--k: '2.5' is not allowed (allowed: an integer of at least 1",
+    "--flip-rate guessed": "--flip-rate: 'guessed' is not allowed (allowed: a number from 0 to 1, estimated",
+    "--lr-f 0": "--lr-f: 0.0 is not allowed (allowed: a number above 0",
+    "--kl-weight inf": "--kl-weight: inf is not allowed (allowed: a number of at least 0, adaptive",
+    "--loss bradley": f"--loss: 'bradley' is not allowed (allowed: {', '.join(LOSSES)}",
     "--loss robust --flip-rate 0.5": "--flip-rate 0.5: --loss robust needs one below 0.5",
     "--head scalar --loss study": "--loss study and --noise least-confident need a distribution",
     "--head scalar --noise least-confident": "--loss study and --noise least-confident need a distribution",
@@ -174,7 +174,7 @@ def test_a_mistake_is_one_line_with_the_way_out(refusal):
 
 
 OTHERS_REFUSED = [
-        ("main.py", "multiclass", "--seed 4294967296", "4294967296 is not allowed; give an integer from 0 to 42949672"),
+        ("main.py", "multiclass", "--seed 4294967296", "4294967296 is not allowed (allowed: an integer from 0 to 42"),
         ("main.py", "multiclass", "--seeds 1", "unrecognized arguments: --seeds"),
         ("main.py", "multiclass", "--loss hinge:1", "--loss: 'hinge:1' is not allowed"),
         ("main.py", "binary", "--k 2", "unrecognized arguments: --k"),
