@@ -84,8 +84,8 @@ def read_arguments(protocol: str, script: str, about: str) -> list[Config]:
 
 def add_option(group: Any, name: str, option: Option, default: Any, is_axis: bool) -> None:
     """One argument: its spelling, its values, and a help that ends with its default."""
-    flag = "seeds" if is_axis and name == "seed" else name
-    flag = f"--{flag if name == 'model_name' else flag.replace('_', '-')}"  # the study's spelling
+    flag = "--" + (name if name == "model_name" else name.replace("_", "-"))  # the study's spelling
+    flag += "s" if is_axis and name == "seed" else ""
     values = option.values
     if values == SWITCH:
         group.add_argument(flag, dest=name, action="store_true", help=option.help)
@@ -105,7 +105,7 @@ def add_option(group: Any, name: str, option: Option, default: Any, is_axis: boo
 
 
 def to_configs(protocol: str, values: dict[str, Any], given: dict[str, Any]) -> list[Config]:
-    """The runs of the default values, where others are given by these. Errors: InputError."""
+    """The runs of the given options; the other options have these default `values`. Errors: InputError."""
     if "as_published" in given:
         values |= dict(DEPARTURES[departure] for departure in given.pop("as_published") or DEPARTURES)
         if values["noise"] == "redrawn" and protocol == "binary":
