@@ -71,8 +71,8 @@ def run_sweep(runs: Sequence[Config], embeddings_sha256: str | None = None) -> P
                 seeds.discard(run.seed)
         if kept:
             finished = [kept[run] for run in sorted(kept, key=Config.sort_key)]
-            summary, figures = tables.write(folder, finished)
-            print(f"\n{console.summary_tables(summary, finished)}")
+            sweep, figures = tables.write(folder, finished)
+            print(f"\n{console.summary_tables(sweep, finished)}")
             print(f"results    {folder.path}")
             print(f"figures    {', '.join(figure.name for figure in figures) or 'none: no epoch was run'}")
     if refused:

@@ -1,12 +1,14 @@
-"""What the screen shows: lines, and tables of at most 80 columns."""
+"""What the screen shows: lines, tables of at most 80 columns, and progress bars."""
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from noisy_feedback.config import SETTING_AXES, Config
 from noisy_feedback.data.embeddings import Embeddings
@@ -15,7 +17,7 @@ from noisy_feedback.data.reviews import SAMPLE_FILE, Reviews, Splits
 from noisy_feedback.data.splits import LEFT_OUT, PARTS
 from noisy_feedback.data.summary import summarize
 from noisy_feedback.evaluation.results import RunResult, audit_record
-from noisy_feedback.evaluation.statistics import no_information, setting_names, shown_metrics
+from noisy_feedback.evaluation.statistics import SweepTables
 from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.feedback.protocols import GAP
@@ -24,6 +26,17 @@ from noisy_feedback.metrics import METRICS, STAGES, Metrics
 WIDTH = 80  # columns
 FEW_COMPARISONS = 10
 UNEQUAL_COMPARISONS = 0.2  # counts that differ by a larger share of the largest are reported
+
+epoch_bar = partial(tqdm, unit=" epochs", leave=False)
+print_above_bar = tqdm.write  # without disturbing a bar
+
+
+def embedding_bar(chunks: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """The chunks, one after the other, under a bar that counts their texts."""
+    with tqdm(total=sum(map(len, chunks)), desc="embedding", unit=" texts", leave=False) as bar:
+        for chunk in chunks:
+            yield chunk
+            bar.update(len(chunk))
 
 
 def count(number: int, noun: str) -> str:
@@ -110,7 +123,7 @@ def feedback(config: Config, given: Feedback) -> str:
 def audit(given: Feedback, found: Audit) -> str:
     """What the audit estimates, and how right it is where the truth is known."""
     record = audit_record(given, found)
-    truth = "" if record["true_flip_rate"] is None else f"; in truth {record['true_flip_rate']:.1%}"
+    truth = "" if math.isnan(record["true_flip_rate"]) else f"; in truth {record['true_flip_rate']:.1%}"
     estimate = "how many comparisons are wrong cannot be told from these judgements"
     if found.known:
         estimate = f"{found.estimated_flip_rate:.1%} of the comparisons are wrong (estimate)"
@@ -120,7 +133,7 @@ def audit(given: Feedback, found: Audit) -> str:
     ]
     if found.known and found.estimated_flip_rate > 0.5:
         lines.append("warning    more than half are wrong: are chosen and rejected exchanged?")
-    if record["auroc"] is not None:
+    if not math.isnan(record["auroc"]):
         lines.append(
             f"           of the {(given.flipped == 1).sum():,} most suspected {record['precision']:.1%} are wrong; "
             f"AUROC of p_wrong {record['auroc']:.3f}"
@@ -178,40 +191,39 @@ def confusion_table(matrix: Sequence[Sequence[int]], scale: np.ndarray) -> str:
     return table.rename_axis(columns="true \\ predicted").to_string()
 
 
-def summary_tables(summary: pd.DataFrame, results: Sequence[RunResult]) -> str:
+def summary_tables(sweep: SweepTables, results: Sequence[RunResult]) -> str:
     """Per metric, setting and noise ratio: best and last epoch, and the last epoch's paired differences; warnings."""
-    summary = summary.assign(setting=setting_names(summary))
-    seeds = {result.config.seed for result in results}
-    lines = [f"the tables cover all {count(len(results), 'run')} in the folder: {count(len(seeds), 'seed')}"]
-    if summary["seeds"].min() < 2:
+    seeds = sweep.runs["seed"].nunique()
+    lines = [f"the tables cover all {count(len(results), 'run')} in the folder: {count(seeds, 'seed')}"]
+    if sweep.summary["seeds"].min() < 2:
         lines.append("note       one seed has no 95 % interval")
-    for noise, ratio in no_information(summary, len(results[0].before.confusion_matrix)).items():
-        lines.append(f"note       {noise} noise of ratio {ratio:.3g} leaves no information in the ratings")
-    for metric in shown_metrics(summary):
-        majority = np.mean([getattr(result.majority, metric) for result in results])
-        rows = summary[summary["metric"] == metric]
+    lines += [f"note       {note}" for note in sweep.information_notes()]
+    for metric in sweep.metrics:
         lines += ["", f"test {METRICS[metric]}: mean over seeds [95 % interval]; p: paired t-test"]
         baseline = "chance" if metric == "preference_accuracy" else "most frequent rating"
-        lines.append(f"  {baseline} {number(float(majority))}")
-        for name in dict.fromkeys(rows["setting"]):
-            lines += setting_lines(name, rows[rows["setting"] == name])
+        lines.append(f"  {baseline} {number(sweep.runs[f'majority_{metric}'].mean())}")
+        for setting in sweep.settings:
+            lines += setting_lines(sweep, setting, metric)
     if results[0].config.protocol == "human":
         lines += flip_rate_lines(results)
     least = min((result.comparisons["count"] for result in results if result.fine_tuning), default=FEW_COMPARISONS)
-    warnings = [*constant_start(results), *few_comparisons(least), *unequal_comparisons(summary, results)]
+    warnings = [*constant_start(results), *few_comparisons(least), *unequal_comparisons(sweep, results)]
     return "\n".join([*lines, *(line for text in warnings for line in ("", text)), ""])
 
 
-def setting_lines(name: str, rows: pd.DataFrame) -> list[str]:
-    """The lines of one setting of loss, KL weight and kind of noise."""
+def setting_lines(sweep: SweepTables, setting: str, metric: str) -> list[str]:
+    """The lines of one metric of one setting."""
+    rows = sweep.summary.query("setting == @setting and metric == @metric")
     before, best, last = (rows[rows["stage"] == stage] for stage in STAGES)
-    lines = [f"  {name}", f"  before fine-tuning {interval(before.iloc[0])}"]
+    lines = [f"  {setting}", f"  before fine-tuning {interval(before.iloc[0])}"]
+    axis, width = sweep.axis.split()[0], max(5, *map(len, sweep.ticks))
     if len(last):
-        lines.append(f"  {'noise':>5}{'lists':>7}{'best':>7}  {'last epoch':20}  {'vs before':>14}  {'vs noise 0':>14}")
+        header = f"{'best':>7}  {'last epoch':20}  {'vs before':>14}  {'vs noise 0':>14}"
+        lines.append(f"  {axis:>{width}}{'lists':>7}{header}")
     for (_, row), best_mean in zip(last.iterrows(), best["mean"], strict=True):
         lines.append(
-            f"  {row['ratio']:>5g}{row['comparisons']:>7.0f}{number(best_mean):>7}  {interval(row):20}  "
-            f"{difference(row, 'vs_before'):>14}  {difference(row, 'vs_noise0'):>14}".rstrip()
+            f"  {sweep.ticks[row['place']]:>{width}}{row['comparisons']:>7.0f}{number(best_mean):>7}  "
+            f"{interval(row):20}  {difference(row, 'vs_before'):>14}  {difference(row, 'vs_noise0'):>14}".rstrip()
         )
     return lines
 
@@ -222,7 +234,7 @@ def flip_rate_lines(results: Sequence[RunResult]) -> list[str]:
     audits = [{"labels": run.config.labels, "ratio": run.config.ratio, **run.audit} for run in results if run.audit]
     if not audits:
         return []
-    table = pd.DataFrame(audits).astype({"estimated_flip_rate": float, "true_flip_rate": float})
+    table = pd.DataFrame(audits)
     table.loc[~table["known"], "estimated_flip_rate"] = math.nan  # as in the lines of a run
     means = table[list(columns)].groupby(["labels", "ratio"], sort=False).mean().reset_index().rename(columns=columns)
     text = means.to_string(index=False, float_format="{:.3f}".format, na_rep="-")
@@ -246,9 +258,9 @@ def few_comparisons(least: int) -> list[str]:
     return [warning(text)] if least < FEW_COMPARISONS else []
 
 
-def unequal_comparisons(summary: pd.DataFrame, results: Sequence[RunResult]) -> list[str]:
+def unequal_comparisons(sweep: SweepTables, results: Sequence[RunResult]) -> list[str]:
     """A warning where noise ratios have different numbers of comparisons, and the option that makes them equal."""
-    by_setting = summary.groupby(list(SETTING_AXES))["comparisons"].agg(["min", "max"])
+    by_setting = sweep.summary.groupby(list(SETTING_AXES))["comparisons"].agg(["min", "max"])
     least, most = max(by_setting.itertuples(index=False), key=lambda counts: counts[1] - counts[0])
     smallest = min(result.comparisons["count"] for result in results)  # of a seed; the tables show means over seeds
     text = (

@@ -13,7 +13,7 @@ from noisy_feedback.config import LOSSES, NOISES, OPTIONS, PROTOCOLS, RATIOS, SE
 from noisy_feedback.data.dataset import Provenance, ReviewsInfo
 from noisy_feedback.data.embeddings import EmbeddingsInfo
 from noisy_feedback.options import Numbers
-from noisy_feedback.output.records import config_record, identity
+from noisy_feedback.output.records import ResultsFolder
 from tests.conftest import ROOT
 
 SCRIPTS = {"main.py": cli.run_main, "config.py": cli.run_config}
@@ -87,11 +87,11 @@ def test_a_field_changes_the_identity_of_a_result_unless_it_changes_no_number():
     config = Config("multiclass", loss="bradley-terry")
     encoder = EmbeddingsInfo(model="m", revision=None, pooling="model", library=None, sha256="0" * 64, device="cpu")
     provenance = Provenance(ReviewsInfo("reviews.csv", 10, [1, 2, 3, 4, 5], "0" * 64), encoder, "cpu")
-    before = identity(config_record(config), provenance)
+    before = ResultsFolder(config, provenance).identity
     tried = VALUES | WITHOUT_ARGUMENT
     assert set(tried) == {field.name for field in fields(Config)}
     for field, value in tried.items():
-        after = identity(config_record(replace(config, **{field: value})), provenance)
+        after = ResultsFolder(replace(config, **{field: value}), provenance).identity
         assert (before == after) == (field in CHANGE_NO_NUMBER), field
 
 
