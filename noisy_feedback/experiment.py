@@ -12,7 +12,7 @@ from noisy_feedback.data.reviews import Splits
 from noisy_feedback.errors import InputError
 from noisy_feedback.evaluation.results import RunResult, evaluate_on_test, result_of_fine_tuning, result_of_training
 from noisy_feedback.feedback import human, noise, protocols
-from noisy_feedback.feedback.audit import Audit, audit_feedback, calibrate, fit_temperature
+from noisy_feedback.feedback.audit import Audit, audit_feedback, fit_temperature
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.learning import cross_fitting, examples
 from noisy_feedback.learning.model import RatingMLP, init_model, predict
@@ -92,12 +92,14 @@ def train_model(config: Config, dataset: Dataset, progress: Progress = lambda: N
     )
     fitted = fit(model, dataset.embeddings, task, progress)
     probabilities = predict(fitted.best, dataset.embeddings).cpu().numpy()
+    pairs, known_orders = validation.comparisons, 0  # judgements, some of them wrong, are no known orders
     if dataset.is_rated:
-        known = splits.validation
-        calibration = calibrate(config, probabilities[known], dataset.ratings[known], dataset.scale)
-    else:  # judgements, some of them wrong, are no known orders
-        calibration = fit_temperature(probabilities, *validation.comparisons.T), 0
-    return Trained(splits, fitted, probabilities, *calibration, evaluate_on_test(fitted.best, dataset, splits))
+        rows = splits.validation
+        pairs = rows[protocols.known_pairs(config, dataset.ratings[rows], dataset.scale)]
+        known_orders = min(len(pairs), len(rows))  # pairs share reviews: they count for no more than these
+    temperature = fit_temperature(probabilities, *pairs.T)
+    before = evaluate_on_test(fitted.best, dataset, splits)
+    return Trained(splits, fitted, probabilities, temperature, known_orders, before)
 
 
 def fine_tune_model(

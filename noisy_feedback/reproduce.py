@@ -46,7 +46,6 @@ def main() -> int:
     parser.add_argument("--embeddings", type=Path, help="folder of stored embeddings (default: beside the data)")
     parser.add_argument("--output", type=Path, help="folder for the temporary results (default: beside the folder)")
     parser.add_argument("--dask", metavar="ADDRESS", help="repeat a sweep on this Dask cluster")
-    parser.add_argument("-h", "--help", action="help", help="show this help and exit")
     return run_with_error_messages(parser.prog, lambda: reproduce(parser.parse_args()))
 
 
@@ -70,9 +69,10 @@ def reproduce(given: Namespace) -> bool:
     with ExitStack() as stack:
         temporary = Path(tempfile.mkdtemp(prefix="reproduce-", dir=parent))
         stack.callback(shutil.rmtree, temporary)
-        runs = [replace(run, **found, embeddings=given.embeddings, output=temporary) for run in recorded]
+        found |= {"embeddings": given.embeddings, "output": temporary, "dask": given.dask}
+        runs = [replace(run, **found) for run in recorded]
         vectors = sha256["embeddings"]
-        new = run(runs[0], vectors) if record == "run.json" else run_sweep(runs, given.dask, vectors)
+        new = run(runs[0], vectors) if record == "run.json" else run_sweep(runs, vectors)
         print(f"\nreproduced {old}")
         for name, version in json.loads((new / record).read_text(encoding="utf-8"))["versions"].items():
             if (before := versions.get(name)) != version:
