@@ -34,7 +34,7 @@ import psutil
 import torch
 from torch import nn
 
-from noisy_feedback.config import PROTOCOLS, RATIOS, SEEDS, Config, grid
+from noisy_feedback.config import RATIOS, SEEDS, Config, default_values, grid
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.reviews import split_dataset
 from noisy_feedback.experiment import fine_tune_model, train_model
@@ -122,8 +122,8 @@ def write_reviews(folder: Path, counts: Sequence[int], dimensions: int) -> Path:
 
 def runs_of(file: Path, seeds: Sequence[int] = SEEDS) -> list[Config]:
     """The runs of the published sweep."""
-    config = Config(protocol="multiclass", path=file, pc=True, k=3, **PROTOCOLS["multiclass"]["config.py"])
-    return grid({**vars(config), "seed": list(seeds), "ratio": RATIOS})
+    more = {"path": file, "pc": True, "k": 3, "seed": tuple(seeds)}
+    return grid(default_values("multiclass", "config.py") | more)
 
 
 def load(runs: Sequence[Config]) -> Dataset:

@@ -147,7 +147,7 @@ def work(given: Namespace) -> None:
         import crowdkit  # noqa: F401 (only to see that it is there)
     except ImportError:
         raise InputError("this experiment compares with crowd-kit: pip install crowd-kit==1.4.2") from None
-    defaults = dict(PROTOCOLS["human"]["config.py"]) | {"path": given.data, "comparisons": given.comparisons}
+    defaults = dict(PROTOCOLS["human"]["main.py"]) | {"path": given.data, "comparisons": given.comparisons}
     config = Config(protocol="human", group_column="Topic", shuffle=True, **defaults)
     dataset = prepare([config])
     assert dataset.judgements is not None

@@ -63,7 +63,8 @@ def draw(folders: dict[str, Path], chance: float, file: Path) -> None:
             curves = pd.read_csv(folders[variant] / "curves.csv")
             training, tuning = (curves[curves["phase"] == phase] for phase in ("training", "fine-tuning"))
             ratios, epochs = sorted(set(tuning["ratio"])), int(training["epoch"].max())
-            figures.draw_curve_panel(axes, "validation_accuracy", training, tuning, ratios, epochs)
+            lines = [tuning[tuning["ratio"] == ratio] for ratio in ratios]
+            figures.draw_curve_panel(axes, "validation_accuracy", training, lines, epochs)
             plots.set_epochs(axes, epochs, int(tuning["epoch"].max()))
             axes.axhline(chance, color=plots.GREY, linewidth=0.6)
             axes.annotate("chance", (1, chance), (0, 2), color=plots.GREY, fontsize=7, textcoords="offset points")

@@ -15,7 +15,6 @@ remedies.py writes the two halves of a data set. On the first ones settings can 
 
 import sys
 from argparse import Namespace
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -39,7 +38,7 @@ from sweeps import (
     weight_text,
 )
 
-from noisy_feedback.config import ADAPTIVE, PROTOCOLS, Config
+from noisy_feedback.config import ADAPTIVE, Config, default_values, grid
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.evaluation.results import evaluate_on_test
 from noisy_feedback.evaluation.statistics import paired_t_test
@@ -83,9 +82,8 @@ def train_on_both(config: Config, dataset: Dataset, trained: Trained) -> Metrics
 
 def ceiling(file: Path, seeds: range) -> dict[str, pd.Series]:
     """Per metric the mean before, and the paired change from there to the ceiling."""
-    defaults = PROTOCOLS["multiclass"]["config.py"]
-    config = Config(protocol="multiclass", path=file, shuffle=True, group_column=group_column(file), **defaults)
-    runs = [replace(config, seed=seed) for seed in seeds]
+    more = {"path": file, "shuffle": True, "group_column": group_column(file), "seed": [*seeds], "ratio": 0.0}
+    runs = grid(default_values("multiclass", "config.py") | more)
     dataset = prepare(runs)
     before, after, most_frequent = [], [], []
     with single_threaded():

@@ -18,8 +18,7 @@ import pandas as pd
 from sweeps import LOW_NOISE, METRICS, print_table, read
 from tqdm import tqdm
 
-from noisy_feedback.cli import default_values
-from noisy_feedback.config import ESTIMATED, RATIOS, Config
+from noisy_feedback.config import ESTIMATED, RATIOS, Config, default_values
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.errors import InputError
 from noisy_feedback.evaluation.statistics import paired_t_test

@@ -17,8 +17,7 @@ import numpy as np
 from sweeps import check_files, data_name, integer_from, make_parser, print_table, run_script
 from tqdm import tqdm
 
-from noisy_feedback.cli import default_values
-from noisy_feedback.config import Config
+from noisy_feedback.config import Config, default_values
 from noisy_feedback.evaluation.statistics import paired_t_test
 from noisy_feedback.experiment import fine_tune_model, train_model
 from noisy_feedback.learning.model import predict

@@ -32,10 +32,10 @@ from noisy_feedback.prepare import prepare
 def cases_of(given: Namespace) -> dict[str, Config]:
     """What is audited: k = 1 and 3 with every noise ratio; or the judgements of people, all and one of each pair."""
     if given.comparisons is not None:
-        defaults = dict(PROTOCOLS["human"]["config.py"]) | {"path": given.data, "comparisons": given.comparisons}
+        defaults = dict(PROTOCOLS["human"]["main.py"]) | {"path": given.data, "comparisons": given.comparisons}
         config = Config(protocol="human", group_column="Topic", shuffle=True, **defaults)
         return {labels: replace(config, labels=labels) for labels in ("all", "one", "flipped", "gold")}
-    config = Config(protocol="multiclass", path=given.data, shuffle=True, **PROTOCOLS["multiclass"]["config.py"])
+    config = Config(protocol="multiclass", path=given.data, shuffle=True, epochs_t=30, epochs_f=30)
     return {
         f"k = {k}, {noise}, {ratio:g}": replace(config, k=k, noise=noise, ratio=ratio)
         for k in (1, 3)
@@ -68,8 +68,8 @@ def work(given: Namespace) -> None:
                 better, worse = feedback.adjacent_pairs()
                 rewards = expected_class(own.probabilities)
                 of_margin, _ = audit_scores(rewards[worse] - rewards[better], feedback.flipped.ravel())
-                values = (scores["true_flip_rate"], scores["estimated_flip_rate"], scores["auroc"], of_margin)
-                found[name].append(tuple(np.nan if value is None else value for value in values))
+                known = ("true_flip_rate", "estimated_flip_rate", "auroc")
+                found[name].append((*(scores[score] for score in known), of_margin))
     rows = []
     for name, of_seeds in found.items():
         table = pd.DataFrame(of_seeds, columns=["true", "estimated", "auroc", "margin"])

@@ -88,7 +88,7 @@ def cleaned_runs(given: Namespace) -> pd.DataFrame:
     """The same rows for bradley-terry on `one` and `all` judgements, without those that the audit suspects."""
     config = Config(
         protocol="human",
-        **dict(PROTOCOLS["human"]["config.py"]) | {"path": given.data, "comparisons": given.comparisons},
+        **dict(PROTOCOLS["human"]["main.py"]) | {"path": given.data, "comparisons": given.comparisons},
         group_column="Topic",
         shuffle=True,
         output=given.output,

@@ -123,7 +123,7 @@ def work(given: Namespace) -> None:
     options |= (
         {"split": "groups", "group_column": given.group_column} if given.group_column else {"split": "comparisons"}
     )
-    values = {**PROTOCOLS["human"]["config.py"], **options, "path": None, "head": "scalar", "shuffle": True}
+    values = {**PROTOCOLS["human"]["main.py"], **options, "path": None, "head": "scalar", "shuffle": True}
     config = Config("human", **values)
     dataset = prepare([config])
     results: dict[tuple[int, str], list[tuple[float, float]]] = {}

@@ -3,21 +3,19 @@
 import os
 import subprocess
 import sys
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from noisy_feedback.cli import OneLineParser, convert
+from noisy_feedback.cli import OneLineParser
 from noisy_feedback.config import ADAPTIVE
 from noisy_feedback.data.columns import read_table, select_columns
 from noisy_feedback.data.reviews import Reviews, read_reviews
 from noisy_feedback.errors import InputError, run_with_error_messages
 from noisy_feedback.files import atomic_write
-from noisy_feedback.options import Numbers, Option
 
 ROOT = Path(__file__).parents[1]
 LEVEL = 0.05
@@ -31,14 +29,18 @@ METRICS = {  # that the tables show
 
 def make_parser(docstring: str | None) -> OneLineParser:
     """A parser that explains itself with the first line of the script's docstring."""
-    parser = OneLineParser(description=(docstring or "").splitlines()[0])
-    parser.add_argument("-h", "--help", action="help", help="show this help and exit")
-    return parser
+    return OneLineParser(description=(docstring or "").splitlines()[0])
 
 
 def integer_from(least: int) -> Callable[[str], int]:
     """The type of an argument: integers of at least `least`."""
-    return partial(convert, Option(values=Numbers(int, least)))
+
+    def integer(text: str) -> int:
+        if int(text) < least:
+            raise ArgumentTypeError(f"{text} is not an integer of at least {least}")
+        return int(text)
+
+    return integer
 
 
 def run_script(parser: OneLineParser, work: Callable[[Namespace], None]) -> int:

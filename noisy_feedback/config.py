@@ -4,12 +4,13 @@ Imports nothing heavy: `--help` and errors in arguments come at once.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, fields
 from itertools import product
 from pathlib import Path
 from typing import Any
 
-from noisy_feedback.options import COUNT, EPOCHS, POSITIVE, SHARE, Numbers, Option, option
+from noisy_feedback.errors import InputError
+from noisy_feedback.options import COUNT, EPOCHS, POSITIVE, SEED, SHARE, WEIGHT, Option, option
 
 # Keys of LOSS_FUNCTIONS in learning/losses.py.
 LOSSES = (
@@ -41,11 +42,12 @@ HUMAN: Mapping[str, Any] = {
     "epochs_t": 30,
     "epochs_f": 30,
 }
-# The defaults of each protocol's two scripts, where they differ from those of Config.
+SWEEP: Mapping[str, Any] = {"seed": SEEDS, "ratio": RATIOS, "epochs_t": 30, "epochs_f": 30}
+# The defaults of each protocol's two scripts, where they differ from those of Config; several values of an axis.
 PROTOCOLS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
-    "multiclass": {"main.py": {}, "config.py": {"epochs_t": 30, "epochs_f": 30}},
-    "binary": {"main.py": {"lr_f": 1e-4, "batch_f": 64}, "config.py": {"epochs_t": 30, "epochs_f": 30}},
-    "human": {"main.py": HUMAN, "config.py": HUMAN},
+    "multiclass": {"main.py": {}, "config.py": SWEEP},
+    "binary": {"main.py": {"lr_f": 1e-4, "batch_f": 64}, "config.py": SWEEP},
+    "human": {"main.py": HUMAN, "config.py": {**HUMAN, "seed": SEEDS}},
 }
 SIMULATED = ("multiclass", "binary")  # comparisons, by noise in ratings
 JUDGED = ("human",)
@@ -56,7 +58,7 @@ class Config:
     """One run. The defaults are the study's, but for the encoder (the study: bert-base-uncased, pooling cls)."""
 
     # How comparisons are made.
-    protocol: str = field(metadata={"option": Option(values=tuple(PROTOCOLS))})
+    protocol: str = option(MISSING, values=tuple(PROTOCOLS))
     use_cuda: bool = option(False, "compute on the GPU if there is one", study=True, recorded=False)
     # --- data
     path: Path | None = option(Path("../data/"), "file of reviews, or folder that holds one", values=Path, study=True)
@@ -92,15 +94,13 @@ class Config:
         None,
         "side at which texts beyond the encoder's limit are cut: right keeps their beginning, left their end",
         values=("right", "left"),
-        also=(None,),
         unset="right; of conversations, what keeps more comparisons apart",
         recorded=False,
     )
     pc: bool = option(False, "read embeddings, stored or in embeddings.pt; never embed", study=True, recorded=False)
     embeddings: Path | None = option(None, "folder of stored embeddings", values=Path, unset="beside the data")
     # --- training
-    # Beyond 32 bits, two seeds can give the same random numbers.
-    seed: int = option(SEEDS[0], "seed of all random numbers", values=Numbers(int, 0, 2**32 - 1))
+    seed: int = option(SEEDS[0], "seed of all random numbers", values=SEED)
     head: str = option(
         "categorical",
         "the model's output: a distribution over ratings, or one number (squared error in training)",
@@ -135,25 +135,26 @@ class Config:
     k: int = option(
         1, "comparisons per list of k+1 reviews, best first", values=COUNT, study=True, protocols=("multiclass",)
     )
-    lists: int | None = option(None, "at most N comparisons, drawn at random", values=COUNT, also=(None,), unset="all")
+    lists: int | None = option(None, "at most N comparisons, drawn at random", values=COUNT, unset="all")
     lists_per_review: int = option(
         1, "draws of lists from all reviews: a review is in up to N lists", values=COUNT, protocols=SIMULATED
     )
     list_order: str = option("rating", values=("rating", "row"))  # row: the published code's
     # --- fine-tuning
-    loss: str = option("study", "preference loss (of a scalar head bradley-terry, where none is named)", values=LOSSES)
+    loss: str = option(
+        "study", "preference loss (--head scalar: default bradley-terry); in a sweep also NAME:KL_WEIGHT", values=LOSSES
+    )
     kl_weight: float | str = option(
         0.0,
-        "weight of the KL divergence from the model before fine-tuning; 'adaptive': computed from "
-        "the audit's upper limit of the flip rate. --loss robust of --head scalar needs one",
-        values=Numbers(float, 0, metavar="WEIGHT"),
+        "weight of the KL divergence from the model before fine-tuning; 'adaptive': from the audit's flip rate",
+        values=WEIGHT,
         also=(ADAPTIVE,),
     )
     flip_rate: float | str | None = option(
         None,
         "share of wrong comparisons that --loss label-smoothing and robust suppose; 'estimated': what the audit finds",
         values=SHARE,
-        also=(None, ESTIMATED),
+        also=(ESTIMATED,),
         unset="what --noise and --ratio imply",
     )
     epochs_f: int = option(20, "fine-tuning epochs", values=EPOCHS, study=True)
@@ -165,18 +166,31 @@ class Config:
     export: Path | None = option(
         None, "write the comparisons to this file (.jsonl, .parquet)", values=Path, script="main.py"
     )
+    dask: str | None = option(
+        None, "address of the Dask cluster that computes, or 'local' to start one", script="config.py", recorded=False
+    )
 
     def __post_init__(self) -> None:
-        """Refuse values that no option could have given, and those that do not go together. Errors: ValueError."""
+        """Errors: InputError where a value is not allowed, or options do not go together."""
         for name, declared in OPTIONS.items():
             value = getattr(self, name)
-            if isinstance(declared.values, Numbers) and declared.values.kind is float and type(value) is int:
-                object.__setattr__(self, name, float(value))  # 1 and 1.0 are one configuration
+            if type(value) is int and getattr(declared.values, "kind", int) is float:
+                value = float(value)  # 1 and 1.0 are one configuration
+                object.__setattr__(self, name, value)
             for part in value if isinstance(value, tuple) else (value,):
                 if problem := declared.problem(part):
-                    raise ValueError(f"{name}: {problem}")
-        if problem := combination_problem(self):
-            raise ValueError(problem)
+                    raise InputError(f"--{name.replace('_', '-')}: {problem}")
+        scalar, robust = self.head == "scalar", self.loss == "robust"
+        if scalar and (self.loss == "study" or self.noise == "least-confident"):
+            raise InputError("--head scalar: --loss study and --noise least-confident need a distribution; give others")
+        if scalar and robust and not self.kl_weight:
+            raise InputError("--head scalar: --loss robust falls without limit; give a --kl-weight above 0")
+        if robust and isinstance(self.flip_rate, float) and self.flip_rate >= 0.5:
+            raise InputError(f"--flip-rate {self.flip_rate}: --loss robust needs one below 0.5")
+        if self.path is None and not (scalar and self.comparisons):
+            raise InputError("comparisons alone (no --path) need --comparisons, and give a reward: --head scalar")
+        if self.name is not None and (self.name in ("", "..") or Path(self.name).name != self.name):
+            raise InputError(f"--name {self.name}: a name without slashes; --output chooses the folder around it")
 
     def sort_key(self) -> tuple[Any, ...]:
         """Runs of a sweep in the order of their axes, names in the order of their declaration."""
@@ -191,38 +205,23 @@ OPTIONS: Mapping[str, Option] = {field.name: field.metadata["option"] for field 
 RECORDED = tuple(name for name, declared in OPTIONS.items() if declared.recorded)
 
 
-def combination_problem(config: Config) -> str:
-    """Why options do not go together; empty where they do."""
-    needs_distribution = {
-        f"--loss {config.loss}": config.loss == "study",
-        f"--noise {config.noise}": config.noise == "least-confident",
-    }
-    for flag, given in needs_distribution.items():
-        if given and config.head == "scalar":
-            return f"{flag} needs a distribution over ratings; give another one, or --head categorical"
-    if config.path is None and (config.comparisons is None or config.head != "scalar"):
-        return "comparisons alone (no --path) need --comparisons, and give a reward: --head scalar"
-    if config.head == "scalar" and config.loss == "robust" and not config.kl_weight:
-        falls = "--head scalar --loss robust: this loss falls without limit as the outputs grow"
-        return f"{falls}; give a --kl-weight above 0, or another loss"
-    if config.loss == "robust" and isinstance(config.flip_rate, float) and config.flip_rate >= 0.5:
-        return f"--flip-rate {config.flip_rate:g}: --loss robust needs one below 0.5"
-    if config.name is not None and (Path(config.name).name != config.name or config.name in ("", "..")):
-        return f"--name {config.name}: a name without slashes; --output chooses the folder around it"
-    return ""
+def default_values(protocol: str, script: str) -> dict[str, Any]:
+    """The default of every field; of an axis of a sweep a tuple where it has several."""
+    return {**vars(Config(protocol)), **PROTOCOLS[protocol][script]}
 
 
 def grid(options: Mapping[str, Any]) -> list[Config]:
     """The runs of a sweep: every combination of the values of SWEEP_AXES, each of which may have several in a list.
 
-    A loss may have a KL weight of its own, (loss, weight). The runs are sorted, and each is there once: files do not
-    depend on the order of the arguments. Errors: ValueError.
+    NAME:WEIGHT is a loss with a KL weight of its own. The runs are sorted, and each is there once: files do not depend
+    on the order of the arguments. Errors: InputError.
     """
-    axes = {axis: options[axis] for axis in SWEEP_AXES if isinstance(options.get(axis), (list, tuple))}
+    axes = {axis: options[axis] for axis in SWEEP_AXES if isinstance(options[axis], (list, tuple))}
     runs = set()
     for values in product(*axes.values()):
         chosen = dict(zip(axes, values, strict=True))
-        if isinstance(chosen.get("loss"), tuple):
-            chosen["loss"], chosen["kl_weight"] = chosen["loss"]
+        loss, colon, weight = chosen.get("loss", "").partition(":")
+        if colon:
+            chosen |= {"loss": loss, "kl_weight": OPTIONS["kl_weight"].parse(weight)}
         runs.add(Config(**{**options, **chosen}))
     return sorted(runs, key=Config.sort_key)

@@ -19,18 +19,19 @@ def run_with_error_messages(program: str, work: Callable[[], bool | None]) -> in
         status = 1 if work() is False else 0
         sys.stdout.flush()  # a closed pipe shows here, not in the interpreter's shutdown
         return status
-    except BrokenPipeError as error:
-        if stdout_is_closed():  # the reader of our output has gone (`| head`): there is nobody to report to
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
-        message = f"a connection to another process broke ({error})"
     except InputError as error:
         message = str(error)
     except OSError as error:
-        message = f"{error.filename or 'a file'}: {error.strerror or error}"
+        if isinstance(error, BrokenPipeError) and stdout_is_closed():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        message = f"{error.filename or 'a file or a process'}: {error.strerror or error}"
     except (RuntimeError, MemoryError) as error:
-        if not (message := memory_or_gpu_problem(error)):
+        message = str(error).partition("\n")[0][:200]
+        known = ("can't allocate memory", "CUDA", "NVIDIA")  # PyTorch's, without memory or with a failing GPU
+        if isinstance(error, RuntimeError) and not any(words in message for words in known):
             raise
+        message = f"out of memory, or the GPU failed ({message}): use fewer reviews, or leave out --use-cuda"
     except KeyboardInterrupt:
         print(f"{program}: interrupted; files already written are complete", file=sys.stderr)
         return 130
@@ -39,19 +40,7 @@ def run_with_error_messages(program: str, work: Callable[[], bool | None]) -> in
 
 
 def stdout_is_closed() -> bool:
-    """Has the reader of our output gone?"""
+    """Has the reader of our output gone (`| head`)? Then there is nobody to report to."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)  # errors are reported without being asked for
-    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
-
-
-def memory_or_gpu_problem(error: RuntimeError | MemoryError) -> str:
-    """What a lack of memory or a failing GPU means for the user; empty for any other error."""
-    reason = str(error).partition("\n")[0][:200]
-    if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported for this
-        return "out of GPU memory: stop other programs on the GPU, lower --batch-f, or leave out --use-cuda"
-    if isinstance(error, MemoryError) or "can't allocate memory" in reason:
-        return f"out of memory ({reason}): use fewer reviews, or a machine with more memory"
-    if "CUDA" in reason or "NVIDIA" in reason:
-        return f"the GPU failed ({reason}); leave out --use-cuda"
-    return ""
+    return bool(poll.poll(0))

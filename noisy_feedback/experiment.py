@@ -1,7 +1,7 @@
 """One run of the study, top to bottom: train, add noise, compare, audit, fine-tune, evaluate. Read this first."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +10,16 @@ from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.reviews import Splits
 from noisy_feedback.errors import InputError
-from noisy_feedback.evaluation.results import RunResult, evaluate_on_test, make_result
+from noisy_feedback.evaluation.results import RunResult, evaluate_on_test, result_of_fine_tuning, result_of_training
 from noisy_feedback.feedback import human, noise, protocols
-from noisy_feedback.feedback.audit import Audit, audit_feedback, calibrate, fit_temperature
+from noisy_feedback.feedback.audit import Audit, audit_feedback, fit_temperature
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.learning import cross_fitting, examples
 from noisy_feedback.learning.model import RatingMLP, init_model, predict
 from noisy_feedback.learning.objective import TRAINING_OBJECTIVES, fine_tuning_objective, resolve_kl_weight
 from noisy_feedback.learning.training import FitResult, TrainingTask, fit, select_rows, single_threaded
 from noisy_feedback.metrics import Metrics
-from noisy_feedback.output import bars, console, records
+from noisy_feedback.output import comparisons, console, records
 from noisy_feedback.prepare import prepare
 from noisy_feedback.rng import rng_for
 
@@ -46,7 +46,6 @@ class FineTuned:
     models: dict[str, RatingMLP]
     feedback: Feedback | None = None
     audit: Audit | None = None
-    exported: tuple[Feedback, Audit] | None = None  # where it is not these
 
 
 def run(config: Config, embeddings_sha256: str | None = None) -> Path:
@@ -55,18 +54,20 @@ def run(config: Config, embeddings_sha256: str | None = None) -> Path:
     `embeddings_sha256` asks for exactly the embeddings of an earlier run.
     """
     dataset = prepare([config], embeddings_sha256)
-    records.run_folder(config, dataset.provenance)  # refuses the --name of another result before the work
+    records.ResultsFolder(config, dataset.provenance)  # refuses the --name of another result before the work
     with single_threaded():
-        with bars.epoch_bar("training", config.epochs_t) as bar:
+        with console.epoch_bar(total=config.epochs_t, desc="training") as bar:
             trained = train_model(config, dataset, bar.update)
-        with bars.epoch_bar("fine-tuning", config.epochs_f) as bar:
-            tuned = fine_tune_model(config, dataset, trained, bar.update, print_line=bars.print_above_bar)
+        with console.epoch_bar(total=config.epochs_f, desc="fine-tuning") as bar:
+            tuned = fine_tune_model(config, dataset, trained, bar.update, print_line=console.print_above_bar)
+        feedback, audit = tuned.feedback, tuned.audit
         if config.export is not None and not dataset.is_rated:
             epochs = trained.fit.best_epoch
-            with bars.epoch_bar("cross-fitting", cross_fitting.steps(epochs)) as bar:
-                exported = cross_fitting.audit_out_of_sample(config, dataset, epochs, bar.update)
-            tuned = replace(tuned, exported=exported)
-    folder = records.save_run(tuned.result, tuned.models, dataset, tuned.feedback, tuned.audit, tuned.exported)
+            with console.epoch_bar(total=cross_fitting.steps(epochs), desc="cross-fitting") as bar:
+                feedback, audit = cross_fitting.audit_out_of_sample(config, dataset, epochs, bar.update)
+    if config.export is not None and feedback is not None and audit is not None:
+        comparisons.export_comparisons(config.export, feedback, audit, dataset)
+    folder = records.save_run(tuned.result, tuned.models, dataset, tuned.feedback, tuned.audit)
     print(console.run_tables(tuned.result, dataset.scale))
     print(f"results    {folder}")
     return folder
@@ -91,12 +92,14 @@ def train_model(config: Config, dataset: Dataset, progress: Progress = lambda: N
     )
     fitted = fit(model, dataset.embeddings, task, progress)
     probabilities = predict(fitted.best, dataset.embeddings).cpu().numpy()
+    pairs, known_orders = validation.comparisons, 0  # judgements, some of them wrong, are no known orders
     if dataset.is_rated:
-        known = splits.validation
-        calibration = calibrate(config, probabilities[known], dataset.ratings[known], dataset.scale)
-    else:  # judgements, some of them wrong, are no known orders
-        calibration = fit_temperature(probabilities, *validation.comparisons.T), 0
-    return Trained(splits, fitted, probabilities, *calibration, evaluate_on_test(fitted.best, dataset, splits))
+        rows = splits.validation
+        pairs = rows[protocols.known_pairs(config, dataset.ratings[rows], dataset.scale)]
+        known_orders = min(len(pairs), len(rows))  # pairs share reviews: they count for no more than these
+    temperature = fit_temperature(probabilities, *pairs.T)
+    before = evaluate_on_test(fitted.best, dataset, splits)
+    return Trained(splits, fitted, probabilities, temperature, known_orders, before)
 
 
 def fine_tune_model(
@@ -108,8 +111,9 @@ def fine_tune_model(
 ) -> FineTuned:
     """Fine-tune a trained model on feedback about the fine-tuning part, noisy as the configuration says."""
     splits, before = trained.splits, trained.fit.best
+    result = result_of_training(config, dataset, splits, trained.fit, trained.before)
     if not config.epochs_f:
-        return FineTuned(make_result(config, dataset, splits, trained.fit, trained.before), {"before": before})
+        return FineTuned(result, {"before": before})
 
     if dataset.judgements is None:
         noisy_ratings = noise.make_noisy(config, reviews_to_compare(dataset, trained))
@@ -136,7 +140,7 @@ def fine_tune_model(
         select="preference_accuracy" if len(validation.comparisons) else config.select,
     )
     fitted = fit(before, dataset.embeddings, task, progress)
-    result = make_result(config, dataset, splits, trained.fit, trained.before, feedback, audit, fitted, used)
+    result = result_of_fine_tuning(result, dataset, splits, feedback, audit, fitted, used)
     return FineTuned(result, {"before": before, "best": fitted.best, "last": fitted.last}, feedback, audit)
 
 

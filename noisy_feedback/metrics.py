@@ -1,21 +1,11 @@
 """Scores of predicted ratings. Definitions as in scikit-learn, which the tests compare with."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
 STAGES = ("before", "best", "last")  # of fine-tuning: the models that are evaluated and saved
-METRICS = {
-    "accuracy": "accuracy",
-    "macro_f1": "macro F1",
-    "macro_precision": "macro precision",
-    "macro_recall": "macro recall",
-    "mean_absolute_error": "mean absolute error (stars)",
-    "quadratic_weighted_kappa": "quadratic weighted kappa",
-    "pairwise_accuracy": "pairwise accuracy",
-    "preference_accuracy": "preference accuracy",
-}
 
 
 @dataclass(frozen=True)
@@ -32,6 +22,12 @@ class Metrics:
     preference_accuracy: float = math.nan  # of human comparisons, by the expected ratings
     confusion_matrix: list[list[int]] = field(default_factory=list)  # true class down, most probable class across
     preference_interval: list[float] | None = None  # 95 %, over pairs of texts
+
+
+# The numbers among them: field -> its name on the screen and in figures.
+METRICS = {
+    metric.name: metric.name.replace("_", " ").replace("f1", "F1") for metric in fields(Metrics) if metric.type is float
+}
 
 
 def evaluate(output: np.ndarray, ratings: np.ndarray, scale: np.ndarray) -> Metrics:

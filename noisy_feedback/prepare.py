@@ -19,7 +19,7 @@ from noisy_feedback.feedback import human, noise, protocols
 from noisy_feedback.files import check_writable
 from noisy_feedback.learning.losses import LOSS_FUNCTIONS
 from noisy_feedback.learning.objective import check_loss, fine_tuning_objective
-from noisy_feedback.output import bars, console
+from noisy_feedback.output import console
 from noisy_feedback.output.comparisons import check_export
 
 
@@ -57,7 +57,7 @@ def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> dat
                 raise InputError(f"{error} ({where})" if len(runs) > 1 else str(error)) from None
     for warning in warn_about(reviews, splits, config.shuffle) if file else ():
         print(f"warning    {warning}")
-    found = data.load_embeddings(config, texts, reviews.folder, device, bars.embedding_bar, embeddings_sha256)
+    found = data.load_embeddings(config, texts, reviews.folder, device, console.embedding_bar, embeddings_sha256)
     print(console.embeddings(*found))
     return data.make_dataset(reviews, found[0], device, judgements)
 

@@ -8,7 +8,7 @@ import shutil
 import sys
 import tempfile
 from argparse import Namespace
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from textwrap import shorten
@@ -46,7 +46,6 @@ def main() -> int:
     parser.add_argument("--embeddings", type=Path, help="folder of stored embeddings (default: beside the data)")
     parser.add_argument("--output", type=Path, help="folder for the temporary results (default: beside the folder)")
     parser.add_argument("--dask", metavar="ADDRESS", help="repeat a sweep on this Dask cluster")
-    parser.add_argument("-h", "--help", action="help", help="show this help and exit")
     return run_with_error_messages(parser.prog, lambda: reproduce(parser.parse_args()))
 
 
@@ -59,43 +58,39 @@ def reproduce(given: Namespace) -> bool:
     record = next((name for name in COMPARED if (old / name).is_file()), None)
     if record is None:
         raise InputError(f"{old}: holds neither {' nor '.join(COMPARED)}; give a folder that a script has written")
-    recorded, inputs, content = read_record(old / record)
-    found: dict[str, Any] = {
-        name: find_same(old, name, getattr(given, name), recorded[0], sha256) for name, sha256 in inputs.items()
-    }
+    recorded, sha256, versions = read_record(old / record)
+    found: Any = {name: find_same(old, name, getattr(given, name), recorded[0], sha256[name]) for name in INPUTS}
     parent = given.output or old.resolve().parent
     check_writable(parent)
     from noisy_feedback.experiment import run  # imports torch: only once the record is known to be right
     from noisy_feedback.sweep import run_sweep
 
     parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix="reproduce-", dir=parent))
-    try:
-        runs = [replace(run, **found, embeddings=given.embeddings, output=temporary) for run in recorded]
-        sha256 = content["encoder"]["sha256"]
-        new = run(runs[0], sha256) if record == "run.json" else run_sweep(runs, given.dask, sha256)
+    with ExitStack() as stack:
+        temporary = Path(tempfile.mkdtemp(prefix="reproduce-", dir=parent))
+        stack.callback(shutil.rmtree, temporary)
+        found |= {"embeddings": given.embeddings, "output": temporary, "dask": given.dask}
+        runs = [replace(run, **found) for run in recorded]
+        vectors = sha256["embeddings"]
+        new = run(runs[0], vectors) if record == "run.json" else run_sweep(runs, vectors)
+        print(f"\nreproduced {old}")
+        for name, version in json.loads((new / record).read_text(encoding="utf-8"))["versions"].items():
+            if (before := versions.get(name)) != version:
+                print(f"version    {name}: {before} before, {version} now")
         names = [name for name in COMPARED[record] if (old / name).is_file() or (new / name).is_file()]
         differences = {name: difference(old / name, new / name) for name in names}
-        now = json.loads((new / record).read_text(encoding="utf-8"))["versions"]
-    except BaseException:
-        shutil.rmtree(temporary)
-        raise
-    print(f"\nreproduced {old}")
-    for name, version in now.items():
-        if (before := content["versions"].get(name)) != version:
-            print(f"version    {name}: {before} before, {version} now")
-    for name, how in differences.items():
-        print(f"{name:25} {how or 'the same'}")
-    if any(differences.values()):
-        print(f"differs    the new results are in {new}")
-        return False
-    shutil.rmtree(temporary)
+        for name, how in differences.items():
+            print(f"{name:25} {how or 'the same'}")
+        if any(differences.values()):
+            print(f"differs    the new results are in {new}")
+            stack.pop_all()
+            return False
     print("all files match; temporary results deleted")
     return True
 
 
-def read_record(file: Path) -> tuple[list[Config], dict[str, str], dict[str, Any]]:
-    """The runs that run.json or sweep.json is of, the SHA-256 of their INPUTS, and its content.
+def read_record(file: Path) -> tuple[list[Config], dict[str, str | None], dict[str, str]]:
+    """The runs that run.json or sweep.json is of, the SHA-256 of INPUTS and embeddings, and the versions.
 
     Errors: InputError where it is damaged.
     """
@@ -112,20 +107,22 @@ def read_record(file: Path) -> tuple[list[Config], dict[str, str], dict[str, Any
         }
         recorded = [{**shared, **axes} for axes in content.get("runs", [{}])]
         runs = [Config(**options | {axis: options[axis] for axis in SWEEP_AXES}) for options in recorded]
+        if not runs:
+            raise LookupError("no runs")
         judged = content["judgements"] or {}
-        sha256 = {"path": content["data"]["sha256"], "comparisons": judged.get("sha256")}
-        sha256["texts"] = judged.get("texts_sha256")
-        inputs = {option: sha256[option] for option in INPUTS if getattr(runs[0], option)}
-        return runs, inputs, {**content, "versions": dict(content["versions"])}
+        sha256 = {"path": content["data"]["sha256"], "embeddings": content["encoder"]["sha256"]}
+        sha256 |= {"comparisons": judged.get("sha256"), "texts": judged.get("texts_sha256")}
+        return runs, sha256, dict(content["versions"])
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{file}: damaged, or of another version of this project ({error!r})") from None
 
 
-def find_same(folder: Path, option: str, given: Path | None, run: Config, sha256: str) -> Path:
+def find_same(folder: Path, option: str, given: Path | None, run: Config, sha256: str | None) -> Path | None:
     """The file with the recorded content: the given one, or the recorded one, seen from here or from the script."""
     from noisy_feedback.data.reviews import find_reviews  # imports pandas: only once the record is known to be right
 
-    recorded = getattr(run, option)
+    if (recorded := getattr(run, option)) is None:
+        return None
     tried = [given] if given else [recorded, PROJECT / run.protocol / recorded]
     for place in tried:
         with suppress(InputError):

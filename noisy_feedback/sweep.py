@@ -33,16 +33,16 @@ from noisy_feedback.output.records import SweepFolder
 from noisy_feedback.prepare import prepare
 
 
-def run_sweep(runs: Sequence[Config], dask: str | None = None, embeddings_sha256: str | None = None) -> Path:
+def run_sweep(runs: Sequence[Config], embeddings_sha256: str | None = None) -> Path:
     """Run what is missing of a sweep, write its tables and figures, print the summary; returns the sweep's folder.
 
-    `runs` are sorted and differ in SWEEP_AXES alone; `dask` is the address of a Dask scheduler, or "local". A run that
-    cannot be fine-tuned keeps no other from being made. Errors: InputError at the end that names such runs.
+    `runs` are sorted and differ in SWEEP_AXES alone. A run that cannot be fine-tuned keeps no other from being made.
+    Errors: InputError at the end that names such runs.
     """
     with ExitStack() as stack:
         client = None
-        if dask is not None:
-            client = stack.enter_context(cluster.connect(dask))  # a wrong address is found before embedding
+        if runs[0].dask is not None:
+            client = stack.enter_context(cluster.connect(runs[0].dask))  # a wrong address is found before embedding
         dataset = prepare(runs, embeddings_sha256)
         folder = SweepFolder(runs[0], dataset.provenance)
         folder.path.mkdir(parents=True, exist_ok=True)
@@ -71,8 +71,8 @@ def run_sweep(runs: Sequence[Config], dask: str | None = None, embeddings_sha256
                 seeds.discard(run.seed)
         if kept:
             finished = [kept[run] for run in sorted(kept, key=Config.sort_key)]
-            summary, figures = tables.write(folder, finished)
-            print(f"\n{console.summary_tables(summary, finished)}")
+            sweep, figures = tables.write(folder, finished)
+            print(f"\n{console.summary_tables(sweep, finished)}")
             print(f"results    {folder.path}")
             print(f"figures    {', '.join(figure.name for figure in figures) or 'none: no epoch was run'}")
     if refused:

@@ -1,10 +1,10 @@
 """What one run found: metrics before and after fine-tuning, epochs, noise, comparisons and their audit."""
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
@@ -23,83 +23,79 @@ from noisy_feedback.metrics import Metrics, evaluate, expected_class, majority_b
 
 @dataclass(frozen=True)
 class RunResult:
-    """Everything that one run found. `best` and `last` are None, and their epoch 0, where nothing was fine-tuned."""
+    """Everything that one run found. What is not defined is NaN, and None where nothing was fine-tuned."""
 
     config: Config
     noise: dict[str, Any]  # ratio, changed, total
     comparisons: dict[str, Any]  # count, k, reviews_used, ties, attainable_accuracy
-    audit: dict[str, Any] | None  # estimated_flip_rate with its interval, known, true_flip_rate, auroc, precision
-    best_epochs: dict[str, int]  # training, fine_tuning
+    best_epochs: dict[str, int]  # training, fine_tuning; 0 where no epoch was run
     training: list[EpochStats]
-    fine_tuning: list[EpochStats]
     majority: Metrics  # of always predicting the most frequent rating of the training part
     before: Metrics
-    best: Metrics | None
-    last: Metrics | None
-    kl_weight_used: float | None = None  # None where nothing was fine-tuned
+    audit: dict[str, Any] | None = None  # what audit_record says
+    fine_tuning: list[EpochStats] = field(default_factory=list)
+    best: Metrics | None = None
+    last: Metrics | None = None
+    kl_weight_used: float | None = None
 
 
-def make_result(
-    config: Config,
-    dataset: Dataset,
-    splits: Splits,
-    training: FitResult,
-    before: Metrics,
-    feedback: Feedback | None = None,
-    audit: Audit | None = None,
-    fine_tuning: FitResult | None = None,
-    used: Config | None = None,
+def result_of_training(
+    config: Config, dataset: Dataset, splits: Splits, training: FitResult, before: Metrics
 ) -> RunResult:
-    """The result of a run that was trained, and fine-tuned on audited feedback where these are given.
-
-    `used` is `config` with the KL weight as a number.
-    """
-    noise = {"ratio": config.ratio, "changed": 0, "total": len(splits.fine_tuning)}
-    comparisons = {"count": 0, "k": config.k, "reviews_used": 0, "ties": 0}
-    if feedback is not None:
-        noise |= {"changed": feedback.changed, "total": feedback.total}
-        comparisons |= {"count": len(feedback.lists), "ties": feedback.ties}
-        comparisons["reviews_used"] = len(np.unique(feedback.lists))
+    """The result of a run that is not fine-tuned."""
     majority, ratings = Metrics(), dataset.ratings
     if dataset.is_rated:
         majority = majority_baseline(ratings[splits.train], ratings[splits.test], dataset.scale)
     if before.preference_accuracy >= 0:  # there are comparisons: for a constant prediction all are ties
         majority = replace(majority, preference_accuracy=0.5)
+    attainable = attainable_accuracy(dataset.judgements, splits)
     return RunResult(
         config=config,
-        noise=noise,
-        comparisons=comparisons | {"attainable_accuracy": attainable_accuracy(dataset.judgements, splits)},
-        audit=audit_record(feedback, audit) if feedback and audit else None,
-        best_epochs={"training": training.best_epoch, "fine_tuning": fine_tuning.best_epoch if fine_tuning else 0},
+        noise={"ratio": config.ratio, "changed": 0, "total": len(splits.fine_tuning)},
+        comparisons={"count": 0, "k": config.k, "reviews_used": 0, "ties": 0, "attainable_accuracy": attainable},
+        best_epochs={"training": training.best_epoch, "fine_tuning": 0},
         training=training.epochs,
-        fine_tuning=fine_tuning.epochs if fine_tuning else [],
         majority=majority,
         before=before,
-        best=evaluate_on_test(fine_tuning.best, dataset, splits) if fine_tuning else None,
-        last=evaluate_on_test(fine_tuning.last, dataset, splits) if fine_tuning else None,
-        kl_weight_used=float(used.kl_weight) if used and used.epochs_f else None,
     )
 
 
-def audit_record(feedback: Feedback, audit: Audit) -> dict[str, float | bool | None]:
-    """The flip rate, estimated and true, and how well p_wrong finds what is wrong; None where there is no truth.
+def result_of_fine_tuning(
+    trained: RunResult, dataset: Dataset, splits: Splits, feedback: Feedback, audit: Audit, fit: FitResult, used: Config
+) -> RunResult:
+    """`trained` with what fine-tuning on the audited feedback found; `used` has the KL weight as a number."""
+    reviews = len(np.unique(feedback.lists))
+    return replace(
+        trained,
+        noise=trained.noise | {"changed": feedback.changed, "total": feedback.total},
+        comparisons=trained.comparisons
+        | {"count": len(feedback.lists), "reviews_used": reviews, "ties": feedback.ties},
+        audit=audit_record(feedback, audit),
+        best_epochs=trained.best_epochs | {"fine_tuning": fit.best_epoch},
+        fine_tuning=fit.epochs,
+        best=evaluate_on_test(fit.best, dataset, splits),
+        last=evaluate_on_test(fit.last, dataset, splits),
+        kl_weight_used=float(used.kl_weight) if used.epochs_f else None,
+    )
+
+
+def audit_record(feedback: Feedback, audit: Audit) -> dict[str, float | bool]:
+    """The flip rate, estimated and true, and how well p_wrong finds what is wrong; NaN where there is no truth.
 
     A comparison of texts with the same true rating counts as half wrong, as it does in the estimate: for the model such
     texts are those whose order it is least sure of.
     """
     flipped = feedback.flipped.ravel()
-    known = flipped[~np.isnan(flipped)]
     auroc, precision = audit_scores(audit.p_wrong, flipped)
-    record = {
+    return {
         "estimated_flip_rate": audit.estimated_flip_rate,
         "flip_rate_low": audit.flip_rate_low,
         "flip_rate_high": audit.flip_rate_high,
         "known": audit.known,
-        "true_flip_rate": float(known.mean()) if len(known) else math.nan,
+        "true_flip_rate": float(pd.Series(flipped).mean()),  # of those that are known
         "auroc": auroc,
         "precision": precision,
     }
-    return {name: None if math.isnan(value) else value for name, value in record.items()}
 
 
 def evaluate_on_test(model: RatingMLP, dataset: Dataset, splits: Splits) -> Metrics:
@@ -121,7 +117,7 @@ def attainable_accuracy(judgements: Judgements | None, splits: Splits) -> float 
 
     None where true orders are scored against, or no pair has two judgements.
     """
-    if judgements is None or splits.judgements is None:
+    if judgements is None:
         return None
     rows = np.flatnonzero(splits.judgements == TEST)
     if judgements.correct is not None and not np.isnan(judgements.correct[rows]).all():

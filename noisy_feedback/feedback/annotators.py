@@ -7,9 +7,9 @@ of observer error-rates using the EM algorithm*; for comparisons Crowd-BT, Chen 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import betaincinv, softmax
+from scipy.special import betaincinv, expit, softmax
 
-from noisy_feedback.feedback.difficulty import Pairs, logit, posterior_of_equal_easiness, sigmoid
+from noisy_feedback.feedback.difficulty import Pairs, posterior_at
 
 USUAL_RELIABILITY = 0.9  # where RE-PO starts. It counts as one judgement of the mean reliability
 RELIABILITIES = (1e-6, 1 - 1e-6)
@@ -39,18 +39,19 @@ def fit_annotators(judged: Pairs, annotators: np.ndarray) -> tuple[np.ndarray, A
 
     It starts from the means of the posterior in which all annotators are alike.
     """
-    alike = posterior_of_equal_easiness(judged)
-    level, _, _, _, log_temperature = softmax(alike.log_weight) @ alike.parameters
-    prior, sign = np.exp(log_temperature) * judged.prior, np.sign(judged.evidence)
-    mean, kappa, judgements = float(sigmoid(level)), KAPPAS[1], np.bincount(annotators)
+    alike = posterior_at(judged)
+    weight, sign = softmax(alike.log_weight), np.sign(judged.evidence)
+    prior = np.exp(weight @ alike.log_temperature) * judged.prior
+    mean, kappa, judgements = float(expit(weight @ alike.level)), KAPPAS[1], np.bincount(annotators)
     right = np.full(len(annotators), mean)
     for _ in range(MAX_ITERATIONS):
-        known_right = kappa * mean + np.bincount(annotators, right)
         # A judgement counts as its annotator's OTHER judgements deserve: it must not confirm itself, or those of
         # annotators with few judgements seem wrong too often (belief propagation; Liu, Peng and Ihler 2012).
-        evidence = sign * logit((known_right[annotators] - right) / (kappa + judgements[annotators] - 1))
+        others_right = (kappa * mean + np.bincount(annotators, right))[annotators] - right
+        others_wrong = kappa + judgements[annotators] - 1 - others_right
+        evidence = sign * np.log(others_right / others_wrong)
         all_say = (prior + judged.sums(evidence))[judged.pair]  # log-odds of the first item
-        previous, right, others = right, sigmoid(sign * all_say), sign * (all_say - evidence)
+        previous, right, others = right, expit(sign * all_say), sign * (all_say - evidence)
         mean, kappa = beta_prior(others, annotators, mean, kappa)
         if np.abs(right - previous).max() < TOLERANCE:
             break

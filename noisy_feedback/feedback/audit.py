@@ -1,7 +1,7 @@
 """Which comparisons are wrong, estimated without the truth.
 
-The model of a judgement is in difficulty.py and random_walk.py, that of annotators in annotators.py; here are the
-calibration of the rating model, and what follows for the comparisons.
+The model of a judgement is in difficulty.py, that of annotators in annotators.py; here are the calibration of the
+rating model, and what follows for the comparisons.
 
 Easy and misleading pairs look alike to the votes; only a model that was calibrated on known orders tells them apart.
 Without one, and with several judgements of each pair, the flip rate is what independent errors imply, the least that is
@@ -12,20 +12,16 @@ only as far as the model is sure of the order: for the pairs that it is unsure o
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr, softmax
+from scipy.special import expit, logit, ndtr, softmax
 
-from noisy_feedback.config import Config
 from noisy_feedback.feedback.annotators import Annotators, fit_annotators
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.feedback.difficulty import (
     Pairs,
     Posterior,
-    logit,
+    posterior_of_changing_easiness,
     posterior_of_hidden_easiness,
-    sigmoid,
 )
-from noisy_feedback.feedback.protocols import known_pairs
-from noisy_feedback.feedback.random_walk import posterior_of_changing_easiness
 from noisy_feedback.metrics import pairwise_accuracy
 
 TEMPERATURES = (0.05, 100.0)
@@ -58,7 +54,7 @@ def p_better(output: np.ndarray, better: np.ndarray, worse: np.ndarray, temperat
     of the same rating.
     """
     if output.shape[1] == 1:
-        return sigmoid((output[better, 0] - output[worse, 0]) / temperature)
+        return expit((output[better, 0] - output[worse, 0]) / temperature)
     tempered = (output / output.max(axis=1, keepdims=True)) ** (1 / temperature)
     tempered /= tempered.sum(axis=1, keepdims=True)
     below = tempered.cumsum(axis=1)[:, :-1]  # (n, C-1): P(rating < 1), P(rating < 2), ...
@@ -80,19 +76,10 @@ def fit_temperature(output: np.ndarray, better: np.ndarray, worse: np.ndarray) -
     return float(np.exp(minimize_scalar(cross_entropy, bounds=np.log(TEMPERATURES), method="bounded").x))
 
 
-def calibrate(config: Config, output: np.ndarray, ratings: np.ndarray, scale: np.ndarray) -> tuple[float, int]:
-    """The temperature for a model's output (n, C or 1) on reviews with known ratings (n,): those of validation.
-
-    Also returned is how many known orders it rests on. Pairs share reviews: they count for no more than these.
-    """
-    pairs = known_pairs(config, ratings, scale)
-    return fit_temperature(output, *pairs.T), min(len(pairs), len(ratings))
-
-
 def audit_feedback(feedback: Feedback, output: np.ndarray, temperature: float, calibration_pairs: int) -> Audit:
     """Which comparisons are wrong, as the model before fine-tuning and all judgements together say, without the truth.
 
-    `output` (n, C or 1) is the model's of all texts; `calibrate` gives the other two.
+    `output` (n, C or 1) is the model's of all texts; `temperature` was fitted on `calibration_pairs` known orders.
     """
     judged = feedback.judged or feedback
     better, worse = judged.adjacent_pairs()
@@ -103,18 +90,6 @@ def audit_feedback(feedback: Feedback, output: np.ndarray, temperature: float, c
         rows = row[order[len(better) :]]
     prior = p_better(output, better, worse, temperature)
     return audit_comparisons(prior, better, judged.pairs, judged.annotators, rows, calibration_pairs)
-
-
-def audit_margins(feedback: Feedback, margins: np.ndarray) -> Audit:
-    """The audit of human comparisons by margins (J,), or log-odds, from what did not learn from them.
-
-    The temperature is that at which the margins best predict the judgements: no true order is known.
-    """
-    output = np.append(margins, 0)[:, None]
-    better, worse = np.arange(len(margins)), np.full(len(margins), len(margins))
-    prior = p_better(output, better, worse, fit_temperature(output, better, worse))
-    better = feedback.lists[:, 0]
-    return audit_comparisons(prior, better, feedback.pairs, feedback.annotators, calibration_pairs=0)
 
 
 def audit_comparisons(
@@ -141,27 +116,20 @@ def audit_comparisons(
     sign, judgements = np.where(better == better[first][pair], 1.0, -1.0), np.bincount(pair)
     pair_prior, by_pair = np.bincount(pair, sign * prior) / judgements, np.argsort(pair, kind="stable")
     sd = temperature_sd(pair_prior, calibration_pairs)
-    judged = Pairs(
-        prior=pair_prior,
-        net=np.bincount(pair[rows], sign[rows], len(first)),
-        pair=pair[by_pair],
-        evidence=sign[by_pair],
-        temperature_sd=sd,
-    )
-    hidden = judgements[judgements >= REPEATED].sum() > len(pair) / 2
-    of_annotators = None
+    net = np.bincount(pair[rows], sign[rows], len(first))
+    judged, of_annotators = Pairs(pair_prior, net, pair[by_pair], sign[by_pair], sd), None
     if annotators is not None:
         evidence, of_annotators = fit_annotators(judged, annotators[by_pair])
         judged = judged._replace(evidence=evidence)
+    hidden = judgements[judgements >= REPEATED].sum() > len(pair) / 2
     found = posterior_of_hidden_easiness(judged) if hidden else posterior_of_changing_easiness(judged)
-    rate, low, high = flip_rate(found, len(rows), found.log_weight)
+    rate, low, high = flip_rate(found, len(rows))
     if hidden:
-        independent = ~found.parameters[:, 1:4].any(axis=1)  # errors: no spread of easiness, nothing misleading
-        of_independent = flip_rate(found, len(rows), np.where(independent, found.log_weight, -np.inf))
+        of_independent = flip_rate(found, len(rows), found.independent)
         if sd >= CALIBRATED:
-            high = max(high, flip_rate(found, len(rows), np.where(independent, -np.inf, found.log_weight))[2])
             rate, low, _ = of_independent
-        elif softmax(found.log_weight)[independent].sum() > EXCLUDED:
+            high = max(high, flip_rate(found, len(rows), ~found.independent)[2])
+        elif softmax(found.log_weight)[found.independent].sum() > EXCLUDED:
             low = min(low, of_independent[1])
     further = len(pair) - len(first)
     known = bool(high - low <= WIDEST and (sd < CALIBRATED or further >= REPEATED_SHARE * len(pair)))
@@ -188,14 +156,17 @@ def audit_scores(p_wrong: np.ndarray, wrong: np.ndarray) -> tuple[float, float]:
 
 def temperature_sd(prior: np.ndarray, calibration_pairs: float) -> float:
     """Standard deviation of the log temperature; pairs with such log-odds have this Fisher information of it."""
-    information = float((prior**2 * sigmoid(prior) * sigmoid(-prior)).mean())
+    information = float((prior**2 * expit(prior) * expit(-prior)).mean())
     known = calibration_pairs * information if information else 0.0
     return (known + UNKNOWN_TEMPERATURE**-2) ** -0.5
 
 
-def flip_rate(found: Posterior, claims: int, log_weight: np.ndarray) -> tuple[float, float, float]:
-    """The share of wrong claimed orders and its 95 % interval: a mixture of normal distributions, one at each point."""
-    weight = softmax(log_weight)
+def flip_rate(found: Posterior, claims: int, where: np.ndarray | bool = True) -> tuple[float, float, float]:
+    """The share of wrong claimed orders and its 95 % interval: a mixture of normal distributions, one at each point.
+
+    `where` (S,) says which points count.
+    """
+    weight = softmax(np.where(where, found.log_weight, -np.inf))
     likely = weight > 1e-6 * weight.max()
     weight, rate = weight[likely] / weight[likely].sum(), (1 - found.gain[likely] / claims) / 2
     sd = np.sqrt(found.variance[likely]) / claims + 1e-6

@@ -2,31 +2,45 @@
 
 Hidden are the order of a pair, and how easy it is to judge. A judgement is right with log-odds easiness * evidence of
 its annotator (GLAD: Whitehill et al. 2009, *Whose vote should count more*). The prior of the order is the model's
-log-odds times a temperature. Neither the temperature nor the distribution of easiness is known: the posterior is
-computed at all points of a grid of them, so that what the judgements do not show makes the flip rate uncertain.
+log-odds times a temperature. Neither the temperature nor the easiness is known: the posterior is computed at all
+points of a grid, so that what the judgements do not show makes the flip rate uncertain.
 
-Several judgements of a pair show how easy it is. A single one does not, but easiness may change with how sure the model
-is of a pair: random_walk.py.
+Several judgements of a pair show how easy it is: easiness is hidden for each pair. One or two do not: easiness is one
+level in each of six bins, from the pairs of which the model is most sure to the least sure, with random steps between
+them. Where the model is unsure, the levels of other bins and the walk decide, and the interval of the flip rate is
+wide. The posterior of a walk is that of the forward-backward algorithm (Rabiner 1989, *A tutorial on hidden Markov
+models*).
 """
 
 from collections.abc import Sequence
+from itertools import pairwise, product
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import gammainc, logsumexp, softmax
+from numpy.typing import ArrayLike
+from scipy.special import expit, gammainc, logsumexp, ndtr, softmax
 
-# Easiness has the mean `level` and one of these coefficients of variation (a gamma distribution). Shares of the pairs
-# are misleading: their easiness is MISLEADING * level, so that most people are wrong.
+EXCHANGED = 0.01  # prior probability that the level is negative
+MAX_LEVEL = 6.0  # at most 99.75 % of the judgements are right
+LIKELY = np.log(0.001)  # relative to the largest weight: where the grid is made finer
+REFINEMENTS = 8
+
+# Hidden easiness has the mean `level` and one of these coefficients of variation (a gamma distribution). Shares of the
+# pairs are misleading: their easiness is MISLEADING * level, so that most people are wrong.
 SPREADS = (0.0, 0.3, 0.5, 0.65, 0.8, 1.0)
 MISLEADING = np.array([-0.25, -0.75])
 SHARES = np.array([(a, b) for a in (0, 3, 7, 11, 16, 22) for b in (0, 3, 7, 11, 16, 22) if a + b <= 30]) / 100  # (H, 2)
 NO_SPREAD, NO_MISLEADING = 0.8, 0.5  # prior probabilities
-EXCHANGED = 0.01  # that the level is negative
-MAX_LEVEL = 6.0  # at most 99.75 % of the judgements are right
 STEP = 0.2
 EASINESS = np.arange(-45, 46) * STEP  # (E,) a distribution of easiness has weights at these points
-LIKELY = 0.001  # of the largest weight: where the grid is made finer
-REFINEMENTS = 8
+
+# Before a step of the walk, the level stays, or falls as the model's log-odds do (people err as Bradley and Terry say).
+BINS = 6
+STEPS = (0.5, 1.0)  # standard deviations of a step; here a level is the log-odds that a judgement is right
+LEAST = -0.5  # the lowest level: below 0, so that guessing lies inside the grid
+# Weight of the posterior in which all pairs are as easy. That has a prior of NO_SPREAD * NO_MISLEADING = 0.4 in itself,
+# so that the probability is 0.04 against 0.9, the sum of the walks.
+EQUAL = 0.1
 
 
 class Pairs(NamedTuple):
@@ -55,71 +69,51 @@ class Pairs(NamedTuple):
         return 2 * p_first @ self.net - self.net.sum(), (p_first * (1 - p_first)) @ self.net**2
 
 
-class Likelihood(NamedTuple):
-    """Of the judgements of N pairs, by their easiness, at K points."""
+class Easiness(NamedTuple):
+    """Distributions of easiness with any mean; by default all pairs are as easy to judge."""
 
-    if_first: np.ndarray  # (K, N) if the first item is better
-    if_second: np.ndarray  # (K, N)
-    log_scale: np.ndarray  # (N,) both are divided by
+    spread: float = 0.0
+    shares: np.ndarray = SHARES[:1]  # (H, 2) of misleading pairs
+    table: tuple[np.ndarray, np.ndarray] | None = None  # `likelihood` at EASINESS, where there is a spread
+
+    def points(self, level: float) -> tuple[np.ndarray, np.ndarray]:
+        """K points, and their weights (H, K). Where there is a spread, these are the points EASINESS."""
+        rest, misleading = 1 - self.shares.sum(axis=1, keepdims=True), MISLEADING * level
+        if not self.spread:
+            kept = 3 if self.shares.any() else 1
+            return np.array([level, *misleading])[:kept], np.concatenate([rest, self.shares], axis=1)[:, :kept]
+        shape = self.spread**-2
+        below = gammainc(shape, shape * (EASINESS[:-1] + STEP / 2).clip(0) / max(abs(level), STEP / 10))
+        usual = np.diff(below, prepend=0, append=1)
+        tents = np.maximum(1 - np.abs(EASINESS - misleading[:, None]) / STEP, 0)  # (2, E) the two nearest points
+        return EASINESS, rest * (usual if level > 0 else usual[::-1]) + self.shares @ tents
+
+
+EQUAL_EASINESS = Easiness()
 
 
 class Posterior(NamedTuple):
-    """Of the parameters, S points on a grid, and of the orders."""
+    """Of the orders, and of what else is not known, at S points on a grid."""
 
-    parameters: np.ndarray  # (S, 5) level, spread, two shares, log temperature
+    p_first: np.ndarray  # (N,) P(the first item is better)
     log_weight: np.ndarray  # (S,) not normalised
     gain: np.ndarray  # (S,) expected right less wrong claimed orders
     variance: np.ndarray  # (S,) of the number of right claimed orders
-    p_first: np.ndarray  # (N,) P(the first item is better)
+    level: np.ndarray  # (S,) of a walk, that of its last bin
+    log_temperature: np.ndarray  # (S,)
+    independent: np.ndarray  # (S,) of each other are the errors of a pair: no spread of easiness, nothing misleading
 
 
-def posterior_of_equal_easiness(pairs: Pairs) -> Posterior:
-    """The parameters and the orders, given the judgements, where all pairs are as easy to judge."""
-    return posterior_at(pairs, likelihood(pairs, EASINESS[:1]), SPREADS[0], SHARES[:1])
-
-
-def posterior_of_hidden_easiness(pairs: Pairs) -> Posterior:
-    """The same, where easiness is hidden: for pairs with several judgements.
-
-    Where the model says nothing of any pair, nothing could show a misleading one: then there are none.
-    """
-    shares, table = SHARES if pairs.prior.any() else SHARES[:1], likelihood(pairs, EASINESS)
-    return mixture([posterior_at(pairs, table, spread, shares) for spread in SPREADS])
+def posterior_at_points(p_first: np.ndarray, *columns: ArrayLike) -> Posterior:
+    """A posterior from columns that are broadcast against each other."""
+    return Posterior(p_first, *(column.ravel() for column in np.broadcast_arrays(*columns)))
 
 
 def mixture(parts: Sequence[Posterior]) -> Posterior:
-    """The posterior whose parameters are any of those of the parts."""
-    parameters, log_weight, gain, variance = (np.concatenate([part[i] for part in parts]) for i in range(4))
+    """The posterior on the points of all parts."""
     of_part = softmax([logsumexp(part.log_weight) for part in parts])
-    return Posterior(parameters, log_weight, gain, variance, of_part @ [part.p_first for part in parts])
-
-
-def posterior_at(pairs: Pairs, table: Likelihood, spread: float, shares: np.ndarray) -> Posterior:
-    """The posterior at one spread."""
-    levels, temperatures = np.linspace(-MAX_LEVEL, MAX_LEVEL, 13), first_temperatures(pairs)
-    for _ in range(REFINEMENTS):
-        prior = tempered(pairs, temperatures)
-        at = [log_likelihood(pairs, table, level, spread, shares[::7], prior)[0] for level in levels]
-        at += np.log(np.where(levels < 0, EXCHANGED, 1 - EXCHANGED))[:, None, None] - temperatures**2 / 2
-        weight = np.exp(at - np.max(at))  # (levels, H, temperatures)
-        levels, fine = refined(levels, weight.sum(axis=(1, 2)))
-        temperatures, also = refined(temperatures, weight.sum(axis=(0, 1)))
-        if fine and also:
-            break
-    prior = tempered(pairs, temperatures)
-    log_prior = np.log(np.where(shares.any(axis=1), (1 - NO_MISLEADING) / (len(SHARES) - 1), NO_MISLEADING))[:, None]
-    log_prior = log_prior + np.log((1 - NO_SPREAD) / (len(SPREADS) - 1) if spread else NO_SPREAD)
-    log_prior = log_prior - temperatures**2 / 2 + log_widths(temperatures)
-    points, p_first = [], []
-    for level, log_width in zip(levels, log_widths(levels), strict=True):
-        log_weight, p = log_likelihood(pairs, table, level, spread, shares, prior)
-        log_weight += log_prior + log_width + np.log(EXCHANGED if level < 0 else 1 - EXCHANGED)
-        columns = (level, spread, *shares.T[..., None], pairs.temperature_sd * temperatures, log_weight)
-        points.append(np.stack(np.broadcast_arrays(*columns, *pairs.gain(p)), axis=-1).reshape(-1, 8))
-        p_first.append(np.tensordot(softmax(log_weight), p, 2))
-    grid = np.concatenate(points)
-    of_level = softmax([logsumexp(part[:, 5]) for part in points])
-    return Posterior(grid[:, :5], grid[:, 5], grid[:, 6], grid[:, 7], of_level @ p_first)
+    points = (np.concatenate(columns) for columns in zip(*(part[1:] for part in parts), strict=True))
+    return Posterior(of_part @ [part.p_first for part in parts], *points)
 
 
 def first_temperatures(pairs: Pairs) -> np.ndarray:
@@ -129,7 +123,7 @@ def first_temperatures(pairs: Pairs) -> np.ndarray:
 
 def tempered(pairs: Pairs, temperatures: np.ndarray) -> np.ndarray:
     """The model's P(the first item is better), (T, N), at these temperatures (T,)."""
-    return sigmoid(np.multiply.outer(np.exp(pairs.temperature_sd * temperatures), pairs.prior))
+    return expit(np.multiply.outer(np.exp(pairs.temperature_sd * temperatures), pairs.prior))
 
 
 def log_widths(axis: np.ndarray) -> np.ndarray:
@@ -139,61 +133,166 @@ def log_widths(axis: np.ndarray) -> np.ndarray:
     return np.log(np.diff(np.concatenate([axis[:1], (axis[1:] + axis[:-1]) / 2, axis[-1:]])))
 
 
-def refined(axis: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, bool]:
-    """As many points, where the weight is; and whether they were there already."""
-    kept = np.flatnonzero(weight > LIKELY * weight.max())
-    if len(axis) == 1 or len(kept) >= len(axis) / 2:
-        return axis, True
-    return np.linspace(axis[max(kept[0] - 1, 0)], axis[min(kept[-1] + 1, len(axis) - 1)], len(axis)), False
+def refined(axes: Sequence[np.ndarray], log_weights: Sequence[np.ndarray]) -> tuple[list[np.ndarray], bool]:
+    """As many points on each axis, where its weight is; and whether all were there already."""
+    found, fine = [], True
+    for axis, log_weight in zip(axes, log_weights, strict=True):
+        kept = np.flatnonzero(log_weight > log_weight.max() + LIKELY)
+        if len(kept) < len(axis) / 2:
+            axis = np.linspace(axis[max(kept[0] - 1, 0)], axis[min(kept[-1] + 1, len(axis) - 1)], len(axis))
+            fine = False
+        found.append(axis)
+    return found, fine
 
 
-def log_likelihood(
-    pairs: Pairs, table: Likelihood, level: float, spread: float, shares: np.ndarray, prior: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The logarithm (H, T), and P(the first item is better) (H, T, N), at shares (H, 2) and a prior (T, N) of it."""
-    points, weights = easiness(level, spread, shares)
-    found = table if spread else likelihood(pairs, points)
-    first = (weights @ found.if_first)[:, None] * prior
-    both = first + (weights @ found.if_second)[:, None] * (1 - prior)
-    return np.log(both).sum(axis=-1) + found.log_scale.sum(), first / both
+# --- easiness that is the same for all pairs, or hidden for each
 
 
-def log_likelihood_of_level(pairs: Pairs, level: float, prior: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same (T,) and (T, N), where all pairs are as easy."""
-    log_fit, p_first = log_likelihood(pairs, likelihood(pairs, EASINESS[:1]), level, SPREADS[0], SHARES[:1], prior)
-    return log_fit[0], p_first[0]
+def posterior_of_hidden_easiness(pairs: Pairs) -> Posterior:
+    """The posterior for pairs with several judgements.
 
-
-def likelihood(pairs: Pairs, points: np.ndarray) -> Likelihood:
-    """Of the judgements of each pair, if its easiness is one of the points (K,)."""
-    log_first = pairs.sums(log_sigmoid(np.multiply.outer(points, pairs.evidence)))
-    log_second = log_first - np.multiply.outer(points, pairs.sums(pairs.evidence))  # log s(-x) = log s(x) - x
-    log_scale = np.maximum(log_first, log_second).max(axis=0)
-    return Likelihood(np.exp(log_first - log_scale), np.exp(log_second - log_scale), log_scale)
-
-
-def easiness(level: float, spread: float, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """K points of the distribution of easiness, and their weights (H, K) at the shares (H, 2).
-
-    Where it has a spread, these are the points EASINESS.
+    Where the model says nothing of any pair, nothing could show a misleading one: then there are none.
     """
-    rest, misleading = 1 - shares.sum(axis=1, keepdims=True), MISLEADING * level
-    if not spread:
-        kept = 3 if shares.any() else 1
-        return np.array([level, *misleading])[:kept], np.concatenate([rest, shares], axis=1)[:, :kept]
-    below = gammainc(spread**-2, spread**-2 * (EASINESS[:-1] + STEP / 2).clip(0) / max(abs(level), STEP / 10))
-    usual = np.diff(below, prepend=0, append=1)
-    tents = np.maximum(1 - np.abs(EASINESS - misleading[:, None]) / STEP, 0)  # (2, E) the two points nearest to each
-    return EASINESS, rest * (usual if level > 0 else usual[::-1]) + shares @ tents
+    shares, table = SHARES if pairs.prior.any() else SHARES[:1], likelihood(pairs, EASINESS)
+    return mixture([posterior_at(pairs, Easiness(spread, shares, table if spread else None)) for spread in SPREADS])
 
 
-def log_sigmoid(x: np.ndarray) -> np.ndarray:
-    return -np.log(1 + np.exp(-x))  # three times as fast as logaddexp; overflows below -700
+def posterior_at(pairs: Pairs, easiness: Easiness = EQUAL_EASINESS) -> Posterior:
+    """The posterior at one spread of easiness."""
+    axes = [np.linspace(-MAX_LEVEL, MAX_LEVEL, 13), first_temperatures(pairs)]
+    some = easiness._replace(shares=easiness.shares[::7])
+    for _ in range(REFINEMENTS):
+        levels, temperatures = axes
+        prior = tempered(pairs, temperatures)
+        at = np.array([log_likelihood(pairs, some, level, prior)[0] for level in levels])
+        at += np.log(np.where(levels < 0, EXCHANGED, 1 - EXCHANGED))[:, None, None] - temperatures**2 / 2
+        axes, fine = refined(axes, [logsumexp(at, axis=(1, 2)), logsumexp(at, axis=(0, 1))])
+        if fine:
+            break
+    levels, temperatures = axes
+    prior = tempered(pairs, temperatures)
+    misleading = easiness.shares.any(axis=1, keepdims=True)  # (H, 1)
+    p_shares = np.where(misleading, (1 - NO_MISLEADING) / (len(SHARES) - 1), NO_MISLEADING)
+    p_spread = (1 - NO_SPREAD) / (len(SPREADS) - 1) if easiness.spread else NO_SPREAD
+    log_prior = np.log(p_shares * p_spread) - temperatures**2 / 2 + log_widths(temperatures)  # (H, T)
+    independent, of_levels = ~misleading & (easiness.spread == 0), []
+    for level, log_width in zip(levels, log_widths(levels), strict=True):
+        log_weight, p_first = log_likelihood(pairs, easiness, level, prior)
+        log_weight += log_prior + log_width + np.log(EXCHANGED if level < 0 else 1 - EXCHANGED)
+        points = log_weight, *pairs.gain(p_first), level, pairs.temperature_sd * temperatures, independent
+        of_levels.append(posterior_at_points(np.tensordot(softmax(log_weight), p_first, 2), *points))
+    return mixture(of_levels)
 
 
-def sigmoid(x: np.ndarray | float) -> np.ndarray:
-    return (1 + np.tanh(x / 2)) / 2  # without overflow
+def log_likelihood(pairs: Pairs, easiness: Easiness, level: float, prior: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The logarithm (H, T), and P(the first item is better) (H, T, N), at a level and a prior (T, N) of the order."""
+    points, weights = easiness.points(level)
+    of_points, log_scale = easiness.table or likelihood(pairs, points)
+    if_first, if_second = weights @ of_points  # (H, N) each
+    first = if_first[:, None] * prior
+    both = first + if_second[:, None] * (1 - prior)
+    return np.log(both).sum(axis=-1) + log_scale.sum(), first / both
 
 
-def logit(p: np.ndarray | float) -> np.ndarray:
-    return np.log(p) - np.log1p(-p)
+def likelihood(pairs: Pairs, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of the judgements of each pair, if its easiness is one of the points (K,), and (N,) what it is divided by.
+
+    The first has the shape (2, K, N): if the first item is better, and if the second is.
+    """
+    log_right = -np.log(1 + np.exp(-np.multiply.outer(points, pairs.evidence)))  # of log_expit's time a third
+    log_first, evidence = pairs.sums(log_right), pairs.sums(pairs.evidence)
+    log_both = np.stack([log_first, log_first - np.multiply.outer(points, evidence)])  # log s(-x) = log s(x) - x
+    log_scale = log_both.max(axis=(0, 1))
+    log_both -= log_scale
+    return np.exp(log_both, out=log_both), log_scale
+
+
+# --- easiness that changes with how sure the model is
+
+
+class Bin(NamedTuple):
+    """N pairs of which the model is about as sure, at L levels of easiness and T temperatures."""
+
+    rows: np.ndarray  # (N,) the numbers of the pairs
+    sure: float  # mean size of the model's log-odds
+    levels: np.ndarray  # (L,)
+    log_likelihood: np.ndarray  # (L, T)
+    p_first: np.ndarray  # (L, T, N) P(the first item is better)
+    gain: np.ndarray  # (L, T) expected right less wrong claimed orders
+    variance: np.ndarray  # (L, T) of the number of right claimed orders
+
+
+def posterior_of_changing_easiness(pairs: Pairs) -> Posterior:
+    """The posterior for pairs with one judgement or two."""
+    equal = posterior_at(pairs)
+    if not pairs.prior.any():
+        return equal
+    scale = np.abs(pairs.evidence).mean() or 1.0  # a level times the evidence is the log-odds that a judgement is right
+    bins, temperatures = make_bins(pairs, LEAST / scale)
+    parts = [equal._replace(log_weight=equal.log_weight + np.log(EQUAL))]
+    walks = list(product(STEPS, (True, False)))
+    log_prior = np.log((1 - EQUAL) * (1 - EXCHANGED) / len(walks)) - temperatures**2 / 2 + log_widths(temperatures)
+    for step, stays in walks:
+        moves = [log_move(*two, LEAST / scale, step / scale, stays) for two in pairwise(bins)]
+        parts.append(posterior_of_walk(bins, moves, log_prior, pairs.temperature_sd * temperatures))
+    return mixture(parts)
+
+
+def make_bins(pairs: Pairs, least: float) -> tuple[list[Bin], np.ndarray]:
+    """The bins, from the surest, and the temperatures (T,); both grids are where the likelihood is."""
+    order = np.argsort(-np.abs(pairs.prior), kind="stable")
+    parts = [np.sort(part) for part in np.array_split(order, min(BINS, len(order)))]
+    of_parts = [pairs.select(rows) for rows in parts]
+    axes = [*[np.linspace(least, MAX_LEVEL, 13)] * len(parts), first_temperatures(pairs)]
+    for _ in range(REFINEMENTS):
+        *levels, temperatures = axes
+        bins = [make_bin(*part, temperatures) for part in zip(of_parts, parts, levels, strict=True)]
+        total = sum(np.logaddexp.reduce(own.log_likelihood) for own in bins) - temperatures**2 / 2
+        axes, fine = refined(axes, [*(own.log_likelihood.max(axis=1) for own in bins), total])
+        if fine:
+            break
+    return bins, temperatures
+
+
+def make_bin(pairs: Pairs, rows: np.ndarray, levels: np.ndarray, temperatures: np.ndarray) -> Bin:
+    """One bin, of these pairs with these numbers."""
+    prior = tempered(pairs, temperatures)
+    fit, p_first = zip(*(log_likelihood(pairs, EQUAL_EASINESS, level, prior) for level in levels), strict=True)
+    p = np.concatenate(p_first)
+    return Bin(rows, float(np.abs(pairs.prior).mean()), levels, np.concatenate(fit), p, *pairs.gain(p))
+
+
+def log_move(before: Bin, after: Bin, least: float, step: float, stays: bool) -> np.ndarray:
+    """The logarithm (L, L') of the weights of the levels of a bin, given a level of the bin before it.
+
+    They are those of a normal distribution between `least` and MAX_LEVEL.
+    """
+    ratio = 1.0 if stays else after.sure / max(before.sure, 1e-9)
+    expected = before.levels[:, None] * ratio
+    inside = ndtr((MAX_LEVEL - expected) / step) - ndtr((least - expected) / step)
+    log_density = -(((after.levels - expected) / step) ** 2) / 2 - np.log(step * np.sqrt(2 * np.pi) * inside)
+    return log_density + log_widths(after.levels)
+
+
+def posterior_of_walk(
+    bins: list[Bin], moves: list[np.ndarray], log_prior: np.ndarray, log_temperatures: np.ndarray
+) -> Posterior:
+    """The posterior of one kind of walk, by the level of the last bin and the temperature, with a prior (T,) of it."""
+    gain, variance = bins[0].gain, bins[0].variance  # of the bins so far
+    forward = [bins[0].log_likelihood + log_widths(bins[0].levels)[:, None] + log_prior]
+    for move, own in zip(moves, bins[1:], strict=True):
+        joint = forward[-1][:, None] + move[:, :, None]  # (L, L', T)
+        reached = np.logaddexp.reduce(joint)
+        share = np.exp(joint - reached)
+        mean = (share * gain[:, None]).sum(axis=0)
+        # That of the levels, too, which differ; gain = 2 * right orders - claimed orders.
+        variance = own.variance + (share * (variance[:, None] + (gain[:, None] - mean) ** 2 / 4)).sum(axis=0)
+        gain = mean + own.gain
+        forward.append(reached + own.log_likelihood)
+    p_first = np.empty(sum(len(own.rows) for own in bins))
+    backward = np.zeros_like(forward[-1])
+    for number, own in reversed(list(enumerate(bins))):
+        p_first[own.rows] = np.tensordot(softmax(forward[number] + backward), own.p_first, 2)
+        if number:
+            backward = np.logaddexp.reduce(moves[number - 1][:, :, None] + backward + own.log_likelihood, axis=1)
+    return posterior_at_points(p_first, forward[-1], gain, variance, bins[-1].levels[:, None], log_temperatures, True)

@@ -8,7 +8,7 @@ from scipy.special import expit
 from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.splits import kept_together
-from noisy_feedback.feedback.audit import Audit, audit_margins
+from noisy_feedback.feedback.audit import Audit, audit_comparisons, fit_temperature
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.feedback.human import feedback_of
 from noisy_feedback.learning.examples import Examples, Validation
@@ -30,13 +30,20 @@ def steps(epochs: int) -> int:
 def audit_out_of_sample(
     config: Config, dataset: Dataset, epochs: int, progress: Callable[[], object] = lambda: None
 ) -> tuple[Feedback, Audit]:
-    """All human comparisons as they are, and their audit by models that were trained on others for so many epochs."""
+    """All human comparisons as they are, and their audit by models that were trained on others for so many epochs.
+
+    The temperature is that at which the margins best predict the judgements: no true order is known.
+    """
     assert dataset.judgements is not None
     everything = feedback_of(dataset.judgements, np.arange(len(dataset.judgements.chosen)))
     margins = cross_fitted_margins(config, dataset, epochs, progress)
     rng = rng_for(config.seed, "text effects")
     margins = add_text_effects(margins, everything.lists, dataset.judgements.pairs, rng, progress)
-    return everything, audit_margins(everything, margins)
+    rewards, places = np.stack([margins, np.zeros_like(margins)], axis=1).reshape(-1, 1), np.arange(len(margins))
+    temperature = fit_temperature(rewards, 2 * places, 2 * places + 1)
+    prior, better = expit(margins / temperature), everything.lists[:, 0]
+    audit = audit_comparisons(prior, better, everything.pairs, everything.annotators, calibration_pairs=0)
+    return everything, audit
 
 
 def cross_fitted_margins(

@@ -64,13 +64,8 @@ def known_wrong(feedback: Feedback) -> np.ndarray:
     return np.where(flipped == 0.5, np.nan, flipped)
 
 
-def export_comparisons(
-    file: Path, feedback: Feedback, audit: Audit, dataset: Dataset, cross_fitted: bool = False
-) -> None:
-    """Write the comparisons as a preference data set, .jsonl or .parquet: `--comparisons` reads the same ones back.
-
-    `cross_fitted`: `p_wrong` is by models that were not trained on the comparison, which a column then says.
-    """
+def export_comparisons(file: Path, feedback: Feedback, audit: Audit, dataset: Dataset) -> None:
+    """Write the comparisons as a preference data set, .jsonl or .parquet: `--comparisons` reads the same ones back."""
     better, worse = feedback.adjacent_pairs()
     stars = np.append(dataset.scale.astype(float), np.nan)  # of a rating; at -1: it is not known
     table = pd.DataFrame(
@@ -87,7 +82,7 @@ def export_comparisons(
     )
     if feedback.annotators is not None and dataset.judgements is not None:
         table["annotator"] = [dataset.judgements.annotator_names[code] for code in feedback.annotators]
-    if cross_fitted:
+    if not dataset.is_rated:
         table["cross_fitted"] = True
     table = table[table["chosen"] != table["rejected"]]  # two reviews with the same text: no preference
     with atomic_write(file) as temporary:

@@ -1,12 +1,14 @@
-"""What the screen shows: lines, and tables of at most 80 columns."""
+"""What the screen shows: lines, tables of at most 80 columns, and progress bars."""
 
 import math
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from tqdm import tqdm
 
 from noisy_feedback.config import SETTING_AXES, Config
 from noisy_feedback.data.embeddings import Embeddings
@@ -15,15 +17,26 @@ from noisy_feedback.data.reviews import SAMPLE_FILE, Reviews, Splits
 from noisy_feedback.data.splits import LEFT_OUT, PARTS
 from noisy_feedback.data.summary import summarize
 from noisy_feedback.evaluation.results import RunResult, audit_record
-from noisy_feedback.evaluation.statistics import no_information, setting_names, shown_metrics
+from noisy_feedback.evaluation.statistics import SweepTables
 from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.feedback.protocols import GAP
-from noisy_feedback.metrics import METRICS, STAGES, Metrics
+from noisy_feedback.metrics import METRICS, STAGES
 
 WIDTH = 80  # columns
 FEW_COMPARISONS = 10
 UNEQUAL_COMPARISONS = 0.2  # counts that differ by a larger share of the largest are reported
+
+epoch_bar = partial(tqdm, unit=" epochs", leave=False)
+print_above_bar = tqdm.write  # without disturbing a bar
+
+
+def embedding_bar(chunks: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """The chunks, one after the other, under a bar that counts their texts."""
+    with tqdm(total=sum(map(len, chunks)), desc="embedding", unit=" texts", leave=False) as bar:
+        for chunk in chunks:
+            yield chunk
+            bar.update(len(chunk))
 
 
 def count(number: int, noun: str) -> str:
@@ -56,24 +69,19 @@ def reviews(found: Reviews, splits: Splits) -> str:
 
 def judgements(found: Judgements, splits: Splits) -> str:
     """How many human comparisons there are, by whom, in which parts of the split they are, and what they are like."""
-    assert splits.judgements is not None
     by = f" by {count(len(found.annotator_names), 'annotator')}" if found.annotators is not None else ""
-    counts = {name: int((splits.judgements == part).sum()) for part, name in PARTS.items()}
-    where = "texts in two parts"
-    if len(splits.train):  # there are reviews, and their ratings are learned from in training
-        where += ", or in training"
-        del counts["training"]
-    in_part = ", ".join(f"{number:,} {name}" for name, number in counts.items())
+    counts = {name: np.count_nonzero(splits.judgements == part) for part, name in PARTS.items()}
+    in_part = ", ".join(f"{number:,} {name}" for name, number in counts.items() if number)
+    where = "texts in two parts, or in training" if len(splits.train) else "texts in two parts"
     lines = [
         f"judgements {len(found.chosen):,} of {count(found.pairs.max() + 1, 'pair')}{by} from {found.name}",
-        f"           {in_part}; {(splits.judgements == LEFT_OUT).sum():,} left out: {where}",
+        f"           {in_part}; {np.count_nonzero(splits.judgements == LEFT_OUT):,} left out: {where}",
     ]
     if found.texts:
         lines.append(f"           {count(len(found.texts), 'text')} not among the reviews: part of fine-tuning")
-    if not counts["validation"]:
-        lines.append("warning    no comparison in the validation part: ratings choose the best epoch")
-    if not counts["test"]:
-        lines.append("warning    no comparison in the test part: there is no preference accuracy")
+    for part, so in (("validation", "ratings choose the best epoch"), ("test", "there is no preference accuracy")):
+        if not counts[part]:
+            lines.append(f"warning    no comparison in the {part} part: {so}")
     return "\n".join([*lines, *summarize(found).lines()])
 
 
@@ -92,15 +100,15 @@ def feedback(config: Config, given: Feedback) -> str:
     """How much the noise changed, and how many comparisons there are."""
     what, done = ("comparison", "reversed") if config.noise == "reversed" else ("fine-tuning rating", "changed")
     lists, texts = len(given.lists), len(np.unique(given.lists))
-    of_own_protocol = f"{count(lists, 'comparison')} ({config.protocol})"
     compared = {
         "human": f"{count(lists, 'human comparison')} ({config.labels})",
         "binary": f"{count(lists, 'pair')} {GAP} stars apart",
         "multiclass": f"{count(lists, 'list')} of {config.k + 1} different ratings",
     }
+    found = compared.get(config.protocol, f"{count(lists, 'comparison')} ({config.protocol})")
     lines = [
         f"noise      {given.changed:,} of {count(given.total, what)} {done} (ratio {config.ratio:g}, {config.noise})",
-        f"feedback   {compared.get(config.protocol, of_own_protocol)}, from {count(texts, 'text')}",
+        f"feedback   {found}, from {count(texts, 'text')}",
     ]
     if given.ties:
         lines.append(f"           {count(given.ties, 'pair')} left out: as many judgements for either order")
@@ -110,7 +118,7 @@ def feedback(config: Config, given: Feedback) -> str:
 def audit(given: Feedback, found: Audit) -> str:
     """What the audit estimates, and how right it is where the truth is known."""
     record = audit_record(given, found)
-    truth = "" if record["true_flip_rate"] is None else f"; in truth {record['true_flip_rate']:.1%}"
+    truth = "" if math.isnan(record["true_flip_rate"]) else f"; in truth {record['true_flip_rate']:.1%}"
     estimate = "how many comparisons are wrong cannot be told from these judgements"
     if found.known:
         estimate = f"{found.estimated_flip_rate:.1%} of the comparisons are wrong (estimate)"
@@ -120,7 +128,7 @@ def audit(given: Feedback, found: Audit) -> str:
     ]
     if found.known and found.estimated_flip_rate > 0.5:
         lines.append("warning    more than half are wrong: are chosen and rejected exchanged?")
-    if record["auroc"] is not None:
+    if not math.isnan(record["auroc"]):
         lines.append(
             f"           of the {(given.flipped == 1).sum():,} most suspected {record['precision']:.1%} are wrong; "
             f"AUROC of p_wrong {record['auroc']:.3f}"
@@ -136,95 +144,87 @@ def adaptive_kl_weight(used: Config) -> str:
 
 
 def run_tables(result: RunResult, scale: np.ndarray) -> str:
-    """Best epochs, test metrics before and after fine-tuning, confusion matrices."""
+    """Best epochs, test metrics before and after fine-tuning, confusion matrices.
+
+    *Most frequent* is the baseline of always predicting the most frequent training rating.
+    """
     best = f"best epoch {result.best_epochs['training']} of {len(result.training)} in training"
     columns = {"most frequent": result.majority, "before": result.before}
     if result.best and result.last:
         best += f", {result.best_epochs['fine_tuning']} of {len(result.fine_tuning)} in fine-tuning"
         columns |= {"best epoch": result.best, "last epoch": result.last}
-    tables = [f"{best}\n\ntest part\n{metrics_table(columns)}{preference_note(result)}", *constant_start([result])]
+    scores = pd.DataFrame({name: vars(metrics) for name, metrics in columns.items()}).loc[list(METRICS)].astype(float)
+    scores = scores.dropna(how="all").rename(METRICS)  # some need ratings, some human comparisons
+    text = scores.to_string(float_format="{:.3f}".format, na_rep="-", col_space=11)
+    tables = [f"{best}\n\ntest part\n{text}{preference_note(result)}", *constant_start([result])]
     for name, metrics in columns.items():
-        if name != "most frequent" and metrics.confusion_matrix:  # without ratings there is none
-            tables.append(f"confusion matrix, {name}\n{confusion_table(metrics.confusion_matrix, scale)}")
+        if name != "most frequent" and metrics.confusion_matrix:
+            matrix = pd.DataFrame(metrics.confusion_matrix, scale, scale).rename_axis(columns="true \\ predicted")
+            tables.append(f"confusion matrix, {name}\n{matrix.to_string()}")
     return "\n" + "\n\n".join(tables) + "\n"
 
 
 def preference_note(result: RunResult) -> str:
     """How far the preference accuracy of the last model can be trusted, and what no model can exceed."""
-    last = result.last or result.before
-    if last.preference_interval is None:
+    if (interval := (result.last or result.before).preference_interval) is None:
         return ""
-    low, high = last.preference_interval
-    note = f"\n95 % interval of the last preference accuracy, over pairs: {low:.3f} to {high:.3f}"
-    if (most := result.comparisons.get("attainable_accuracy")) is not None:
+    note = "\n95 % interval of the last preference accuracy, over pairs: {:.3f} to {:.3f}".format(*interval)
+    if (most := result.comparisons["attainable_accuracy"]) is not None:
         note += f"\njudgements of a pair disagree so often that no model can expect more than {most:.3f}"
     return note
 
 
-def metrics_table(columns: Mapping[str, Metrics]) -> str:
-    """One line per metric; *most frequent* is the baseline of always predicting the most frequent training rating."""
-    scores = {name: [getattr(metrics, field) for field in METRICS] for name, metrics in columns.items()}
-    table = pd.DataFrame(scores, index=list(METRICS.values()))
-    if table.loc["accuracy"].isna().all():  # human comparisons alone
-        table = table.loc[["preference accuracy"]]
-    if table.loc["preference accuracy"].isna().all():  # no human comparisons
-        table = table.drop("preference accuracy")
-    return table.to_string(float_format="{:.3f}".format, na_rep="-", col_space=11)
-
-
-def confusion_table(matrix: Sequence[Sequence[int]], scale: np.ndarray) -> str:
-    """True ratings down, predicted ratings across."""
-    table = pd.DataFrame(matrix, index=scale, columns=scale)
-    return table.rename_axis(columns="true \\ predicted").to_string()
-
-
-def summary_tables(summary: pd.DataFrame, results: Sequence[RunResult]) -> str:
+def summary_tables(sweep: SweepTables, results: Sequence[RunResult]) -> str:
     """Per metric, setting and noise ratio: best and last epoch, and the last epoch's paired differences; warnings."""
-    summary = summary.assign(setting=setting_names(summary))
-    seeds = {result.config.seed for result in results}
-    lines = [f"the tables cover all {count(len(results), 'run')} in the folder: {count(len(seeds), 'seed')}"]
-    if summary["seeds"].min() < 2:
+    seeds = sweep.runs["seed"].nunique()
+    lines = [f"the tables cover all {count(len(results), 'run')} in the folder: {count(seeds, 'seed')}"]
+    if sweep.summary["seeds"].min() < 2:
         lines.append("note       one seed has no 95 % interval")
-    for noise, ratio in no_information(summary, len(results[0].before.confusion_matrix)).items():
-        lines.append(f"note       {noise} noise of ratio {ratio:.3g} leaves no information in the ratings")
-    for metric in shown_metrics(summary):
-        majority = np.mean([getattr(result.majority, metric) for result in results])
-        rows = summary[summary["metric"] == metric]
+    lines += [f"note       {note}" for note in sweep.information_notes()]
+    for metric in sweep.metrics:
         lines += ["", f"test {METRICS[metric]}: mean over seeds [95 % interval]; p: paired t-test"]
         baseline = "chance" if metric == "preference_accuracy" else "most frequent rating"
-        lines.append(f"  {baseline} {number(float(majority))}")
-        for name in dict.fromkeys(rows["setting"]):
-            lines += setting_lines(name, rows[rows["setting"] == name])
-    if results[0].config.protocol == "human":
+        lines.append(f"  {baseline} {number(sweep.runs[f'majority_{metric}'].mean())}")
+        for setting in sweep.settings:
+            lines += setting_lines(sweep, setting, metric)
+    if results[0].config.protocol == "human" and results[0].audit:
         lines += flip_rate_lines(results)
-    least = min((result.comparisons["count"] for result in results if result.fine_tuning), default=FEW_COMPARISONS)
-    warnings = [*constant_start(results), *few_comparisons(least), *unequal_comparisons(summary, results)]
+    warnings = constant_start(results)
+    if results[0].config.epochs_f:
+        warnings += few_comparisons(sweep.runs["comparisons"].min()) + unequal_comparisons(sweep)
     return "\n".join([*lines, *(line for text in warnings for line in ("", text)), ""])
 
 
-def setting_lines(name: str, rows: pd.DataFrame) -> list[str]:
-    """The lines of one setting of loss, KL weight and kind of noise."""
+def setting_lines(sweep: SweepTables, setting: str, metric: str) -> list[str]:
+    """The lines of one metric of one setting."""
+    rows = sweep.summary.query("setting == @setting and metric == @metric")
     before, best, last = (rows[rows["stage"] == stage] for stage in STAGES)
-    lines = [f"  {name}", f"  before fine-tuning {interval(before.iloc[0])}"]
+    lines = [f"  {setting}", f"  before fine-tuning {interval(before.iloc[0])}"]
+    axis, width = sweep.axis.split()[0], max(5, *map(len, sweep.ticks))
     if len(last):
-        lines.append(f"  {'noise':>5}{'lists':>7}{'best':>7}  {'last epoch':20}  {'vs before':>14}  {'vs noise 0':>14}")
+        header = f"{'best':>7}  {'last epoch':20}  {'vs before':>14}  {'vs noise 0':>14}"
+        lines.append(f"  {axis:>{width}}{'lists':>7}{header}")
     for (_, row), best_mean in zip(last.iterrows(), best["mean"], strict=True):
         lines.append(
-            f"  {row['ratio']:>5g}{row['comparisons']:>7.0f}{number(best_mean):>7}  {interval(row):20}  "
-            f"{difference(row, 'vs_before'):>14}  {difference(row, 'vs_noise0'):>14}".rstrip()
+            f"  {sweep.ticks[row['place']]:>{width}}{row['comparisons']:>7.0f}{number(best_mean):>7}  "
+            f"{interval(row):20}  {difference(row, 'vs_before'):>14}  {difference(row, 'vs_noise0'):>14}".rstrip()
         )
     return lines
 
 
 def flip_rate_lines(results: Sequence[RunResult]) -> list[str]:
     """The flip rate that the audit estimates, and the true one where it is known, by labels and noise ratio."""
-    columns = {"labels": "labels", "ratio": "noise", "estimated_flip_rate": "estimated", "true_flip_rate": "true"}
-    audits = [{"labels": run.config.labels, "ratio": run.config.ratio, **run.audit} for run in results if run.audit]
-    if not audits:
-        return []
-    table = pd.DataFrame(audits).astype({"estimated_flip_rate": float, "true_flip_rate": float})
-    table.loc[~table["known"], "estimated_flip_rate"] = math.nan  # as in the lines of a run
-    means = table[list(columns)].groupby(["labels", "ratio"], sort=False).mean().reset_index().rename(columns=columns)
+    rows = [
+        {
+            "labels": run.config.labels,
+            "noise": run.config.ratio,
+            "estimated": run.audit["estimated_flip_rate"] if run.audit["known"] else math.nan,
+            "true": run.audit["true_flip_rate"],
+        }
+        for run in results
+        if run.audit
+    ]
+    means = pd.DataFrame(rows).groupby(["labels", "noise"], sort=False).mean().reset_index()
     text = means.to_string(index=False, float_format="{:.3f}".format, na_rep="-")
     return ["", "flip rate of the comparisons: mean over seeds", textwrap.indent(text, "  ")]
 
@@ -246,11 +246,11 @@ def few_comparisons(least: int) -> list[str]:
     return [warning(text)] if least < FEW_COMPARISONS else []
 
 
-def unequal_comparisons(summary: pd.DataFrame, results: Sequence[RunResult]) -> list[str]:
+def unequal_comparisons(sweep: SweepTables) -> list[str]:
     """A warning where noise ratios have different numbers of comparisons, and the option that makes them equal."""
-    by_setting = summary.groupby(list(SETTING_AXES))["comparisons"].agg(["min", "max"])
+    by_setting = sweep.summary.groupby(list(SETTING_AXES))["comparisons"].agg(["min", "max"])
     least, most = max(by_setting.itertuples(index=False), key=lambda counts: counts[1] - counts[0])
-    smallest = min(result.comparisons["count"] for result in results)  # of a seed; the tables show means over seeds
+    smallest = sweep.runs["comparisons"].min()  # of a seed; the tables show means over seeds
     text = (
         f"noise ratios differ in the number of comparisons, {math.floor(least):,} to {math.ceil(most):,}: noise and "
         f"amount of feedback are mixed; --lists {smallest} makes them equal"

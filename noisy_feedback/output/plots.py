@@ -9,6 +9,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -47,18 +48,18 @@ SCORES: Mapping[str, Any] = {  # of an epoch
 def draw_run(result: RunResult) -> Figure:
     """Scores of one run over training, then fine-tuning epochs; dots mark the epochs that were kept."""
     training, fine_tuning = len(result.training), len(result.fine_tuning)
-    scores = {name: [getattr(epoch, name) for epoch in result.training + result.fine_tuning] for name in SCORES}
-    shown = {name: np.array(values) for name, values in scores.items() if not np.isnan(values).all()}
+    epochs = pd.DataFrame(map(vars, result.training + result.fine_tuning))
+    epochs.index += 1
     starts = {"training": 0, "fine_tuning": training}
-    kept = np.array([starts[phase] + best for phase, best in result.best_epochs.items() if best], dtype=int)
-    epochs = np.arange(training + fine_tuning) + 1
+    kept = epochs.loc[[starts[phase] + best for phase, best in result.best_epochs.items() if best]]
+    shown = {name: style for name, style in SCORES.items() if epochs[name].notna().any()}
     figure = Figure(figsize=(COLUMN, 2.6), layout="constrained")
     axes = figure.subplots()
-    for name, values in shown.items():
-        for phase in (slice(training), slice(training, None)):
-            axes.plot(epochs[phase], values[phase], **SCORES[name])
-        axes.plot(kept, values[kept - 1], "o", color=SCORES[name]["color"], markersize=4)
-    handles = [Line2D([], [], **SCORES[name]) for name in shown]
+    for name, style in shown.items():
+        for phase in (epochs.iloc[:training], epochs.iloc[training:]):
+            axes.plot(phase[name], **style)
+        axes.plot(kept[name], "o", color=style["color"], markersize=4)
+    handles = [Line2D([], [], **style) for style in shown.values()]
     dot = Line2D([], [], color=GREY, marker="o", markersize=4, linestyle="")
     names = [name.replace("_", " ").replace("f1", "F1") for name in shown]
     add_legend(figure, [*handles, dot], [*names, "kept epoch"], columns=2)

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-import sys
+import platform
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
@@ -24,15 +24,110 @@ from noisy_feedback.files import atomic_write, write_tensors
 from noisy_feedback.learning.model import RatingMLP, predict, state_dict
 from noisy_feedback.learning.training import EpochStats
 from noisy_feedback.metrics import STAGES, Metrics, expected_class
-from noisy_feedback.output.comparisons import annotator_table, export_comparisons, feedback_table
+from noisy_feedback.output.comparisons import annotator_table, feedback_table
 
 PACKAGES = ("noisy-feedback", "torch", "numpy", "pandas", "scipy", "sentence-transformers", "safetensors")
 CURVE_COLUMNS = ("phase", "epoch", *(field.name for field in fields(EpochStats)))
+RECORDS = "[!.]*.json"  # files that are complete
 LONGEST_NAME = 120  # characters of a folder's name
 # What a folder's name says of the options that change a result most, where they differ from the default.
 NAMED = {"loss": "", "labels": "", "kl_weight": "kl", "noise": "", "head": "", "epochs_t": "t", "epochs_f": "f"}
 NAMED |= {"ratio": "ratio", "seed": "seed"}
 ALWAYS_NAMED = ("loss", "ratio", "seed")  # of a run
+
+
+class ResultsFolder:
+    """The folder of a run, or of a sweep, whose `options` are all but those that are `swept`.
+
+    `identity`: eight hexadecimal digits over everything that a number depends on: options, data, device, versions and
+    code. `path` ends in --name, or in the data, the protocol, the options that NAMED lists and the identity. Errors:
+    InputError where another result has this --name.
+    """
+
+    def __init__(self, config: Config, provenance: Provenance, swept: Sequence[str] = ()) -> None:
+        self.config, self.provenance, self.versions = config, provenance, versions()
+        values = {name: getattr(config, name) for name in RECORDED if name not in swept}
+        self.options = {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+        content = json.dumps([self.options, asdict(provenance), self.versions], sort_keys=True)
+        self.identity = hashlib.sha256(content.encode()).hexdigest()[:8]
+        self.path = config.output / (config.name or self.descriptive_name())
+        if config.name is not None:
+            self.refuse_another_result()
+
+    def descriptive_name(self) -> str:
+        defaults = {field.name: field.default for field in fields(Config) if field.name not in ALWAYS_NAMED}
+        named = [name for name in NAMED if name in self.options and self.options[name] != defaults.get(name)]
+        k = [f"k{self.config.k}"] if self.config.protocol == "multiclass" else []
+        parts = [self.provenance.data.name.partition(".")[0], self.config.protocol, *k]
+        parts += [f"{NAMED[name]}{as_text(self.options[name])}" for name in named]
+        return f"{'_'.join(parts)[:LONGEST_NAME]}_{self.identity}"
+
+    def refuse_another_result(self) -> None:
+        """Errors: InputError where the folder holds another result, with what differs of options, versions and code."""
+        here = {**self.options, **self.versions}
+        for file in (*self.path.glob(RECORDS), *self.path.glob(f"runs/{RECORDS}")):
+            record = read_record(file)
+            damaged_run = not record and file.parent != self.path  # is computed again, as in any sweep
+            if record.get("identity") != self.identity and not damaged_run:
+                recorded = {**record.get("config", {}), **record.get("versions", {})}
+                names = [name for name, value in recorded.items() if here.get(name, value) != value]
+                differs = ", ".join(f"{name} {recorded[name]!r} (here {here[name]!r})" for name in names)
+                what = f"with {differs}" if differs else "of other options, data or code"
+                raise InputError(f"--name {self.config.name}: {self.path} holds a result {what}; choose another name")
+
+    def record(self, found: Mapping[str, Any]) -> str:
+        """The content of run.json or sweep.json: the same command on the same machine gives the same, bit for bit."""
+        places = {
+            "path": self.config.path,
+            "comparisons_path": self.config.comparisons,
+            "texts_path": self.config.texts,
+        }
+        record = {
+            "identity": self.identity,
+            **{name: None if path is None else str(path) for name, path in places.items()},  # as they were given
+            "config": self.options,
+            **asdict(self.provenance),
+            **found,
+            "versions": self.versions,
+        }
+        return json.dumps(without_nan(record), indent=2, allow_nan=False) + "\n"
+
+
+class SweepFolder(ResultsFolder):
+    """The folder of a sweep, which more seeds or ratios extend.
+
+    `runs`/ keeps every finished run in a file of its own; the tables are made from all of these and nothing else.
+    """
+
+    def __init__(self, config: Config, provenance: Provenance) -> None:
+        """`config` is that of one of the runs, for what they share."""
+        super().__init__(config, provenance, SWEEP_AXES)
+
+    def file_of(self, run: Config) -> Path:
+        values = (f"{axis.replace('_', '-')}-{as_text(value)}" for axis, value in axes_of(run).items())
+        return self.path / "runs" / f"{'_'.join(values)}.json"
+
+    def save(self, result: RunResult) -> None:
+        """Keep one finished run, with the options and versions that the refusal of a `--name` compares."""
+        made_from = {"identity": self.identity, "config": self.options, "versions": self.versions}
+        content = {**asdict(result), **made_from, "axes": axes_of(result.config)}
+        write_text(self.file_of(result.config), json.dumps(content))
+
+    def load(self) -> dict[Config, RunResult]:
+        """Every run that was kept; what was made otherwise, or is damaged, is left out."""
+        found = {}
+        for file in self.path.glob(f"runs/{RECORDS}"):
+            record = read_record(file)
+            if record.get("identity") == self.identity:
+                with suppress(ValueError, TypeError, KeyError):
+                    values = {field.name: record[field.name] for field in fields(RunResult)}
+                    for phase in ("training", "fine_tuning"):
+                        values[phase] = [EpochStats(**epoch) for epoch in values[phase]]
+                    for stage in ("majority", *STAGES):
+                        values[stage] = values[stage] and Metrics(**values[stage])
+                    values["config"] = config = replace(self.config, **record["axes"])
+                    found[config] = RunResult(**values)
+        return found
 
 
 def save_run(
@@ -41,18 +136,17 @@ def save_run(
     dataset: Dataset,
     feedback: Feedback | None = None,
     audit: Audit | None = None,
-    exported: tuple[Feedback, Audit] | None = None,
 ) -> Path:
-    """Write everything about a run to its own folder, and comparisons (those `exported`) to `--export`; returns it.
+    """Write everything about a run to its own folder; returns it.
 
     run.json is removed first and written last: a folder that holds it is complete, and of one run.
     """
-    config, provenance = result.config, dataset.provenance
-    folder = run_folder(config, provenance)
+    results = ResultsFolder(result.config, dataset.provenance)
+    folder = results.path
     for name in ("run.json", "feedback.csv", "annotators.csv", "curves.png"):  # of an earlier run of the same name
         (folder / name).unlink(missing_ok=True)
     write_table(folder / "curves.csv", curves_table([result])[list(CURVE_COLUMNS)])
-    metadata = {"scale": provenance.data.scale, "encoder": asdict(provenance.encoder)}
+    metadata = {"scale": dataset.provenance.data.scale, "encoder": asdict(dataset.provenance.encoder)}
     for stage, model in models.items():
         write_tensors(folder / f"model_{stage}.safetensors", state_dict(model), json.dumps(metadata))
     if feedback is not None and audit is not None:
@@ -63,85 +157,15 @@ def save_run(
         write_table(folder / "feedback.csv", feedback_table(feedback, audit, before, after, names))
         if (annotators := annotator_table(feedback, audit, names)) is not None:
             write_table(folder / "annotators.csv", annotators)
-        if config.export is not None:
-            export_comparisons(config.export, *(exported or (feedback, audit)), dataset, cross_fitted=bool(exported))
     if result.training or result.fine_tuning:
         from noisy_feedback.output import plots  # imports matplotlib: only when there is something to draw
 
         with atomic_write(folder / "curves.png") as file:
             plots.save_figure(plots.draw_run(result), file)
-    found = {name: getattr(result, name) for name in ("noise", "comparisons", "audit", "best_epochs", "kl_weight_used")}
-    for stage in ("majority", *STAGES):
-        metrics = getattr(result, stage)
-        found[stage] = metrics and without_nan(asdict(metrics))
-    write_text(folder / "run.json", record_text(config, config_record(config), provenance, found))
+    in_curves = ("config", "training", "fine_tuning")
+    found = {name: value for name, value in asdict(result).items() if name not in in_curves}
+    write_text(folder / "run.json", results.record(found))
     return folder
-
-
-def record_text(config: Config, options: Mapping[str, Any], provenance: Provenance, found: Mapping[str, Any]) -> str:
-    """The content of run.json or sweep.json: the same command on the same machine gives the same, to the last bit."""
-    record = {
-        "identity": identity(options, provenance),
-        "path": None if config.path is None else str(config.path),  # where the data were, as they were given
-        "comparisons_path": None if config.comparisons is None else str(config.comparisons),
-        "texts_path": None if config.texts is None else str(config.texts),
-        "config": options,
-        **asdict(provenance),
-        **found,
-        "versions": versions(),
-    }
-    return json.dumps(record, indent=2, allow_nan=False) + "\n"
-
-
-def write_text(file: Path, text: str) -> None:
-    with atomic_write(file) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-class SweepFolder:
-    """The folder of a sweep, named after everything that it does not sweep over, so more seeds or ratios extend it.
-
-    `runs`/ keeps every finished run in a file of its own; the tables are made from all of these and nothing else.
-    """
-
-    def __init__(self, config: Config, provenance: Provenance) -> None:
-        """`config` is that of one of the runs, for what they share."""
-        self.provenance = provenance
-        self.config = config
-        self.shared = {name: value for name, value in config_record(config).items() if name not in SWEEP_AXES}
-        self.identity = identity(self.shared, provenance)
-        self.path = folder_of(config, provenance, self.shared)
-
-    def file_of(self, run: Config) -> Path:
-        values = (f"{axis.replace('_', '-')}-{as_text(getattr(run, axis))}" for axis in SWEEP_AXES)
-        return self.path / "runs" / f"{'_'.join(values)}.json"
-
-    def save(self, result: RunResult) -> None:
-        """Keep one finished run, with the options and versions that the refusal of a `--name` compares."""
-        made_from = {"identity": self.identity, "config": self.shared, "versions": versions()}
-        content = {**asdict(result), **made_from, "axes": axes_of(result.config)}
-        write_text(self.file_of(result.config), json.dumps(content))
-
-    def load(self) -> dict[Config, RunResult]:
-        """Every run that was kept; what was made otherwise, or is damaged, is left out."""
-        found = {}
-        for file in (self.path / "runs").glob("[!.]*.json"):
-            with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-                content = json.loads(file.read_text(encoding="utf-8"))
-                if content.pop("identity") == self.identity:
-                    content["config"] = config = replace(self.config, **content.pop("axes"))
-                    for phase in ("training", "fine_tuning"):
-                        content[phase] = [EpochStats(**epoch) for epoch in content[phase]]
-                    for stage in ("majority", *STAGES):
-                        content[stage] = content[stage] and Metrics(**content[stage])
-                    del content["versions"]
-                    found[config] = RunResult(**content)
-        return found
-
-    def record(self, results: Sequence[RunResult]) -> str:
-        """The content of sweep.json: what the tables were made from and which runs they hold."""
-        runs = [axes_of(result.config) for result in results]
-        return record_text(self.config, self.shared, self.provenance, {"runs": runs})
 
 
 def curves_table(results: Sequence[RunResult]) -> pd.DataFrame:
@@ -162,57 +186,22 @@ def write_table(file: Path, table: pd.DataFrame) -> None:
         table.to_csv(temporary, index=False, lineterminator="\n")
 
 
+def write_text(file: Path, text: str) -> None:
+    with atomic_write(file) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def read_record(file: Path) -> dict[str, Any]:
+    """The content of a file of JSON; empty where it is damaged."""
+    with suppress(OSError, ValueError):
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(content, dict):
+            return content
+    return {}
+
+
 def axes_of(run: Config) -> dict[str, Any]:
     return {axis: getattr(run, axis) for axis in SWEEP_AXES}
-
-
-def config_record(config: Config) -> dict[str, Any]:
-    """The configuration as JSON takes it, without what changes no number."""
-    values = ((name, getattr(config, name)) for name in RECORDED)
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in values}
-
-
-def run_folder(config: Config, provenance: Provenance) -> Path:
-    """The folder of a single run."""
-    return folder_of(config, provenance, config_record(config))
-
-
-def folder_of(config: Config, provenance: Provenance, options: Mapping[str, Any]) -> Path:
-    """`--name`, or a name of the data, the protocol, the `options` that NAMED lists, and the identity.
-
-    Errors: InputError where another result has this --name, with what differs of options, versions and code.
-    """
-    own = identity(options, provenance)
-    if config.name is None:
-        defaults = {field.name: field.default for field in fields(Config) if field.name not in ALWAYS_NAMED}
-        names = [name for name in NAMED if name in options and options[name] != defaults.get(name)]
-        k = [f"k{config.k}"] if config.protocol == "multiclass" else []
-        parts = [provenance.data.name.partition(".")[0], config.protocol, *k]
-        parts += [f"{NAMED[name]}{as_text(options[name])}" for name in names]
-        return config.output / f"{'_'.join(parts)[:LONGEST_NAME]}_{own}"
-    folder, here = config.output / config.name, {**options, **versions()}
-    for file in (folder / "run.json", folder / "sweep.json", *(folder / "runs").glob("[!.]*.json")):
-        differs = []
-        try:
-            record = json.loads(file.read_text(encoding="utf-8"))
-            other = record["identity"] != own
-            recorded = {**record.get("config", {}), **record.get("versions", {})}
-            names = [name for name, value in recorded.items() if here.get(name, value) != value]
-            differs = [f"{name} {recorded[name]!r} (here {here[name]!r})" for name in names]
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError, KeyError, TypeError):
-            other = file.parent == folder  # a damaged kept run is computed again, as in any sweep
-        if other:
-            what = f"with {', '.join(differs)}" if differs else "of other options, data or code"
-            raise InputError(f"--name {config.name}: {folder} holds a result {what}; choose another name")
-    return folder
-
-
-def identity(record: Mapping[str, Any], provenance: Provenance) -> str:
-    """Eight hexadecimal digits over everything that a number depends on: options, data, device, versions, code."""
-    content = json.dumps([record, asdict(provenance), versions()], sort_keys=True)
-    return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
 def as_text(value: Any) -> str:
@@ -222,13 +211,12 @@ def as_text(value: Any) -> str:
 
 def versions() -> dict[str, str]:
     """Of Python, of the packages, and of the code that makes the numbers."""
-    return {
-        "python": ".".join(map(str, sys.version_info[:3])),
-        **{name: version(name) for name in PACKAGES},
-        "code": CODE_VERSION,
-    }
+    packages = {name: version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **packages, "code": CODE_VERSION}
 
 
-def without_nan(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN: a metric that is not defined becomes null."""
-    return {name: None if isinstance(value, float) and math.isnan(value) else value for name, value in values.items()}
+def without_nan(value: Any) -> Any:
+    """JSON has no NaN: what is not defined becomes null."""
+    if isinstance(value, dict):
+        return {name: without_nan(part) for name, part in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value

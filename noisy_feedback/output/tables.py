@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from noisy_feedback.config import SWEEP_AXES
+from noisy_feedback.config import SETTING_AXES, SWEEP_AXES
 from noisy_feedback.evaluation.results import RunResult
-from noisy_feedback.evaluation.statistics import setting_names, summarise
+from noisy_feedback.evaluation.statistics import SweepTables, summarise
 from noisy_feedback.files import atomic_write
 from noisy_feedback.metrics import METRICS, STAGES
-from noisy_feedback.output.records import SweepFolder, curves_table, write_table, write_text
+from noisy_feedback.output.records import SweepFolder, axes_of, curves_table, write_table, write_text
 
 RUN_COLUMNS = {  # of runs.csv: parts of a run's result
     **{axis: f"config.{axis}" for axis in SWEEP_AXES},
@@ -30,44 +30,42 @@ RUN_COLUMNS = {  # of runs.csv: parts of a run's result
 }
 
 
-def write(folder: SweepFolder, results: Sequence[RunResult]) -> tuple[pd.DataFrame, list[Path]]:
-    """Write runs.csv, curves.csv, summary.csv and the figures, then sweep.json; the summary and the figures' files.
+def write(folder: SweepFolder, results: Sequence[RunResult]) -> tuple[SweepTables, list[Path]]:
+    """Write runs.csv, curves.csv, summary.csv and the figures, then sweep.json; the tables and the figures' files.
 
-    Of each figure there is a .png and a .pdf; the heat map of changes compares settings, where there are several. A
-    figure that is there stays where sweep.json says that it is of the same runs: drawing takes a second.
+    Of each figure there is a .png and a .pdf. One that is there stays where sweep.json says that it is of the same
+    runs: drawing takes a second.
     """
-    classes = len(folder.provenance.data.scale)
     runs, curves = runs_table(results), curves_table(results)
     summary = summarise(runs)
     for name, table in (("curves.csv", curves), ("runs.csv", runs), ("summary.csv", summary)):
         write_table(folder.path / name, table)
-    shown: dict[str, tuple[pd.DataFrame, ...]] = {}  # by figure: the tables that it is drawn from
-    if len(curves):
-        shown["curves"] = (curves,)
-    if runs[["last_accuracy", "last_preference_accuracy"]].notna().any(axis=None):
-        shown["metrics"] = (runs, summary)
-        if len(set(setting_names(runs))) > 1:
-            shown["change"] = (summary,)
-    if runs["true_flip_rate"].notna().any():
-        shown["audit"] = (runs,)
-    written, record = folder.path / "sweep.json", folder.record(results)
+    sweep = SweepTables(runs, curves, summary, len(folder.provenance.data.scale))
+    tuned = (summary["stage"] == "last").any()
+    wanted = {
+        "curves": len(curves) > 0,
+        "metrics": tuned,
+        "change": tuned and len(runs[list(SETTING_AXES)].drop_duplicates()) > 1,
+        "audit": runs["true_flip_rate"].notna().any(),
+    }
+    shown = [name for name, is_wanted in wanted.items() if is_wanted]
+    written, record = folder.path / "sweep.json", folder.record({"runs": [axes_of(run.config) for run in results]})
     same = written.is_file() and written.read_bytes() == record.encode()
-    for name, drawn in shown.items():
+    for name in shown:
         files = [folder.path / f"{name}{suffix}" for suffix in (".png", ".pdf")]
         if same and all(file.exists() for file in files):
             continue
         from noisy_feedback.output import figures, plots  # imports matplotlib: only when there is something to draw
 
-        figure = getattr(figures, f"draw_{name}")(*drawn, classes)
+        figure = getattr(figures, f"draw_{name}")(sweep)
         for file in files:
             with atomic_write(file) as temporary:
                 plots.save_figure(figure, temporary)
     write_text(written, record)
-    return summary, [folder.path / f"{name}.png" for name in shown]
+    return sweep, [folder.path / f"{name}.png" for name in shown]
 
 
 def runs_table(results: Sequence[RunResult]) -> pd.DataFrame:
     """One row per run: every test metric before, best and last; best epochs; noise, comparisons and their audit."""
     found = pd.json_normalize([asdict(result) for result in results])
-    table = found.reindex(columns=list(RUN_COLUMNS.values())).set_axis(list(RUN_COLUMNS), axis=1)
-    return table.astype(dict.fromkeys(("true_flip_rate", "auroc", "precision"), float))
+    return found.reindex(columns=list(RUN_COLUMNS.values())).set_axis(list(RUN_COLUMNS), axis=1)

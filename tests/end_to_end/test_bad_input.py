@@ -56,7 +56,7 @@ def test_a_wrong_argument_ends_the_program_with_status_2(tmp_path):
     process = start_script("multiclass/main.py", "--ratio", "1.5", "--output", tmp_path / "results")
     out, error = process.communicate()
     assert (process.returncode, out, error.count("\n")) == (2, "", 1)
-    assert error.startswith("main.py: error: argument --ratio: ")
+    assert error.startswith("main.py: error: --ratio: ")
 
 
 # --- files

@@ -53,30 +53,25 @@ NO_KERNEL = RuntimeError("CUDA error: no kernel image is available for execution
 NO_DRIVER = RuntimeError("Found no NVIDIA driver on your system. Please check that you have an NVIDIA GPU\nand more")
 FIT, TRY = "noisy_feedback.experiment.fit", "torch.zeros"  # what tries the GPU before the work
 GPU_ERRORS = [
-    ("main.py", FIT, OUT_OF_MEMORY, "out of GPU memory: stop other programs on the GPU, lower --batch-f"),
-    ("config.py", FIT, OUT_OF_MEMORY, "out of GPU memory: "),
-    ("main.py", "noisy_feedback.data.dataset.make_dataset", OUT_OF_MEMORY, "out of GPU memory: "),
-    ("main.py", FIT, ILLEGAL_ACCESS, "the GPU failed (CUDA error: an illegal memory access)"),
-    (
-        "main.py",
-        TRY,
-        NO_KERNEL,
-        "the GPU failed (CUDA error: no kernel image is available for execution on the device)",
-    ),
-    ("main.py", TRY, NO_DRIVER, "the GPU failed (Found no NVIDIA driver on your system. Please check"),
+    ("main.py", FIT, OUT_OF_MEMORY),
+    ("config.py", FIT, OUT_OF_MEMORY),
+    ("main.py", "noisy_feedback.data.dataset.make_dataset", OUT_OF_MEMORY),
+    ("main.py", FIT, ILLEGAL_ACCESS),
+    ("main.py", TRY, NO_KERNEL),
+    ("main.py", TRY, NO_DRIVER),
 ]
 
 
-@pytest.mark.parametrize(("script", "place", "error", "says"), GPU_ERRORS)
+@pytest.mark.parametrize(("script", "place", "error"), GPU_ERRORS)
 def test_a_gpu_that_is_full_or_fails_is_one_line_with_the_way_out(
-    separable_reviews, tmp_path, monkeypatch, capsys, script, place, error, says
+    separable_reviews, tmp_path, monkeypatch, capsys, script, place, error
 ):
     monkeypatch.setattr(place, mock.Mock(side_effect=error))
     monkeypatch.setattr("torch.cuda.is_available", lambda: place == TRY)
     monkeypatch.setattr("noisy_feedback.processes.available_cores", lambda: 1)  # in this process, as on a GPU
     run_script(f"multiclass/{script}", options(separable_reviews, tmp_path / "results", "--use-cuda"), status=2)
     line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith(f"{script}: error: {says}")
+    assert line.startswith(f"{script}: error: out of memory, or the GPU failed ({str(error).splitlines()[0]})")
     assert "leave out --use-cuda" in line
     assert place != TRY or not list(tmp_path.iterdir()), "before the work"
 

@@ -63,13 +63,13 @@ class Child:
                 self.bytes += more
 
     def members(self):
-        """The process ids of its session, without those that have ended: parent's id by id."""
-        found = {}
+        """The process ids of its session, without those that have ended."""
+        found = set()
         for file in Path("/proc").glob("[0-9]*/stat"):
             with suppress(OSError):  # it has just ended
-                state, parent, _, session = file.read_text().rpartition(")")[2].split()[:4]
+                state, _, _, session = file.read_text().rpartition(")")[2].split()[:4]
                 if int(session) == self.process.pid and state != "Z":
-                    found[int(file.parent.name)] = int(parent)
+                    found.add(int(file.parent.name))
         return found
 
     def result(self):

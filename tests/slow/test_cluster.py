@@ -15,7 +15,6 @@ from distributed import LocalCluster
 
 from noisy_feedback import cluster
 from noisy_feedback.config import Config
-from noisy_feedback.data.dataset import Dataset, Provenance
 from noisy_feedback.errors import InputError
 from noisy_feedback.output.records import versions
 from tests.conftest import files_of, only_folder, options, run_script
@@ -94,14 +93,14 @@ def test_a_wrong_address_is_one_line_before_anything_is_embedded(overlapping_rev
 
 @pytest.mark.parametrize("name", ["code", "numpy"])
 def test_a_worker_of_another_version_is_refused(name):
+    expected = {**versions(), "device": "cpu", name: "0"}
     with pytest.raises(InputError, match=rf"a worker has {name} [\w.]+, this program has 0; restart the workers"):
-        cluster.run_seed([Config("multiclass")], None, None, {**versions(), name: "0"})
+        cluster.run_seed([Config("multiclass")], None, expected)
 
 
 @pytest.mark.parametrize(("found", "name"), [(False, "no GPU"), (True, "NVIDIA A100")])
 def test_a_worker_of_another_device_is_refused(monkeypatch, found, name):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: found)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: name)
-    dataset = Dataset(torch.empty(0), None, None, [], Provenance(None, None, "NVIDIA H100"))
-    with pytest.raises(InputError, match=rf"^--dask: a worker has {name}, this program has NVIDIA H100; "):
-        cluster.run_seed([Config("multiclass")], dataset, torch.ones(1, 1).numpy(), versions())
+    with pytest.raises(InputError, match=rf"^--dask: a worker has device {name}, this program has NVIDIA H100; "):
+        cluster.run_seed([Config("multiclass")], None, {**versions(), "device": "NVIDIA H100"})

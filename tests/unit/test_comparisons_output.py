@@ -95,7 +95,8 @@ def test_every_annotator_who_judged_is_a_row_with_the_share_of_judgements_that_a
 def export(file, feedback, audit, texts=TEXTS, names=NAMES):
     """The exported file, read by pandas."""
     judgements = SimpleNamespace(annotator_names=names) if feedback.annotators is not None else None
-    export_comparisons(file, feedback, audit, SimpleNamespace(texts=texts, scale=SCALE, judgements=judgements))
+    dataset = SimpleNamespace(texts=texts, scale=SCALE, judgements=judgements, is_rated=True)
+    export_comparisons(file, feedback, audit, dataset)
     return pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_json(file, lines=True, dtype=False)
 
 

@@ -13,7 +13,7 @@ from scipy import stats
 from noisy_feedback.config import LOSSES, NOISES, Config
 from noisy_feedback.data.embeddings import Embeddings, EmbeddingsInfo
 from noisy_feedback.data.reviews import Reviews, Splits
-from noisy_feedback.evaluation.statistics import summarise
+from noisy_feedback.evaluation.statistics import SweepTables, summarise
 from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.metrics import METRICS, STAGES
@@ -37,7 +37,8 @@ def results_of(seeds=(1, 2, 3), ratios=RATIOS, comparisons=lambda seed, ratio: 8
 
 
 def tables_of(results):
-    return console.summary_tables(summarise(tables.runs_table(results)), results)
+    runs, classes = tables.runs_table(results), len(results[0].before.confusion_matrix)
+    return console.summary_tables(SweepTables(runs, runs, summarise(runs), classes), results)
 
 
 def unwrapped(text):
@@ -104,7 +105,7 @@ LINES = {
         judgements([2, 2, -1], [(0, 1), (0, 1), (0, 1)], ["a text"]),
         [
             "judgements 3 of 1 pair by 1 annotator from judged.csv",
-            "           2 fine-tuning, 0 validation, 0 test; 1 left out: texts in two parts, or in training",
+            "           2 fine-tuning; 1 left out: texts in two parts, or in training",
             "           1 text not among the reviews: part of fine-tuning",
             "warning    no comparison in the validation part: ratings choose the best epoch",
             "warning    no comparison in the test part: there is no preference accuracy",
@@ -226,12 +227,17 @@ def test_one_seed_has_no_interval_and_the_ratio_at_which_ratings_hold_no_informa
 
 
 def test_human_sweeps_have_the_estimated_and_the_true_flip_rates_by_labels_and_ratio():
-    rates = {("all", 0.0): (0.2, 0.25), ("all", 0.5): (0.3, 0.5), ("gold", 0.0): (0.1, None), ("one", 0.0): (0.1, 0.5)}
+    rates = {
+        ("all", 0.0): (0.2, 0.25),
+        ("all", 0.5): (0.3, 0.5),
+        ("gold", 0.0): (0.1, math.nan),
+        ("one", 0.0): (0.1, 0.5),
+    }
     results = []
     for ((labels, ratio), (estimated, true)), seed in product(rates.items(), (1, 2)):
         result, shift = result_of(Config("human", labels=labels, ratio=ratio, seed=seed), compared=True), 0.05 * seed
         audit = {"known": labels != "one", "estimated_flip_rate": estimated + shift}
-        audit["true_flip_rate"] = None if true is None else true + shift
+        audit["true_flip_rate"] = true + shift
         results.append(replace(result, audit={**result.audit, **audit}))
     lines = [line.split() for line in tables_of(results).splitlines()]
     start = lines.index(["flip", "rate", "of", "the", "comparisons:", "mean", "over", "seeds"])

@@ -17,13 +17,14 @@ def test_the_status_says_how_the_work_ended(capsys, result, status):
     assert capsys.readouterr() == ("", "")
 
 
+FAILED = "main.py: error: out of memory, or the GPU failed"
 ERRORS = {
     "what was given": (InputError("--k 9: too large"), 2, "main.py: error: --k 9: too large\n"),
     "several lines": (InputError("first\n  second\tthird\r\n"), 2, "main.py: error: first second third\n"),
     "a file": (OSError(errno.ENOSPC, "No space left", "a.csv"), 2, "main.py: error: a.csv: No space left\n"),
-    "a file without a name": (OSError(errno.ENOSPC, "No space left"), 2, "main.py: error: a file: No space left\n"),
-    "a lack of memory": (MemoryError(), 2, "main.py: error: out of memory (): use fewer reviews, or a machine with"),
-    "a GPU": (RuntimeError("CUDA error: x\nmore"), 2, "main.py: error: the GPU failed (CUDA error: x); leave"),
+    "a file without a name": (OSError(errno.ENOSPC, "No space left"), 2, "main.py: error: a file or a process: No"),
+    "a lack of memory": (MemoryError(), 2, f"{FAILED} (): use fewer reviews, or leave out --use-cuda\n"),
+    "a GPU": (RuntimeError("CUDA error: x\nmore"), 2, f"{FAILED} (CUDA error: x): use fewer reviews"),
     "Ctrl-C": (KeyboardInterrupt(), 130, "main.py: interrupted; files already written are complete\n"),
 }
 

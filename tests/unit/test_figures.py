@@ -12,7 +12,7 @@ from scipy import stats
 
 from noisy_feedback.config import SWEEP_AXES, Config
 from noisy_feedback.evaluation import statistics
-from noisy_feedback.evaluation.statistics import summarise
+from noisy_feedback.evaluation.statistics import SweepTables, summarise
 from noisy_feedback.learning.training import EpochStats
 from noisy_feedback.metrics import METRICS
 from noisy_feedback.output import figures, plots
@@ -63,6 +63,12 @@ def runs_of(axes):
         for stage in ("best", "last"):
             runs[f"{stage}_{metric}"] = rng.random(len(runs))
     return runs
+
+
+def tables_of(runs, curves=None, classes=CLASSES):
+    """What is drawn of these runs."""
+    axes = runs[list(SWEEP_AXES)].to_dict("records")
+    return SweepTables(runs, curves_of(axes) if curves is None else curves, summarise(runs), classes)
 
 
 def drawn_lines(axes, color):
@@ -149,8 +155,9 @@ def seeds_of_curves(rows):
 
 
 def test_every_setting_has_a_panel_with_its_own_curves_behind_the_training_of_its_own_seeds():
-    curves = curves_of(lacking(axes_of_runs(losses=("hinge", "study"))))
-    figure = figures.draw_curves(curves, CLASSES)
+    axes = lacking(axes_of_runs(losses=("hinge", "study")))
+    curves = curves_of(axes)
+    figure = figures.draw_curves(tables_of(runs_of(axes), curves))
     panels = {axes.get_title(): axes for axes in figure.axes}
     assert set(panels) == {"hinge", "study"}
     training = curves[curves["phase"] == "training"]
@@ -164,13 +171,14 @@ def test_every_setting_has_a_panel_with_its_own_curves_behind_the_training_of_it
 
 
 def test_a_sweep_of_one_phase_is_drawn_from_epoch_1_on():
+    axes = axes_of_runs(ratios=(0.2,))
     for epochs in ((0, 3), (3, 0)):
-        figure = figures.draw_curves(curves_of(axes_of_runs(ratios=(0.2,)), *epochs), CLASSES)
+        figure = figures.draw_curves(tables_of(runs_of(axes), curves_of(axes, *epochs)))
         points = np.concatenate([line.get_xydata() for line in figure.axes[0].lines if len(line.get_xydata())])
         assert points[:, 0].tolist() == [1, 2, 3]
         assert ("nothing was fine-tuned" in figure.get_supxlabel()) == (epochs == (3, 0))
-    adaptive = [{**run, "kl_weight": "adaptive"} for run in axes_of_runs()]
-    assert "no line where nothing was fine-tuned" in figures.draw_curves(curves_of(adaptive), CLASSES).get_supxlabel()
+    adaptive = runs_of([{**run, "kl_weight": "adaptive"} for run in axes])
+    assert "no line where nothing was fine-tuned" in figures.draw_curves(tables_of(adaptive)).get_supxlabel()
 
 
 # --- metrics
@@ -195,7 +203,7 @@ def levels_of(axes, label):
 @pytest.mark.parametrize("losses", [("study",), ("hinge", "study")])
 def test_the_metrics_are_those_of_the_last_epoch_of_each_setting_and_of_one_alone_also_of_the_best(losses):
     runs = runs_of(lacking(axes_of_runs(losses=losses)))
-    figure = figures.draw_metrics(runs, summarise(runs), CLASSES)
+    figure = figures.draw_metrics(sweep := tables_of(runs))
     assert ("last epoch" in figure.get_supxlabel()) == (len(losses) > 1)
     lines = {"last epoch": ("last", runs), "best epoch": ("best", runs)}
     if len(losses) > 1:
@@ -220,19 +228,19 @@ def test_the_metrics_are_those_of_the_last_epoch_of_each_setting_and_of_one_alon
     for line, loss in zip(counts, sorted(losses, reverse=True), strict=True):
         means = runs[runs["loss"] == loss].groupby("ratio")["comparisons"].mean()
         np.testing.assert_allclose(line, np.array([range(len(means)), means]).T)
-    longer = figures.draw_metrics(runs, summarise(runs).assign(ci_low=-1.0), CLASSES)  # than the upper half
+    sweep.summary["ci_low"] = -1.0  # longer than the upper half
+    longer = figures.draw_metrics(sweep)
     np.testing.assert_allclose(next(iter(bars_of(longer.axes[0]).values()))[2][:, 0], -1)
 
 
 @pytest.mark.parametrize(("classes", "place"), [(5, 3), (2, 2.25), (10, None)])
 def test_the_ratio_without_information_is_marked_where_the_axis_reaches_it(classes, place):
     """Ratio 0.8 is the fourth place; 0.5 lies a quarter of the way from 0.4 to 0.8."""
-    runs = runs_of(axes_of_runs(losses=("hinge", "study")))
-    summary = summarise(runs)
-    figure = figures.draw_metrics(runs, summary, classes)
+    sweep = tables_of(runs_of(axes_of_runs(losses=("hinge", "study"))), classes=classes)
+    figure = figures.draw_metrics(sweep)
     lines = [line for line in figure.axes[0].lines if line.get_label() == "no information (uniform)"]
     assert [line.get_xdata()[0] for line in lines] == pytest.approx([] if place is None else [place])
-    drawn = [figure, figures.draw_change(summary, classes), figures.draw_curves(curves_of(axes_of_runs()), classes)]
+    drawn = [figure, figures.draw_change(sweep), figures.draw_curves(sweep)]
     note = f"uniform noise of ratio {(classes - 1) / classes:g} leaves no information"
     assert [note in figure.get_supxlabel() for figure in drawn] == [place is not None] * 3
 
@@ -245,7 +253,7 @@ def test_the_change_is_that_of_the_last_epoch_from_before_fine_tuning_and_bold_w
     for metric in SHOWN:  # one change that is significant
         chosen = (runs["loss"] == "study") & (runs["ratio"] == 0.4)
         runs.loc[chosen, f"last_{metric}"] = runs[f"before_{metric}"] + np.where(runs["seed"] > 0, 0.2, 0.21)
-    figure = figures.draw_change(summarise(runs), CLASSES)
+    figure = figures.draw_change(tables_of(runs))
     panels = [axes for axes in figure.axes if axes.get_title()]
     assert [label.get_text() for label in panels[-1].get_xticklabels()] == [f"{ratio:g}" for ratio in RATIOS]
     assert len(figure.axes) == 2 * len(panels)  # every metric has a colour bar
@@ -270,7 +278,7 @@ def test_the_change_is_that_of_the_last_epoch_from_before_fine_tuning_and_bold_w
 
 
 def test_a_change_of_one_seed_has_a_question_mark_and_is_not_significant():
-    figure = figures.draw_change(summarise(runs_of(axes_of_runs(1, losses=("hinge", "study")))), CLASSES)
+    figure = figures.draw_change(tables_of(runs_of(axes_of_runs(1, losses=("hinge", "study")))))
     for axes in figure.axes[: len(SHOWN)]:
         assert [text.get_text()[-1] + str(text.get_fontweight()) for text in axes.texts] == ["?normal"] * 8
         assert axes.images[0].get_array().mask.all()
@@ -291,7 +299,7 @@ def audited(axes):
 def test_a_dot_of_the_audit_is_the_feedback_of_a_seed_and_a_line_the_mean_over_seeds_of_what_is_known():
     runs = audited(axes_of_runs(losses=("hinge", "study"), noises=("uniform", "adjacent"), ratios=(0.0, 0.2, 0.8)))
     runs.loc[runs["ratio"] == 0.0, ["true_flip_rate", "auroc"]] = np.nan
-    figure = figures.draw_audit(runs, CLASSES)
+    figure = figures.draw_audit(tables_of(runs))
     rates, scores = figure.axes
     runs = runs[runs["loss"] == "study"]  # the loss comes after the audit
     colors = colors_of_legend(figure)
@@ -314,13 +322,9 @@ def test_a_dot_of_the_audit_is_the_feedback_of_a_seed_and_a_line_the_mean_over_s
 
 
 def all_figures(axes):
-    runs = audited(axes)
-    summary = summarise(runs)
+    sweep = tables_of(audited(axes))
     return [
-        figures.draw_curves(curves_of(axes), CLASSES),
-        figures.draw_metrics(runs, summary, CLASSES),
-        figures.draw_change(summary, CLASSES),
-        figures.draw_audit(runs, CLASSES),
+        draw(sweep) for draw in (figures.draw_curves, figures.draw_metrics, figures.draw_change, figures.draw_audit)
     ]
 
 
@@ -344,16 +348,16 @@ def test_where_there_is_one_ratio_every_figure_shows_the_labels_in_its_place():
 def test_every_figure_of_means_says_how_many_seeds_it_shows():
     two = axes_of_runs(losses=("hinge", "study"))
     for axes, text in ((axes_of_runs(1), "1 seed"), (two, "mean of 3 seeds"), (lacking(two), "mean of 2 to 3 seeds")):
-        assert all(text in figure.get_supxlabel() for figure in all_figures(axes)[:3])
+        assert all(text in figure.get_supxlabel() for figure in all_figures(axes))
 
 
 def test_a_metric_that_is_nowhere_defined_leaves_an_empty_panel_and_the_same_table_gives_the_same_bytes(tmp_path):
     undefined = {f"{stage}_quadratic_weighted_kappa": np.nan for stage in ("before", "best", "last")}
-    summary = summarise(runs_of(axes_of_runs(2, ratios=(0.0, 0.5))).assign(**undefined))
+    sweep = tables_of(runs_of(axes_of_runs(2, ratios=(0.0, 0.5))).assign(**undefined))
     for suffix in (".png", ".pdf"):
         files = [tmp_path / f"{name}{suffix}" for name in ("one", "other")]
         for file in files:
-            plots.save_figure(figures.draw_change(summary, CLASSES), file)
+            plots.save_figure(figures.draw_change(sweep), file)
         one, other = (file.read_bytes() for file in files)
         assert one == other
         assert len(one) > 1000
@@ -363,7 +367,8 @@ def test_with_human_comparisons_the_figures_show_the_preference_accuracy(monkeyp
     monkeypatch.setattr(statistics, "METRICS", dict.fromkeys(("preference_accuracy", "quadratic_weighted_kappa")))
     axes = axes_of_runs(losses=("hinge", "study"))
     _, metrics, change, _ = all_figures(axes)
-    curves = figures.draw_curves(curves_of(axes).assign(validation_preference_accuracy=0.25), CLASSES)
+    given = curves_of(axes).assign(validation_preference_accuracy=0.25)
+    curves = figures.draw_curves(tables_of(runs_of(axes), given))
     assert curves.axes[0].get_ylabel().replace("\n", " ") == "validation preference accuracy"
     assert {y for line in drawn_lines(curves.axes[0], plots.BLACK) for y in line[:, 1]} == {0.25}
     assert metrics.axes[0].get_ylabel().replace("\n", " ") == "test preference accuracy"

@@ -154,7 +154,7 @@ def test_judgements_are_read_with_the_reviews_and_said_by_part(human, capsys):
     assert dataset.judgements.chosen.tolist() == [*range(50, 62), 41, 0]
     lines = capsys.readouterr().out.splitlines()
     assert "judgements 14 of 14 pairs from judged.jsonl" in lines
-    assert "           12 fine-tuning, 1 validation, 0 test; 1 left out: texts in two parts, or in training" in lines
+    assert "           12 fine-tuning, 1 validation; 1 left out: texts in two parts, or in training" in lines
 
 
 def test_human_comparisons_that_cannot_be_learned_from_are_refused(human, never_embeds):

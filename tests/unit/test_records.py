@@ -26,7 +26,7 @@ from noisy_feedback.learning.model import init_model, predict
 from noisy_feedback.learning.training import EpochStats
 from noisy_feedback.metrics import METRICS, Metrics
 from noisy_feedback.output import plots, records, tables
-from noisy_feedback.output.records import SweepFolder, save_run
+from noisy_feedback.output.records import ResultsFolder, SweepFolder, save_run
 from tests.conftest import files_of
 
 MADE_FROM = Provenance(
@@ -37,8 +37,8 @@ MADE_FROM = Provenance(
 CHECK = Summary(9, 9, 18, None, 0, 0, None, None, 0.5, 1, {"tied": 2}, ["source"])
 
 
-AUDIT: dict[str, float | None] = {"estimated_flip_rate": 0.125, "flip_rate_low": 0.1, "flip_rate_high": 0.2}
-AUDIT |= {"known": True, "true_flip_rate": 0.25, "auroc": 0.75, "precision": None}
+AUDIT: dict[str, float] = {"estimated_flip_rate": 0.125, "flip_rate_low": 0.1, "flip_rate_high": 0.2}
+AUDIT |= {"known": True, "true_flip_rate": 0.25, "auroc": 0.75, "precision": math.nan}
 
 
 def metrics_of(value, compared=False):
@@ -110,22 +110,22 @@ def save(result, *comparisons, models=MODELS, provenance=MADE_FROM, annotators=(
 
 
 def test_a_folders_name_begins_with_the_data_and_says_what_differs_from_the_defaults(config, sweep_folder):
-    stem, _, identity = records.run_folder(config, MADE_FROM).name.rpartition("_")
+    stem, _, identity = ResultsFolder(config, MADE_FROM).path.name.rpartition("_")
     assert (stem, len(identity)) == ("hotels_multiclass_k2_study_ratio0.3_seed7", 8)
     stem, _, identity = sweep_folder.path.name.rpartition("_")  # says nothing of what is swept
     assert (stem, len(identity)) == ("hotels_multiclass_k2", 8)
     changed = replace(config, noise="reversed", kl_weight=0.5, epochs_t=3, epochs_f=4, loss="hinge")
-    name = records.run_folder(changed, MADE_FROM).name
+    name = ResultsFolder(changed, MADE_FROM).path.name
     assert name.startswith("hotels_multiclass_k2_hinge_kl0.5_reversed_t3_f4_ratio0.3_seed7_")
     long = replace(MADE_FROM, data=replace(MADE_FROM.data, name="n" * 300))
-    assert len(records.run_folder(config, long).name) < 255
+    assert len(ResultsFolder(config, long).path.name) < 255
     human = replace(config, protocol="human", k=1, labels="majority", loss="hinge")  # needs no k
-    assert records.run_folder(human, MADE_FROM).name.startswith("hotels_human_hinge_majority_")
+    assert ResultsFolder(human, MADE_FROM).path.name.startswith("hotels_human_hinge_majority_")
 
 
 def test_other_data_embeddings_devices_or_code_make_other_folders(config, monkeypatch):
     def folders(origin=MADE_FROM):
-        return records.run_folder(config, origin), SweepFolder(config, origin).path
+        return ResultsFolder(config, origin).path, SweepFolder(config, origin).path
 
     changes = [
         {"data": replace(MADE_FROM.data, sha256="ab13")},
@@ -148,7 +148,7 @@ def test_a_run_is_saved_in_its_folder_with_all_that_it_found(config, monkeypatch
     judged = replace(MADE_FROM, judgements=JudgementsInfo("comparisons.csv", CHECK, "ef56"))
     config = replace(config, comparisons=Path("judged.csv"))
     folder = save(result_of(config), provenance=judged)
-    assert folder == records.run_folder(config, judged)
+    assert folder == ResultsFolder(config, judged).path
     models = {f"model_{stage}.safetensors" for stage in MODELS}
     assert {file.name for file in folder.iterdir()} == {"run.json", "curves.csv", "curves.png", *models}
     content = json.loads((folder / "run.json").read_text())
@@ -166,7 +166,7 @@ def test_a_run_is_saved_in_its_folder_with_all_that_it_found(config, monkeypatch
         **asdict(judged),
         "noise": {"ratio": 0.3, "changed": 8, "total": 40},
         "comparisons": {"count": 80, "k": 2, "reviews_used": 240, "ties": 3},
-        "audit": AUDIT,
+        "audit": {**AUDIT, "precision": None},
         "best_epochs": {"training": 2, "fine_tuning": 1},
         "kl_weight_used": 0.75,
     }

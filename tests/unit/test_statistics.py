@@ -9,11 +9,10 @@ from scipy import stats
 from noisy_feedback.config import NOISES, Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.evaluation.statistics import (
+    SweepTables,
     interval_over_pairs,
     mean_and_interval,
-    no_information,
     paired_t_test,
-    setting_names,
     summarise,
     t_interval,
 )
@@ -115,22 +114,30 @@ def test_an_undefined_metric_keeps_its_rows_but_a_preference_accuracy_and_stages
     assert set(summarise(runs)["stage"]) == {"before"}
 
 
-def test_a_setting_is_named_by_its_loss_and_by_what_varies():
-    table = pd.DataFrame({"loss": ["study", "hinge"], "kl_weight": [0.0, 0.1], "noise": "uniform", "labels": "all"})
-    assert setting_names(table) == ["study, KL weight 0", "hinge, KL weight 0.1"]
-    table["kl_weight"] = 0.1
-    assert setting_names(table) == ["study", "hinge"]
-    table["noise"], table["labels"] = ["uniform", "adjacent"], ["gold", "all"]
-    assert setting_names(table) == ["labels gold, study, uniform noise", "labels all, hinge, adjacent noise"]
-    table = table.assign(loss="study", noise="uniform", labels="all", kl_weight=[0.1, 0.1 + 1e-12])
-    assert len(set(setting_names(table))) == 2
+def sweep_of(classes=5, **columns):
+    """The tables of a sweep, one setting but for these columns."""
+    setting = {"seed": 1, "labels": "all", "loss": "study", "kl_weight": 0.1, "noise": "uniform", "ratio": [0.0, 1.0]}
+    table = pd.DataFrame({**setting, "metric": "macro_f1", **columns})
+    return SweepTables(table, table, table, classes)
+
+
+def test_a_setting_is_named_by_its_loss_and_by_what_varies_but_the_labels_where_they_are_the_axis():
+    def names(**columns):
+        return sweep_of(**columns).settings
+
+    losses = ["study", "hinge"]
+    assert names(loss=losses, kl_weight=[0.0, 0.1]) == ["study, KL weight 0", "hinge, KL weight 0.1"]
+    assert names(loss=losses) == losses
+    varied = {"loss": losses, "noise": ["uniform", "adjacent"], "labels": ["gold", "all"]}
+    assert names(**varied) == ["labels gold, study, uniform noise", "labels all, hinge, adjacent noise"]
+    assert names(**varied, ratio=0.5) == ["study, uniform noise", "hinge, adjacent noise"]
+    assert len(names(kl_weight=[0.1, 0.1 + 1e-12])) == 2
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])
 def test_without_information_a_noisy_rating_is_as_probable_whatever_the_true_one(classes):
     """Compared with the transition matrix of every kind of noise that has one, at 1,001 ratios and that ratio."""
-    table = pd.DataFrame({"noise": [noise for noise in NOISES for _ in range(2)], "ratio": [0.0, 1.0] * len(NOISES)})
-    found = no_information(table, classes)
+    found = sweep_of(classes, noise=np.repeat(NOISES, 2), ratio=[0.0, 1.0] * len(NOISES)).no_information
     for noise, (_, matrix) in RATING_NOISE.items():
         if matrix is not None and noise != "least-confident":  # whose matrix does not say which reviews it changes
             ratios = sorted({*np.linspace(0, 1, 1001), *found.values()})
@@ -138,8 +145,8 @@ def test_without_information_a_noisy_rating_is_as_probable_whatever_the_true_one
             if noise == "adjacent" and classes == 2:
                 continue  # the same as uniform then
             assert constant == ({found[noise]} if noise in found else set()), noise
-    assert no_information(table[table["ratio"] < 0.5], classes) == {}
-    assert no_information(table[table["noise"] == "reversed"], classes) == {}
+    assert sweep_of(classes, ratio=[0.0, 0.4]).no_information == {}
+    assert sweep_of(classes, noise="reversed").no_information == {}
 
 
 # --- intervals and p-values keep what they promise
