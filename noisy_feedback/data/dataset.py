@@ -20,8 +20,8 @@ from noisy_feedback.data.embeddings import (
 )
 from noisy_feedback.data.encoder import Encoder, find_encoder
 from noisy_feedback.data.preferences import Judgements
-from noisy_feedback.data.reviews import Reviews, Splits, class_priors, split_dataset, split_groups
-from noisy_feedback.data.splits import split_alone, split_with_reviews
+from noisy_feedback.data.reviews import Reviews, class_priors
+from noisy_feedback.data.splits import Splits, split_alone, split_dataset, split_groups, split_with_reviews
 from noisy_feedback.data.summary import Summary, summarize
 from noisy_feedback.errors import InputError
 from noisy_feedback.rng import rng_for

@@ -1,17 +1,65 @@
-"""Which part of the study each human comparison is in: training, validation, fine-tuning, test, or none."""
+"""Which part of the study each review and each human comparison is in: training, validation, fine-tuning, test."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from noisy_feedback.config import Config
-from noisy_feedback.data.groups import MOST_IN_ONE_GROUP
-from noisy_feedback.data.preferences import Judgements
-from noisy_feedback.data.reviews import Splits, split_dataset, split_groups
+from noisy_feedback.data.preferences import MOST_IN_ONE_GROUP, Judgements
 from noisy_feedback.errors import InputError
 from noisy_feedback.rng import rng_for
 
 LEFT_OUT = -1
 TRAINING, VALIDATION, FINE_TUNING, TEST = range(4)
 PARTS = {TRAINING: "training", FINE_TUNING: "fine-tuning", VALIDATION: "validation", TEST: "test"}
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Row numbers of the four parts."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    fine_tuning: np.ndarray
+    test: np.ndarray
+    judgements: np.ndarray | None = None  # (J,) the part of each human judgement, by number, or LEFT_OUT
+
+    def part_of_rows(self) -> np.ndarray:
+        """The part (n,) of each row."""
+        parts = (self.train, self.validation, self.fine_tuning, self.test)
+        return np.repeat(range(4), [len(rows) for rows in parts])[np.argsort(np.concatenate(parts))]
+
+
+def split_dataset(n: int, rng: np.random.Generator | None = None) -> Splits:
+    """40 % training, 10 % validation, 40 % fine-tuning, the rest test: in file order, or with `rng` in random order."""
+    rows = np.arange(n) if rng is None else rng.permutation(n)
+    return Splits(*np.split(rows, [n * 4 // 10, n * 5 // 10, n * 9 // 10]))
+
+
+def split_groups(groups: np.ndarray, rng: np.random.Generator | None = None) -> Splits:
+    """Parts that hold whole groups: see parts_of_groups."""
+    parts = parts_of_groups(groups, rng, "--group-column")
+    return Splits(*(np.flatnonzero(parts == part) for part in range(4)))
+
+
+def parts_of_groups(groups: np.ndarray, rng: np.random.Generator | None, what: str) -> np.ndarray:
+    """The parts (n,), of about the usual shares, of rows of numbered groups (n,) that stay together.
+
+    A group goes to the part that its middle row falls into, in the order of their numbers, or permuted by `rng`.
+    Errors: InputError where a part stays empty.
+    """
+    sizes = np.bincount(groups)
+    order = np.arange(len(sizes)) if rng is None else rng.permutation(len(sizes))
+    middle = np.empty(len(sizes))
+    middle[order] = np.cumsum(sizes[order]) - sizes[order] / 2
+    parts = np.searchsorted(np.array([0.4, 0.5, 0.9]) * len(groups), middle, side="right")[groups]
+    for part, name in PARTS.items():
+        if not (parts == part).any():
+            raise InputError(
+                f"{what}: {len(sizes)} groups leave the {name} part empty; use more or smaller groups, or --shuffle "
+                "with another --seed"
+            )
+    return parts
 
 
 def split_with_reviews(judgements: Judgements, splits: Splits) -> np.ndarray:
@@ -51,7 +99,7 @@ def split_alone(config: Config, judgements: Judgements) -> np.ndarray:
             f"leaves out {unused:.0%} of the comparisons; --split comparisons uses all, but tests on texts that the "
             "model knows"
         )
-    return split_groups(groups, rng, judgements.name).part_of_rows()
+    return parts_of_groups(groups, rng, judgements.name)
 
 
 def kept_together(config: Config, judgements: Judgements) -> np.ndarray:

@@ -11,8 +11,8 @@ import pandas as pd
 from noisy_feedback.config import SETTING_AXES, Config
 from noisy_feedback.data.embeddings import Embeddings
 from noisy_feedback.data.preferences import Judgements
-from noisy_feedback.data.reviews import SAMPLE_FILE, Reviews, Splits
-from noisy_feedback.data.splits import LEFT_OUT, PARTS
+from noisy_feedback.data.reviews import SAMPLE_FILE, Reviews
+from noisy_feedback.data.splits import LEFT_OUT, PARTS, Splits
 from noisy_feedback.data.summary import summarize
 from noisy_feedback.evaluation.results import RunResult, audit_record
 from noisy_feedback.evaluation.statistics import no_information, setting_names, shown_metrics

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from noisy_feedback.data.groups import components
+from noisy_feedback.data.preferences import components
 from noisy_feedback.data.summary import summarize
 from tests.conftest import judgements_of
 
