@@ -12,26 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from noisy_feedback.data.columns import (
-    check_texts,
-    first_missing,
-    has_no_text,
-    listed,
-    read_table,
-    select_columns,
-)
+from noisy_feedback.data.columns import check_texts, first_missing, has_no_text, listed, read_table, select_columns
 from noisy_feedback.errors import InputError
 
-FORMAT = (
-    "a preference data set has the columns chosen and rejected; --chosen-column and --rejected-column name others, and "
-    "docs/human_feedback.md lists all layouts that are read"
-)
+FORMAT = "--chosen-column and --rejected-column name the texts; docs/human_feedback.md lists all layouts that are read"
 SIDES = ("chosen", "rejected")
 EMPTY = "with an empty text"  # why a row is no comparison
-SAME = "of texts that are the same but for case and white space"
 ONE_HOT = ("winner_model_a", "winner_model_b", "winner_tie")  # Chatbot Arena's at Kaggle
-ANY_WINNER = ("winner", "preference", ", ".join(ONE_HOT))
-TWO_TEXTS = {  # the columns that may say which won
+ANY_WINNER = ("winner", "preference")
+TWO_TEXTS = {  # and the columns that may say which won
     ("text_a", "text_b"): ANY_WINNER,
     ("response_a", "response_b"): ANY_WINNER,
     ("conversation_a", "conversation_b"): ANY_WINNER,
@@ -53,20 +42,17 @@ TRUTHS = {
     "correct": {"true": 1, "false": 0, "1": 1, "0": 0},
     "wrong": {"true": 0, "false": 1, "1": 0, "0": 1},  # in a file that --export has written
 }
+USUAL = {"wrong": "correct"} | {name: name for name in ("correct", "prompt", "annotator", "pair")}  # names and roles
 PROMPTS = {"overall_preference": "context", "labels": "history"}  # HelpSteer3's and SHP's, beside these winners
-SCORES = [
-    tuple(form.format(side=side, word=word) for side in ("chosen", "rejected"))
-    for word in ("score", "rating")
-    for form in ("{word}_{side}", "{side}_{word}", "{side}-{word}")
-]
+SCORES = {
+    form.format(side=side, word=word): f"score_{side}"
+    for side in SIDES
+    for word in ("rating", "score")  # the last that is there counts
+    for form in ("{side}-{word}", "{side}_{word}", "{word}_{side}")
+}
 OBJECTS = re.compile(r"\[\s*\{\s*(['\"])\w+\1\s*:")  # the beginning of a list of them
 ROLE = re.compile(r"(['\"])(role\1\s*:|from\1\s*:\s*['\"](?i:human|gpt|system|user|assistant)['\"])")
-ROLES = {
-    "human": "user",
-    "Human": "user",
-    "gpt": "assistant",
-    "Assistant": "assistant",
-}  # in ShareGPT's messages and HH-RLHF's dialogues
+ROLES = {"human": "user", "gpt": "assistant"}  # in ShareGPT's messages
 TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")  # of HH-RLHF
 Messages = list[tuple[str, str]]  # role and text of each
 
@@ -111,12 +97,8 @@ def find_columns(names: Mapping[str, str | None], there: set[str]) -> dict[str, 
         found = [(*pair, winner) for pair, winners in TWO_TEXTS.items() if there.issuperset(pair) for winner in winners]
         best = max(found, key=lambda layout: layout[-1] in there, default=())
         columns |= dict(zip((*SIDES, "winner"), best, strict=False))
-    if "winner" not in columns:
-        scores = next((pair for pair in SCORES if there.issuperset(pair)), ())
-        columns |= dict(zip(("score_chosen", "score_rejected"), scores, strict=False))
-    usual = {"wrong": "correct", "correct": "correct", PROMPTS.get(columns.get("winner", "")): "prompt"}
-    usual |= {name: name for name in ("prompt", "annotator", "pair")}
-    return {role: name for name, role in usual.items() if name in there} | columns
+    others = {PROMPTS.get(columns["winner"]): "prompt"} if "winner" in columns else SCORES
+    return {role: name for name, role in (others | USUAL).items() if name in there} | columns
 
 
 def one_winner_a_row(file: Path, frame: pd.DataFrame) -> pd.DataFrame:
@@ -134,7 +116,7 @@ def one_winner_a_row(file: Path, frame: pd.DataFrame) -> pd.DataFrame:
     if set(ONE_HOT) <= set(frame.columns):
         won = frame[list(ONE_HOT)].map(lambda cell: str(cell).strip().lower() in ("1", "1.0", "true")).to_numpy()
         winner = [" and ".join(compress(("model_a", "model_b", "tie"), row)) for row in won]
-        frame = frame.drop(columns=list(ONE_HOT)).assign(**{", ".join(ONE_HOT): winner})
+        frame = frame.drop(columns=list(ONE_HOT)).assign(winner=winner)
     return frame
 
 
@@ -154,12 +136,12 @@ def read_texts(file: Path) -> dict[str, str]:
 def read_row(
     cells: dict[Any, Any], columns: Mapping[str, str], meanings: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """The cells of one comparison by their roles, of which `columns` are the names in the file, with some of them read.
+    """One comparison from its cells by their roles, whose names in the file are `columns`; the other cells stay.
 
-    `chosen` and `rejected` are the texts with their prompts, `prompt` what both begin with, or None; `opening_chosen`
-    and `opening_rejected` the user's first message, else the prompt, else the text; `conversation` says whether there
-    are several messages; `correct` is 1, 0 or None; `invalid` says why the row is no comparison, or is None. `meanings`
-    are those of the words of a role. Errors: InputError, which names neither file nor row.
+    `chosen` and `rejected` are the texts with their prompts, `prompt` what both begin with, or None; `openings` the two
+    first messages of the user, else the prompt, else the texts; `conversation` says whether there are several messages;
+    `correct` is 1, 0 or None; `invalid` says why the row is no comparison, or is None. `meanings` are those of the
+    words of a role. Errors: InputError, which names neither file nor row.
     """
     missing = first_missing({role: cells[role] for role in ("annotator", "group", "pair") if role in cells})
     cells |= {role: look_up(cells[role], meaning, columns[role]) for role, meaning in meanings.items()}
@@ -175,7 +157,10 @@ def read_row(
         "without a winner": outcome is None,
         EMPTY: not all(text.strip() for _, text in answers),
         "whose conversation does not end with the assistant": any(role not in ("", "assistant") for role, _ in answers),
-        SAME: len({" ".join(text.casefold().split()) for text in texts}) == 1,
+        "of texts that are the same but for case and white space": len(
+            {" ".join(text.casefold().split()) for text in texts}
+        )
+        == 1,
     }
     openings = [opening(side[:-1]) or prompt or text for text, side in zip(texts, sides, strict=True)]
     return cells | {
@@ -254,7 +239,8 @@ def turns_of(text: str) -> Messages:
     before, *parts = TURN.split(text.lstrip())
     if before or "Human" not in parts[:1] or "Assistant" not in parts[2::2]:
         return [("", text)]
-    return [(ROLES[speaker], said.strip()) for speaker, said in zip(parts[::2], parts[1::2], strict=True)]
+    roles = {"Human": "user", "Assistant": "assistant"}
+    return [(roles[speaker], said.strip()) for speaker, said in zip(parts[::2], parts[1::2], strict=True)]
 
 
 def join(messages: Iterable[tuple[str, str]]) -> str:

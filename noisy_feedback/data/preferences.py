@@ -58,11 +58,8 @@ def read_judgements(
 ) -> Judgements:
     """Read comparisons in any layout of docs/human_feedback.md, from every kind of file that holds reviews.
 
-    `names` may name the columns of chosen, rejected, prompt, annotator and group, `texts` is a file of the texts whose
-    ids are compared. `drop_invalid` leaves out ties, texts that are empty or equal, and judgements without an
-    annotator. A text that is among the `reviews` takes its first row. Errors: InputError for what cannot be read,
-    missing columns, such rows without `drop_invalid`, and columns `pair` and `correct` that hold something else than
-    their names say.
+    `names` and `texts` are as in read_comparisons; `drop_invalid` leaves out rows that are no comparisons. A text that
+    is among the `reviews` takes its first row. Errors: InputError.
     """
     table, unused = read_comparisons(file, read_table(file, "comparison"), names, texts)
     drop = set(table["invalid"]) if drop_invalid else ()

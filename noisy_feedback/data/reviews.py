@@ -102,7 +102,7 @@ def rated_texts(file: Path, frame: pd.DataFrame, group_column: str | None) -> pd
     The groups are those of `group_column`, else of group_dialogues; no column where one holds most texts. The index
     counts the rows of the file. None where a file has no scores of chosen and rejected texts. Errors: InputError.
     """
-    if "score_chosen" not in find_columns({}, set(frame.columns)):
+    if not {"score_chosen", "score_rejected"} <= find_columns({}, set(frame.columns)).keys():
         return None
     table, _ = read_comparisons(file, frame, {"group": group_column})
     if group_column is None:

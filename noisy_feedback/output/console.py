@@ -13,7 +13,7 @@ from noisy_feedback.data.embeddings import Embeddings
 from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.reviews import SAMPLE_FILE, Reviews
 from noisy_feedback.data.splits import LEFT_OUT, PARTS, Splits
-from noisy_feedback.data.summary import summarize
+from noisy_feedback.data.summary import summarize, summary_lines
 from noisy_feedback.evaluation.results import RunResult, audit_record
 from noisy_feedback.evaluation.statistics import no_information, setting_names, shown_metrics
 from noisy_feedback.feedback.audit import Audit
@@ -74,7 +74,7 @@ def judgements(found: Judgements, splits: Splits) -> str:
         lines.append("warning    no comparison in the validation part: ratings choose the best epoch")
     if not counts["test"]:
         lines.append("warning    no comparison in the test part: there is no preference accuracy")
-    return "\n".join([*lines, *summarize(found).lines()])
+    return "\n".join([*lines, *summary_lines(summarize(found))])
 
 
 def embeddings(found: Embeddings, how: str) -> str:

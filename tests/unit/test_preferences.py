@@ -347,7 +347,7 @@ UNREADABLE = {
     ),
     "two winners": (
         [{"text_a": "x", "text_b": "y", "winner_model_a": 1, "winner_model_b": 1, "winner_tie": 0}],
-        "comparison 1: 'winner_model_a, winner_model_b, winner_tie' is 'model_a and model_b'; it must be ",
+        "comparison 1: 'winner' is 'model_a and model_b'; it must be empty or one of a, ",
     ),
     "responses without their users": (
         [{**asked("response1", "response2"), "preference.responses": ["a", "b"], "preference.responses.users": ["u"]}],
@@ -355,8 +355,7 @@ UNREADABLE = {
     ),
     "other names": (
         [{"good": "x", "bad": "y"}],
-        "no column 'chosen'; it has 'good', 'bad' (a preference data set has the columns chosen and rejected; "
-        "--chosen-column and --rejected-column name others, and docs/human_feedback.md lists all layouts",
+        "no column 'chosen'; it has 'good', 'bad' (--chosen-column and --rejected-column name the texts; docs/",
     ),
     "half a character": (
         [{"chosen": said("a", "x\ud800"), "rejected": "y"}],

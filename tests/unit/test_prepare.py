@@ -239,7 +239,7 @@ def test_comparisons_whose_texts_become_the_same_are_left_out_and_counted(conver
     assert dataset.provenance.encoder.truncate == "right"
     assert sorted({*found.chosen, *found.rejected}) == sorted([*range(10), *range(30, 40)])
     assert found.pairs.tolist() == [*range(10)] * 2
-    assert dataset.provenance.judgements.check.cut_alike == 40
+    assert dataset.provenance.judgements.check["cut_alike"] == 40
     assert "40 comparisons left out: the encoder cuts their texts to the same" in capsys.readouterr().out
     again = prepare([conversations(form, pc=True, **side)])
     assert again.provenance == dataset.provenance
