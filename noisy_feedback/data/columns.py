@@ -16,7 +16,6 @@ from noisy_feedback.errors import InputError
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 COMMA_BETWEEN_FIELDS = r"(?<![0-9]),(?! )|,(?! |[0-9]{3}\b)"  # not those of "1,000, or so"
-LINE_BREAK = re.compile(r"\r\n|\r|\n")
 INTEGER = re.compile(r"\s*[+-]?[0-9]+(\.0*)?\s*")
 HINT = "--text-column, --rating-column and --group-column name others"
 
@@ -103,7 +102,7 @@ def decode(file: Path, content: bytes) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = len(LINE_BREAK.split(error.object[: error.start].decode()))
+        line = 1 + error.object[: error.start].count(b"\n")
         encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "cp1252"
         way_out = f"convert the file, for example with iconv -f {encoding} -t utf-8"
         raise InputError(f"{file}: line {line} is not UTF-8 text; {way_out}") from None
@@ -122,7 +121,7 @@ def parse_separated(file: Path, text: str, separator: str, row: str) -> pd.DataF
 
     They are separated by `separator`, or where the first line lacks it by the tabs, commas or semicolons that it has.
     """
-    header = LINE_BREAK.split(text[:10_000].lstrip(), maxsplit=1)[0]
+    header = text[:10_000].lstrip().splitlines()[0]
     if separator not in header:
         separator = max(f"{separator},\t;", key=header.count)
     frame = pd.read_csv(io.StringIO(text), sep=separator, header=None, dtype=str, keep_default_na=False)
@@ -136,17 +135,16 @@ def parse_separated(file: Path, text: str, separator: str, row: str) -> pd.DataF
 
 
 def joins_rows(cells: Sequence[str], between: re.Pattern[str]) -> bool:
-    """Whether a row of a file is several, of which a stray quote made one: it is closed by the next, rows later.
+    """Whether each line of a row is a row itself: as many columns, and an integer wherever the row has one.
 
-    So it seems if each of the row's lines is a row: as many columns, and an integer wherever the row itself has one.
+    Then a stray quote has joined them: it is closed by the next quote, rows later if need be.
     """
-    text = "\0".join(cells)
-    if len(cells) == 1 or not ("\n" in text or "\r" in text):
+    lines = [line for line in "\0".join(cells).splitlines() if line]
+    if len(cells) == 1 or len(lines) < 2:
         return False
-    rows = [between.split(line) for line in LINE_BREAK.split(text) if line]
+    rows = [between.split(line) for line in lines]
     integers = [place for place, cell in enumerate(cells) if INTEGER.fullmatch(cell)]
-    complete = (len(row) == len(cells) and all(INTEGER.fullmatch(row[n]) for n in integers) for row in rows)
-    return len(rows) > 1 and all(complete)
+    return all(len(row) == len(cells) and all(INTEGER.fullmatch(row[n]) for n in integers) for row in rows)
 
 
 def has_no_text(value: Any) -> bool:

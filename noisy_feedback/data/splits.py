@@ -36,30 +36,23 @@ def split_dataset(n: int, rng: np.random.Generator | None = None) -> Splits:
     return Splits(*np.split(rows, [n * 4 // 10, n * 5 // 10, n * 9 // 10]))
 
 
-def split_groups(groups: np.ndarray, rng: np.random.Generator | None = None) -> Splits:
-    """Parts that hold whole groups: see parts_of_groups."""
-    parts = parts_of_groups(groups, rng, "--group-column")
-    return Splits(*(np.flatnonzero(parts == part) for part in range(4)))
+def split_groups(groups: np.ndarray, rng: np.random.Generator | None = None, what: str = "--group-column") -> Splits:
+    """Parts that hold whole groups, of about the same shares: in the order of their numbers, or permuted by `rng`.
 
-
-def parts_of_groups(groups: np.ndarray, rng: np.random.Generator | None, what: str) -> np.ndarray:
-    """The parts (n,), of about the usual shares, of rows of numbered groups (n,) that stay together.
-
-    A group goes to the part that its middle row falls into, in the order of their numbers, or permuted by `rng`.
-    Errors: InputError where a part stays empty.
+    `groups` (n,) are numbers 0..G-1. A group goes to the part that its middle row falls into. Errors: InputError where
+    a part stays empty.
     """
     sizes = np.bincount(groups)
     order = np.arange(len(sizes)) if rng is None else rng.permutation(len(sizes))
     middle = np.empty(len(sizes))
     middle[order] = np.cumsum(sizes[order]) - sizes[order] / 2
-    parts = np.searchsorted(np.array([0.4, 0.5, 0.9]) * len(groups), middle, side="right")[groups]
+    part_of_row = np.searchsorted(np.array([0.4, 0.5, 0.9]) * len(groups), middle, side="right")[groups]
+    rows = [np.flatnonzero(part_of_row == part) for part in range(4)]
     for part, name in PARTS.items():
-        if not (parts == part).any():
-            raise InputError(
-                f"{what}: {len(sizes)} groups leave the {name} part empty; use more or smaller groups, or --shuffle "
-                "with another --seed"
-            )
-    return parts
+        if not len(rows[part]):
+            way_out = "use more or smaller groups, or --shuffle with another --seed"
+            raise InputError(f"{what}: {len(sizes)} groups leave the {name} part empty; {way_out}")
+    return Splits(*rows)
 
 
 def split_with_reviews(judgements: Judgements, splits: Splits) -> np.ndarray:
@@ -78,13 +71,10 @@ def parts_of_texts(judgements: Judgements, splits: Splits, others: int = 0) -> n
 
 
 def split_alone(config: Config, judgements: Judgements) -> np.ndarray:
-    """The part (J,) of each judgement where there are no rated reviews, about 40, 10, 40 and 10 % of them.
+    """The part (J,) of each judgement where there are no rated reviews, in file order or shuffled by the seed.
 
-    `--split groups`: the groups that are given, else dialogues, prompts, or texts that comparisons connect, stay in one
-    part.
-    `texts`: no text of the validation and the test part is in another part; comparisons across them are left out.
-    `comparisons`: only judgements of the same pair stay together. In file order, or shuffled by the seed. Errors:
-    InputError where a part is empty, or one group holds most comparisons.
+    Which judgements stay in one part, `--split` says: see docs/human_feedback.md. Errors: InputError where a part is
+    empty, or one group holds most comparisons.
     """
     rng = rng_for(config.seed, "split") if config.shuffle else None
     if config.split == "texts":
@@ -95,11 +85,10 @@ def split_alone(config: Config, judgements: Judgements) -> np.ndarray:
         unused = (split_texts(judgements, rng) == LEFT_OUT).mean()
         raise InputError(
             f"{judgements.name}: {largest:,} of {len(groups):,} comparisons are in one group (a dialogue, a prompt, or "
-            "texts that comparisons connect), so that no split keeps groups apart; --split texts keeps texts apart and "
-            f"leaves out {unused:.0%} of the comparisons; --split comparisons uses all, but tests on texts that the "
-            "model knows"
+            f"texts that comparisons connect); --split texts keeps texts apart and leaves out {unused:.0%} of the "
+            "comparisons; --split comparisons uses all, but tests on texts that the model knows"
         )
-    return parts_of_groups(groups, rng, judgements.name)
+    return split_groups(groups, rng, judgements.name).part_of_rows()
 
 
 def kept_together(config: Config, judgements: Judgements) -> np.ndarray:

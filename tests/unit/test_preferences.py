@@ -362,6 +362,10 @@ UNREADABLE = {
         r"comparison 1 is 'a\nx\ud800'; it must be text, without lone surrogates, which are half characters (column "
         "'chosen')",
     ),
+    "half a character in a name": (
+        [{"chosen": "x", "rejected": "y", "annotator": "z\ud800"}],
+        r"comparison 1 is 'z\ud800'; it must be text, without lone surrogates",
+    ),
 }
 
 
