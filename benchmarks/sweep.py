@@ -36,7 +36,7 @@ from torch import nn
 
 from noisy_feedback.config import RATIOS, SEEDS, Config, default_values, grid
 from noisy_feedback.data.dataset import Dataset
-from noisy_feedback.data.reviews import split_dataset
+from noisy_feedback.data.splits import split_dataset
 from noisy_feedback.experiment import fine_tune_model, train_model
 from noisy_feedback.feedback.comparisons import build_lists
 from noisy_feedback.learning import losses

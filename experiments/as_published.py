@@ -18,7 +18,7 @@ from matplotlib.lines import Line2D
 from sweeps import make_parser, print_table, read, run_script, run_sweep
 
 from noisy_feedback.cli import DEPARTURES
-from noisy_feedback.data.reviews import split_dataset
+from noisy_feedback.data.splits import split_dataset
 from noisy_feedback.files import atomic_write
 from noisy_feedback.output import figures, plots
 

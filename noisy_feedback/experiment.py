@@ -8,7 +8,7 @@ import numpy as np
 
 from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
-from noisy_feedback.data.reviews import Splits
+from noisy_feedback.data.splits import Splits
 from noisy_feedback.errors import InputError
 from noisy_feedback.evaluation.results import RunResult, evaluate_on_test, result_of_fine_tuning, result_of_training
 from noisy_feedback.feedback import human, noise, protocols

@@ -20,8 +20,7 @@ from hypothesis import settings
 
 from noisy_feedback import reproduce
 from noisy_feedback.config import SWEEP_AXES
-from noisy_feedback.data.groups import components
-from noisy_feedback.data.preferences import Judgements, number_pairs
+from noisy_feedback.data.preferences import Judgements, components, number_pairs
 from noisy_feedback.errors import InputError
 from noisy_feedback.output.records import without_nan
 

@@ -5,7 +5,7 @@ import gzip
 import io
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,8 @@ from noisy_feedback.errors import InputError
 FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 COMMA_BETWEEN_FIELDS = r"(?<![0-9]),(?! )|,(?! |[0-9]{3}\b)"  # not those of "1,000, or so"
-LINE_BREAK = re.compile(r"\r\n|\r|\n")
 INTEGER = re.compile(r"\s*[+-]?[0-9]+(\.0*)?\s*")
 HINT = "--text-column, --rating-column and --group-column name others"
-LONG_TEXT = 20  # characters: the name of a column is hardly ever longer
 
 
 def format_of(file: Path) -> str:
@@ -46,20 +44,20 @@ def read_table(file: Path, row: str) -> pd.DataFrame:
             content = gzip.decompress(content)
         if not content.strip():
             raise InputError(f"{file}: the file is empty")
-        if suffix != ".parquet":
-            check_encoding(file, content)
-        separator = separator_of(suffix, content)
+        if suffix == ".parquet":
+            frame = pd.read_parquet(io.BytesIO(content))
+        elif suffix in SEPARATORS:
+            frame = parse_separated(file, decode(file, content), SEPARATORS[suffix], row)
+        else:
+            frame = parse_json(decode(file, content))
         # As Python objects, at once: Arrow checks that texts are UTF-8 only when they are used.
-        frame = parse(suffix, content, separator).astype(object).reset_index(drop=True)
+        return frame.astype(object).reset_index(drop=True)
     except InputError:
         raise
     except Exception as error:  # a broken file makes the parsers raise many kinds; for the user they are one
         quote = re.search(r"EOF inside string starting at row (\d+)", str(error))
         reason = f'a quote (") that opens in {row} {quote[1]} is not closed' if quote else str(error).strip()[:200]
         raise InputError(f"{file}: unreadable or cut short as {suffix[1:]}: {reason}") from None
-    if suffix in SEPARATORS:
-        check_quotes(file, frame, separator, row)
-    return frame
 
 
 def select_columns(
@@ -69,68 +67,84 @@ def select_columns(
     for column in wanted:
         if list(frame.columns).count(column) != 1:
             found = "no column" if column not in frame.columns else "more than one column"
-            is_rating, is_text = map(is_integer, frame.columns), (len(str(name)) > LONG_TEXT for name in frame.columns)
-            if format_of(file) in SEPARATORS and any(is_rating) and any(is_text):
-                hint = f"its first line looks like a {row}; add a line of column names above it"
             raise InputError(f"{file}: {found} {column!r}; it has {listed(map(repr, frame.columns))[:300]} ({hint})")
         cells = frame[column]
         check_texts(file, cells[[isinstance(cell, str) for cell in cells]], row)
     return frame[list(wanted)]
 
 
-def separator_of(suffix: str, content: bytes) -> str:
-    """What separates columns: what the suffix says, unless the first line has only tabs, commas or semicolons."""
-    header = LINE_BREAK.split(content[:10_000].decode(errors="ignore").lstrip(), maxsplit=1)[0]
-    expected = SEPARATORS.get(suffix, "")
-    return expected if expected in header else max(f"{expected},\t;", key=header.count)
+def without_invalid(
+    file: Path, table: pd.DataFrame, drop: Collection[str], row: str, way_out: str
+) -> tuple[pd.DataFrame, dict[str, int]]:
+    """The rows that can be used, and the numbers of the others by the reason in the column `invalid`.
+
+    Errors: InputError with all reasons that are not in `drop`, their counts and first rows.
+    """
+    reasons = table["invalid"].dropna()
+    refused = reasons[~reasons.isin(drop)]
+    if len(refused):
+        first = refused.drop_duplicates()
+        found = ", ".join(
+            f"{(refused == reason).sum():,} {reason} (the first is {row} {number})"
+            for number, reason in zip(first.index + 1, first, strict=True)
+        )
+        raise InputError(f"{file}: {len(refused):,} of {len(table):,} {row}s cannot be used: {found}; {way_out}")
+    return table[table["invalid"].isna()], {reason: int((reasons == reason).sum()) for reason in reasons.unique()}
 
 
-def parse(suffix: str, content: bytes, separator: str) -> pd.DataFrame:
-    """All columns of a file, by its format."""
-    if suffix == ".parquet":
-        return pd.read_parquet(io.BytesIO(content))
-    if suffix in SEPARATORS:
-        frame = pd.read_csv(io.BytesIO(content), sep=separator, header=None, dtype=str, keep_default_na=False)
-        return frame.iloc[1:].set_axis(frame.iloc[0], axis=1)  # pandas would rename the second column of the same name
-    text = content.decode("utf-8-sig")
+def first_missing(cells: Mapping[Any, Any]) -> str | None:
+    """Why a row of these named cells cannot be used: the first that is missing."""
+    return next((f"without {name}" for name, cell in cells.items() if has_no_text(cell)), None)
+
+
+def decode(file: Path, content: bytes) -> str:
+    """The text of a file. Errors: InputError where it is not UTF-8, naming the line and the way out."""
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = 1 + error.object[: error.start].count(b"\n")
+        encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "cp1252"
+        way_out = f"convert the file, for example with iconv -f {encoding} -t utf-8"
+        raise InputError(f"{file}: line {line} is not UTF-8 text; {way_out}") from None
+
+
+def parse_json(text: str) -> pd.DataFrame:
+    """The columns of an array of objects, or of an object in each line."""
     if not text.lstrip().startswith("["):  # as one array, so that the message of an error names the line
         lines = (f"{line}," if line.strip() else line for line in text.rstrip().split("\n"))
         text = "[" + "\n".join(lines).removesuffix(",") + "]"
     return pd.DataFrame(json.loads(text), dtype=object)  # pd.read_json takes half characters out of texts
 
 
-def check_encoding(file: Path, content: bytes) -> None:
-    """Refuse text that is not UTF-8. Errors: InputError naming the line and the way out."""
-    try:
-        content.decode()
-    except UnicodeDecodeError as error:
-        line = len(LINE_BREAK.split(content[: error.start].decode()))
-        encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "cp1252"
-        way_out = f"convert the file, for example with iconv -f {encoding} -t utf-8"
-        raise InputError(f"{file}: line {line} is not UTF-8 text; {way_out}") from None
+def parse_separated(file: Path, text: str, separator: str, row: str) -> pd.DataFrame:
+    """The columns of a .csv or .tsv file. Errors: InputError where a stray quote has joined rows to one.
 
-
-def check_quotes(file: Path, frame: pd.DataFrame, separator: str, row_name: str) -> None:
-    """Refuse a .csv or .tsv file in which a stray quote has joined rows to one. Errors: InputError naming the row.
-
-    A quote that opens a field is closed by the next quote, rows later if need be. So a row is taken for several if each
-    of its lines is one: as many columns, and an integer wherever the row itself has one.
+    They are separated by `separator`, or where the first line lacks it by the tabs, commas or semicolons that it has.
     """
+    header = text[:10_000].lstrip().splitlines()[0]
+    if separator not in header:
+        separator = max(f"{separator},\t;", key=header.count)
+    frame = pd.read_csv(io.StringIO(text), sep=separator, header=None, dtype=str, keep_default_na=False)
+    frame = frame.iloc[1:].set_axis(frame.iloc[0], axis=1)  # pandas would rename the second column of the same name
     between = re.compile(f"\0|{COMMA_BETWEEN_FIELDS if separator == ',' else separator}")
-    for number, row in enumerate(frame.itertuples(index=False, name=None), start=1):
-        text = "\0".join(map(str, row))
-        if "\n" in text or "\r" in text:
-            rows = [between.split(line) for line in LINE_BREAK.split(text) if line]
-            integers = [place for place, cell in enumerate(row) if is_integer(cell)]
-            complete = (len(cells) == len(row) and all(is_integer(cells[n]) for n in integers) for cells in rows)
-            if len(row) > 1 and len(rows) > 1 and all(complete):
-                way_out = "remove it, or save the file as .jsonl"
-                raise InputError(f'{file}: a quote (") that opens in {row_name} {number} joins rows to one; {way_out}')
+    for number, cells in enumerate(frame.itertuples(index=False, name=None), start=1):
+        if joins_rows([str(cell) for cell in cells], between):
+            way_out = "remove it, or save the file as .jsonl"
+            raise InputError(f'{file}: a quote (") that opens in {row} {number} joins rows to one; {way_out}')
+    return frame
 
 
-def is_integer(cell: Any) -> bool:
-    """Whether a cell of a text file reads as a rating."""
-    return isinstance(cell, str) and INTEGER.fullmatch(cell) is not None
+def joins_rows(cells: Sequence[str], between: re.Pattern[str]) -> bool:
+    """Whether each line of a row is a row itself: as many columns, and an integer wherever the row has one.
+
+    Then a stray quote has joined them: it is closed by the next quote, rows later if need be.
+    """
+    lines = [line for line in "\0".join(cells).splitlines() if line]
+    if len(cells) == 1 or len(lines) < 2:
+        return False
+    rows = [between.split(line) for line in lines]
+    integers = [place for place, cell in enumerate(cells) if INTEGER.fullmatch(cell)]
+    return all(len(row) == len(cells) and all(INTEGER.fullmatch(row[n]) for n in integers) for row in rows)
 
 
 def has_no_text(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,9 +21,9 @@ from noisy_feedback.data.embeddings import (
 )
 from noisy_feedback.data.encoder import Encoder, find_encoder
 from noisy_feedback.data.preferences import Judgements
-from noisy_feedback.data.reviews import Reviews, Splits, class_priors, split_dataset, split_groups
-from noisy_feedback.data.splits import split_alone, split_with_reviews
-from noisy_feedback.data.summary import Summary, summarize
+from noisy_feedback.data.reviews import Reviews, class_priors
+from noisy_feedback.data.splits import Splits, split_alone, split_dataset, split_groups, split_with_reviews
+from noisy_feedback.data.summary import summarize
 from noisy_feedback.errors import InputError
 from noisy_feedback.rng import rng_for
 
@@ -45,7 +46,7 @@ class JudgementsInfo:
     """
 
     name: str
-    check: Summary
+    check: dict[str, Any]
     sha256: str
     texts_sha256: str | None = None
 

@@ -4,6 +4,7 @@ import ast
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain, compress, cycle, takewhile
 from pathlib import Path
 from typing import Any
@@ -11,37 +12,49 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from noisy_feedback.data.columns import check_texts, has_no_text, read_table, select_columns
-from noisy_feedback.data.groups import MOST_IN_ONE_GROUP, group_dialogues
+from noisy_feedback.data.columns import check_texts, first_missing, has_no_text, listed, read_table, select_columns
 from noisy_feedback.errors import InputError
 
-FORMAT = (
-    "a preference data set has the columns chosen and rejected; --chosen-column and --rejected-column name others, and "
-    "docs/human_feedback.md lists all layouts that are read"
-)
-WINNERS = {"a": 1, "1": 1, "b": -1, "2": -1, "tie": 0, "tie (bothbad)": 0, "bothbad": 0, "both_bad": 0}
-STRENGTHS = {"-3": 1, "-2": 1, "-1": 1, "0": 0, "1": -1, "2": -1, "3": -1}
-ONE_HOT = {"winner_model_a": "a", "winner_model_b": "b", "winner_tie": "tie"}  # Chatbot Arena's at Kaggle
-ANY_WINNER = dict.fromkeys(("winner", "preference", ", ".join(ONE_HOT)), WINNERS)
-TWO_TEXTS: dict[tuple[str, str], dict[str, dict[str, int]]] = {  # the columns that may say which won, and their values
+FORMAT = "--chosen-column and --rejected-column name the texts; docs/human_feedback.md lists all layouts that are read"
+SIDES = ("chosen", "rejected")
+EMPTY = "with an empty text"  # why a row is no comparison
+ONE_HOT = ("winner_model_a", "winner_model_b", "winner_tie")  # Chatbot Arena's at Kaggle
+ANY_WINNER = ("winner", "preference")
+TWO_TEXTS = {  # and the columns that may say which won
     ("text_a", "text_b"): ANY_WINNER,
     ("response_a", "response_b"): ANY_WINNER,
     ("conversation_a", "conversation_b"): ANY_WINNER,
-    ("response1", "response2"): {**ANY_WINNER, "overall_preference": STRENGTHS},  # the latter is HelpSteer3's
-    ("response_1", "response_2"): {**ANY_WINNER, "preference_strength": STRENGTHS},  # HelpSteer2's
-    ("response_0", "response_1"): {"better_response_id": {"0": 1, "1": -1}},  # PKU-SafeRLHF's
-    ("human_ref_A", "human_ref_B"): {"labels": {"1": 1, "0": -1}},  # SHP's
+    ("response1", "response2"): (*ANY_WINNER, "overall_preference"),  # the latter is HelpSteer3's
+    ("response_1", "response_2"): (*ANY_WINNER, "preference_strength"),  # HelpSteer2's
+    ("response_0", "response_1"): ("better_response_id",),  # PKU-SafeRLHF's
+    ("human_ref_A", "human_ref_B"): ("labels",),  # SHP's
 }
+WINNERS = {"a": 1, "1": 1, "model_a": 1, "b": -1, "2": -1, "model_b": -1}  # 1: the first text won
+WINNERS |= dict.fromkeys(("tie", "both_bad", "bothbad", "tie (bothbad)"), 0)
+STRENGTHS = {"-3": 1, "-2": 1, "-1": 1, "0": 0, "1": -1, "2": -1, "3": -1}
+OUTCOMES = {  # of other columns than ANY_WINNER
+    "overall_preference": STRENGTHS,
+    "preference_strength": STRENGTHS,
+    "better_response_id": {"0": 1, "1": -1},
+    "labels": {"1": 1, "0": -1},
+}
+TRUTHS = {
+    "correct": {"true": 1, "false": 0, "1": 1, "0": 0},
+    "wrong": {"true": 0, "false": 1, "1": 0, "0": 1},  # in a file that --export has written
+}
+USUAL = {"wrong": "correct"} | {name: name for name in ("correct", "prompt", "annotator", "pair")}  # names and roles
 PROMPTS = {"overall_preference": "context", "labels": "history"}  # HelpSteer3's and SHP's, beside these winners
-SCORES = [
-    tuple(form.format(side=side, word=word) for side in ("chosen", "rejected"))
-    for word in ("score", "rating")
-    for form in ("{word}_{side}", "{side}_{word}", "{side}-{word}")
-]
+SCORES = {
+    form.format(side=side, word=word): f"score_{side}"
+    for side in SIDES
+    for word in ("rating", "score")  # the last that is there counts
+    for form in ("{side}-{word}", "{side}_{word}", "{word}_{side}")
+}
 OBJECTS = re.compile(r"\[\s*\{\s*(['\"])\w+\1\s*:")  # the beginning of a list of them
 ROLE = re.compile(r"(['\"])(role\1\s*:|from\1\s*:\s*['\"](?i:human|gpt|system|user|assistant)['\"])")
-ROLES = {"human": "user", "gpt": "assistant"}  # in ShareGPT's messages and HH-RLHF's dialogues
+ROLES = {"human": "user", "gpt": "assistant"}  # in ShareGPT's messages
 TURN = re.compile(r"(?:^|\n\n)(Human|Assistant):")  # of HH-RLHF
+Messages = list[tuple[str, str]]  # role and text of each
 
 
 def read_comparisons(
@@ -50,76 +63,42 @@ def read_comparisons(
     """The comparisons of a file with these columns, in its order, and the names of its columns that are not used.
 
     `names` may name the columns of chosen, rejected, prompt, annotator and group; `texts` is a file whose columns id
-    and text say what the ids in the comparisons stand for. The table's index counts the rows of the file from 0. Its
-    columns: `chosen` and `rejected`, the texts with their prompts; `prompt`, what both sides begin with, or None;
-    `opening_chosen` and `opening_rejected`, the user's first message, else the prompt, else the text; the truth values
-    `conversation`, and `tie`, `undecided`, `empty` and `unanswered`, why a row is no comparison; and those of
-    `annotator`, `group`, `pair`, `correct`, `wrong`, `score_chosen` and `score_rejected` that there are. Errors:
-    InputError.
+    and text say what the ids in the comparisons stand for. The table's index counts the rows of the file from 0, its
+    columns are those of read_row. Errors: InputError.
     """
     frame = one_winner_a_row(file, frame)
     if not len(frame):
         raise InputError(f"{file}: holds no comparison")
-    given = list(map(str, frame.columns))
-    there = set(given)
-    sides, winner = find_sides(names, there)
-    used = dict(zip(("chosen", "rejected"), sides, strict=True))
-    usual = {name: (name,) for name in ("annotator", "pair", "correct" if "correct" in there else "wrong")}
-    for role, candidates in {**usual, "prompt": ("prompt", PROMPTS.get(winner, "prompt")), "group": ()}.items():
-        if name := names.get(role) or next((name for name in candidates if name in there), None):
-            used[role] = name
-    scores = next((columns for columns in SCORES if not winner and there.issuperset(columns)), ())
-    used |= dict(zip(("score_chosen", "score_rejected"), scores, strict=False))
-    wanted = dict.fromkeys([*used.values(), winner] if winner else used.values())
-    frame = select_columns(file, frame, list(wanted), FORMAT, "comparison")
-    unused = [name for name in given if name not in frame.columns]
-    table = pd.DataFrame({role: frame[name] for role, name in used.items()})
-    if texts is not None:
-        text_of = read_texts(texts)
-        for role in ("chosen", "rejected"):
-            ids = frame[used[role]]
-            table[role] = look_up(file, ids, as_ids(ids), text_of, f"an id in {texts}")
-    elif sides == ("response_a", "response_b") and "prompt" in table:
-        roles = ["prompt", "chosen", "rejected"]
-        turns = [join_turns(*row) for row in zip(*(table[role] for role in roles), strict=True)]
-        table[roles] = pd.DataFrame(turns, table.index, roles, object)
-    for role in ("chosen", "rejected", "prompt"):
-        if role in table:
-            table[role] = read_cells(file, table[role].rename(used[role]))
-    outcome = find_numbers(file, frame[winner], TWO_TEXTS[sides][winner]) if winner else np.ones(len(table))
-    first, second = table["chosen"], table["rejected"]
-    table["chosen"], table["rejected"] = first.where(outcome >= 0, second), second.where(outcome >= 0, first)
-    table["tie"], table["undecided"] = outcome == 0, np.isnan(outcome)
-    return put_together(table), unused
+    columns = find_columns(names, set(frame.columns))
+    unused = [str(name) for name in frame.columns if name not in columns.values()]
+    table = select_columns(file, frame, list(columns.values()), FORMAT, "comparison").set_axis(list(columns), axis=1)
+    meanings: dict[str, Mapping[str, Any]] = {} if texts is None else dict.fromkeys(SIDES, read_texts(texts))
+    if winner := columns.get("winner"):
+        by_name = {columns["chosen"].lower(): 1, columns["rejected"].lower(): -1}
+        meanings["winner"] = OUTCOMES.get(winner, WINNERS) | by_name
+    if truth := columns.get("correct"):
+        meanings["correct"] = TRUTHS[truth]
+    rows = []
+    for number, cells in zip(table.index + 1, table.to_dict("records"), strict=True):
+        try:
+            rows.append(read_row(cells, columns, meanings))
+        except InputError as error:
+            raise InputError(f"{file}: comparison {number}: {error}") from None
+    table = pd.DataFrame(rows, table.index, dtype=object)
+    for side in SIDES:
+        check_texts(file, table[side], "comparison")
+    return table, unused
 
 
-def rated_texts(file: Path, frame: pd.DataFrame, group_column: str | None) -> pd.DataFrame | None:
-    """Both texts of each comparison, with their scores as ratings: columns of texts, ratings and groups.
-
-    The groups are those of `group_column`, else of group_dialogues; no column where one holds most texts. The index
-    counts the rows of the file. None where a file has no scores of chosen and rejected texts. Errors: InputError.
-    """
-    scores = next((names for names in SCORES if {"chosen", "rejected", *names} <= set(frame.columns)), None)
-    if scores is None:
-        return None
-    table, _ = read_comparisons(file, frame, {"group": group_column})
-    if group_column is None:
-        table["group"] = group_dialogues(table)
-    columns = ["chosen, rejected", ", ".join(scores), "group"]
-    sides = (table[[side, f"score_{side}", "group"]] for side in ("chosen", "rejected"))
-    both = pd.concat([side.mask(table["empty"]).set_axis(columns, axis=1) for side in sides])
-    grouped = group_column is not None or table["group"].value_counts().iloc[0] <= MOST_IN_ONE_GROUP * len(table)
-    return both[~both.map(str).duplicated()].sort_index(kind="stable")[columns[: 2 + grouped]]
-
-
-def find_sides(names: Mapping[str, str | None], there: set[str]) -> tuple[tuple[str, str], str]:
-    """The columns of the two texts, and the one that says which of them won; "" where the columns themselves do."""
-    sides = (names.get("chosen") or "chosen", names.get("rejected") or "rejected")
-    if not (names.get("chosen") or names.get("rejected") or there.issuperset(sides)):
-        found = [(pair, name) for pair, winners in TWO_TEXTS.items() if there.issuperset(pair) for name in winners]
-        if found:
-            return next((layout for layout in found if layout[1] in there), found[0])
-    return sides, ""
+def find_columns(names: Mapping[str, str | None], there: set[str]) -> dict[str, str]:
+    """The columns of a file by their roles: those that `names` names, and those of a layout that are `there`."""
+    columns = {side: side for side in SIDES} | {role: name for role, name in names.items() if name}
+    if not (names.get("chosen") or names.get("rejected") or there.issuperset(SIDES)):
+        found = [(*pair, winner) for pair, winners in TWO_TEXTS.items() if there.issuperset(pair) for winner in winners]
+        best = max(found, key=lambda layout: layout[-1] in there, default=())
+        columns |= dict(zip((*SIDES, "winner"), best, strict=False))
+    others = {PROMPTS.get(columns["winner"]): "prompt"} if "winner" in columns else SCORES
+    return {role: name for name, role in (others | USUAL).items() if name in there} | columns
 
 
 def one_winner_a_row(file: Path, frame: pd.DataFrame) -> pd.DataFrame:
@@ -136,75 +115,90 @@ def one_winner_a_row(file: Path, frame: pd.DataFrame) -> pd.DataFrame:
             raise InputError(f"{file}: {' and '.join(map(repr, there))} must be lists of the same length") from None
     if set(ONE_HOT) <= set(frame.columns):
         won = frame[list(ONE_HOT)].map(lambda cell: str(cell).strip().lower() in ("1", "1.0", "true")).to_numpy()
-        winner = [" and ".join(compress(ONE_HOT.values(), row)) for row in won]
-        frame = frame.drop(columns=list(ONE_HOT)).assign(**{", ".join(ONE_HOT): winner})
+        winner = [" and ".join(compress(("model_a", "model_b", "tie"), row)) for row in won]
+        frame = frame.drop(columns=list(ONE_HOT)).assign(winner=winner)
     return frame
 
 
-def find_numbers(file: Path, column: pd.Series, number_of: Mapping[str, float]) -> np.ndarray:
-    """What the words of a column mean, however they are written; NaN where a cell is empty (J,). Errors: InputError."""
-    keys = column.map(str).str.strip().str.lower()
-    before = r"|^(model|text|response|conversation)_?" if number_of is WINNERS else ""
-    keys = keys.str.replace(rf"\.0${before}", "", regex=True)
-    return look_up(file, column, keys, number_of, f"one of {', '.join(number_of)}, or empty").to_numpy(dtype=float)
-
-
-def look_up(file: Path, column: pd.Series, keys: pd.Series, meaning: Mapping[str, Any], expected: str) -> pd.Series:
-    """What the keys of a column mean; an empty cell stays empty. Errors: InputError naming the first unknown one."""
-    unknown = ~keys.isin(meaning.keys()) & ~column.map(has_no_text).astype(bool)
-    if unknown.any():
-        row, cell = column.index[unknown][0] + 1, str(column[unknown].iloc[0])[:100]
-        raise InputError(f"{file}: {column.name!r} of comparison {row} is {cell!r}; it must be {expected}")
-    return keys.map(meaning).astype(object)
-
-
-# --- texts
-
-
-def read_texts(file: Path) -> dict[str, Any]:
+def read_texts(file: Path) -> dict[str, str]:
     """The texts of a file of columns id and text, by their ids. Errors: InputError, also where two have one id."""
     hint = "a file of texts has the columns id and text"
     table = select_columns(file, read_table(file, "text"), ("id", "text"), hint, "text")
-    ids = as_ids(table["id"])
+    ids = table["id"].map(as_id)
     if (again := ids.duplicated()).any():
         raise InputError(f"{file}: text {again.argmax() + 1} has the id {ids[again.argmax()][:100]!r} of another text")
     return dict(zip(ids, table["text"], strict=True))
 
 
-def as_ids(column: pd.Series) -> pd.Series:
-    """Ids as texts; where one is missing, parsers read integers as floats."""
-    return column.astype(str).str.replace(r"^(\d+)\.0$", r"\1", regex=True)
+# --- one row
 
 
-def join_turns(*row: Any) -> Sequence[Any]:
-    """Chatbot Arena's lists of strings, the turns of the user and of the two models, as two conversations."""
-    prompt, *answers = lists = [parse(cell) for cell in row]
-    if not all(isinstance(turns, list) and len(turns) == len(prompt) for turns in lists):
-        return row
-    speakers = ("user", "assistant")
-    conversations = (chain.from_iterable(zip(prompt, turns, strict=True)) for turns in answers)
-    return "", *(
-        [{"role": role, "content": turn or ""} for role, turn in zip(cycle(speakers), turns, strict=False)]
-        for turns in conversations
-    )
+def read_row(
+    cells: dict[Any, Any], columns: Mapping[str, str], meanings: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """One comparison from its cells by their roles, whose names in the file are `columns`; the other cells stay.
+
+    `chosen` and `rejected` are the texts with their prompts, `prompt` what both begin with, or None; `openings` the two
+    first messages of the user, else the prompt, else the texts; `conversation` says whether there are several messages;
+    `correct` is 1, 0 or None; `invalid` says why the row is no comparison, or is None. `meanings` are those of the
+    words of a role. Errors: InputError, which names neither file nor row.
+    """
+    missing = first_missing({role: cells[role] for role in ("annotator", "group", "pair") if role in cells})
+    cells |= {role: look_up(cells[role], meaning, columns[role]) for role, meaning in meanings.items()}
+    outcome = cells.pop("winner", 1)
+    turns = read_turns(cells) if columns["chosen"] == "response_a" else None
+    given, *sides = turns or [read_cell(cells.get(role), columns.get(role)) for role in ("prompt", *SIDES)]
+    if outcome == -1:
+        sides.reverse()
+    answers = [side[-1] if side else ("", "") for side in sides]
+    prompt, texts, sides = with_prompt(given, sides)
+    reasons = {
+        "tied": outcome == 0,
+        "without a winner": outcome is None,
+        EMPTY: not all(text.strip() for _, text in answers),
+        "whose conversation does not end with the assistant": any(role not in ("", "assistant") for role, _ in answers),
+        "of texts that are the same but for case and white space": len(
+            {" ".join(text.casefold().split()) for text in texts}
+        )
+        == 1,
+    }
+    openings = [opening(side[:-1]) or prompt or text for text, side in zip(texts, sides, strict=True)]
+    return cells | {
+        **dict(zip(SIDES, texts, strict=True)),
+        "prompt": prompt or None,
+        "openings": openings,
+        "conversation": any(role for role, _ in chain(given, *(side[:-1] for side in sides))),
+        "invalid": next((reason for reason, applies in reasons.items() if applies), missing),
+    }
 
 
-def parse(cell: Any) -> Any:
-    """A list that is written into a cell as JSON, or of objects as Python; anything else as it is."""
-    if isinstance(cell, np.ndarray):
-        return cell.tolist()
-    if not isinstance(cell, str) or not cell.lstrip().startswith("["):
-        return cell
-    for read in (json.loads, ast.literal_eval) if OBJECTS.match(cell.lstrip()) else (json.loads,):
-        try:
-            return read(cell.strip())
-        except (ValueError, SyntaxError, RecursionError, MemoryError):
-            continue
-    return cell
+def look_up(cell: Any, meaning: Mapping[str, Any], column: str) -> Any:
+    """What a cell means, however its word is written; None where it is empty. Errors: InputError where it is none."""
+    if has_no_text(cell):
+        return None
+    word = as_id(cell)
+    if (key := word if word in meaning else word.strip().lower()) not in meaning:
+        raise InputError(f"{column!r} is {str(cell)[:100]!r}; it must be empty or one of {listed(meaning)}")
+    return meaning[key]
 
 
-def messages_of(cell: Any) -> list[tuple[str, str]] | None:
-    """Role and text of each message of a conversation; a text is one without a role. None for anything else."""
+def as_id(cell: Any) -> str:
+    """An id as text; where one is missing, parsers read integers as floats."""
+    return re.sub(r"^(-?\d+)\.0$", r"\1", str(cell))
+
+
+def read_turns(cells: Mapping[str, Any]) -> list[Messages] | None:
+    """Chatbot Arena's lists of strings, the turns of the user and of the two models, as conversations; else None."""
+    asked, *answers = lists = [parse(cells.get(role)) for role in ("prompt", *SIDES)]
+    if not all(isinstance(turns, list) and len(turns) == len(asked) for turns in lists):
+        return None
+    conversations = (chain.from_iterable(zip(asked, turns, strict=True)) for turns in answers)
+    roles = ("user", "assistant")
+    return [[], *([(role, str(turn or "")) for role, turn in zip(cycle(roles), turns)] for turns in conversations)]
+
+
+def read_cell(cell: Any, column: str | None) -> Messages:
+    """Role and text of each message of a conversation; a text is one without a role. Errors: InputError for others."""
     if has_no_text(cell):
         return []
     if isinstance(cell, str) and not (OBJECTS.match(cell.lstrip()) and ROLE.search(cell)):
@@ -213,47 +207,40 @@ def messages_of(cell: Any) -> list[tuple[str, str]] | None:
         messages = parse(cell)
         return [read_message(message) for message in ([messages] if isinstance(messages, dict) else messages)]
     except (AttributeError, TypeError, KeyError):
-        return None
+        must = "it must be text, or a conversation: a list of messages with role and content"
+        raise InputError(f"{column!r} is {repr(cell)[:100]}; {must}") from None
+
+
+def parse(cell: Any) -> Any:
+    """A list that is written into a cell as JSON or by Python; anything else as it is."""
+    if isinstance(cell, np.ndarray):
+        return cell.tolist()
+    if isinstance(cell, str) and cell.lstrip().startswith("["):
+        for read in (json.loads, ast.literal_eval):
+            with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+                return read(cell.strip())
+    return cell
 
 
 def read_message(message: Any) -> tuple[str, str]:
-    """Role and text of a message, with `role` and `content` or as ShareGPT's.
+    """Role and text of a message, with `role` and `content` or as ShareGPT's; the text is a string, or in parts.
 
     Errors: AttributeError, TypeError, KeyError for anything else.
     """
     # Parquet gives every message all keys of the column, None where there is none.
     role, content = ("role", "content") if message.get("role") is not None else ("from", "value")
-    speaker = str.lower(message[role])
-    return ROLES.get(speaker, speaker), text_of_content(message[content])
+    speaker, said = str.lower(message[role]), message[content]
+    parts = [{"type": "text", "text": said}] if isinstance(said, str) else said
+    return ROLES.get(speaker, speaker), "\n".join(part["text"] for part in parts if part["type"] == "text")
 
 
-def turns_of(text: str) -> list[tuple[str, str]]:
+def turns_of(text: str) -> Messages:
     """The messages of a dialogue that is written as in HH-RLHF; any other text is a message without a role."""
     before, *parts = TURN.split(text.lstrip())
     if before or "Human" not in parts[:1] or "Assistant" not in parts[2::2]:
         return [("", text)]
-    turns = zip(parts[::2], parts[1::2], strict=True)
-    return [read_message({"from": speaker, "value": said.strip()}) for speaker, said in turns]
-
-
-def text_of_content(content: Any) -> str:
-    """The text of a message: a string, or parts of which some are text. Errors: TypeError, KeyError for all else."""
-    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    return "\n".join(part["text"] for part in parts if part["type"] == "text")
-
-
-def read_cells(file: Path, column: pd.Series) -> pd.Series:
-    """The messages of each cell of a column. Errors: InputError naming the first cell that is neither text nor any."""
-    found = []
-    for number, cell in zip(column.index + 1, column, strict=True):
-        if (messages := messages_of(cell)) is None:
-            raise InputError(
-                f"{file}: comparison {number} is {repr(cell)[:100]}; it must be text, or a conversation: a list of "
-                f"messages with role and content (column {column.name!r})"
-            )
-        found.append(messages)
-    check_texts(file, pd.Series(map(join, found), column.index, object, column.name), "comparison")
-    return pd.Series(found, column.index, object)
+    roles = {"Human": "user", "Assistant": "assistant"}
+    return [(roles[speaker], said.strip()) for speaker, said in zip(parts[::2], parts[1::2], strict=True)]
 
 
 def join(messages: Iterable[tuple[str, str]]) -> str:
@@ -261,28 +248,17 @@ def join(messages: Iterable[tuple[str, str]]) -> str:
     return "\n".join(text for _, text in messages)
 
 
-def put_together(table: pd.DataFrame) -> pd.DataFrame:
-    """Replace messages by texts with their prompts, and find which are no texts or answers."""
-    prompts: Iterable[Any] = table["prompt"] if "prompt" in table else ([] for _ in table.index)
-    rows = []
-    for given, *sides in zip(prompts, table["chosen"], table["rejected"], strict=True):
-        while given and not given[-1][1].strip():  # "Assistant:", after which both answers begin
-            given.pop()
-        prompt, texts = join(given), [join(side) for side in sides]
-        empty = any(not side or not side[-1][1].strip() for side in sides)
-        unanswered = any(side and side[-1][0] not in ("", "assistant") for side in sides)
-        if not given:
-            same = takewhile(lambda turns: turns[0] == turns[1], zip(*(side[:-1] for side in sides), strict=False))
-            prompt = join(turn for turn, _ in same)
-        elif not all(begins(text, side, prompt) for text, side in zip(texts, sides, strict=True)):
-            texts, sides = [f"{prompt}\n{text}" for text in texts], [[*given, *side] for side in sides]
-        openings = [opening(side[:-1]) or prompt or text for text, side in zip(texts, sides, strict=True)]
-        conversation = any(role for role, _ in chain(given, *(side[:-1] for side in sides)))
-        rows.append((*texts, prompt or None, *openings, conversation, empty, unanswered))
-    texts = ["chosen", "rejected", "prompt", "opening_chosen", "opening_rejected"]
-    flags = ["conversation", "empty", "unanswered"]
-    found = pd.DataFrame(rows, table.index, [*texts, *flags], object).astype(dict.fromkeys(flags, bool))
-    return pd.concat([found, table.drop(columns=["chosen", "rejected", "prompt"], errors="ignore")], axis=1)
+def with_prompt(given: Messages, sides: list[Messages]) -> tuple[str, list[str], list[Messages]]:
+    """What both sides begin with: the given prompt, else the messages that they share; their texts, and messages."""
+    while given and not given[-1][1].strip():  # "Assistant:", after which both answers begin
+        given.pop()
+    prompt, texts = join(given), [join(side) for side in sides]
+    if not given:
+        same = takewhile(lambda turns: turns[0] == turns[1], zip(*(side[:-1] for side in sides), strict=False))
+        prompt = join(turn for turn, _ in same)
+    elif not all(begins(text, side, prompt) for text, side in zip(texts, sides, strict=True)):
+        return prompt, [f"{prompt}\n{text}" for text in texts], [[*given, *side] for side in sides]
+    return prompt, texts, sides
 
 
 def begins(text: str, messages: Sequence[tuple[str, str]], prompt: str) -> bool:

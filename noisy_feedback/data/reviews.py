@@ -1,8 +1,6 @@
-"""A file of reviews -> texts, ratings and rating scale; the four parts of the study; warnings about the data."""
+"""A file of reviews -> texts, ratings and rating scale; warnings about the data."""
 
-from collections import Counter
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +9,16 @@ import pandas as pd
 from noisy_feedback.data.columns import (
     FORMATS,
     check_texts,
+    first_missing,
     format_of,
-    has_no_text,
     listed,
     read_table,
     select_columns,
+    without_invalid,
 )
-from noisy_feedback.data.layouts import rated_texts
+from noisy_feedback.data.layouts import EMPTY, SIDES, find_columns, read_comparisons
+from noisy_feedback.data.preferences import MOST_IN_ONE_GROUP, group_dialogues, number
+from noisy_feedback.data.splits import Splits
 from noisy_feedback.errors import InputError
 from noisy_feedback.files import sha256_of
 
@@ -31,42 +32,16 @@ SORTED_FILE = 0.25  # parts of a file in random order hardly ever differ more th
 
 @dataclass(frozen=True)
 class Reviews:
-    """Texts and their ratings, in file order.
-
-    `ratings` (n,) holds classes 0..C-1, `scale` (C,) the stars that each class stands for. `dropped` counts the
-    reviews that were left out, by reason: "empty", "unrated", "duplicates". `groups` (n,) are numbers of what must stay
-    in one part of the split, where the reviews have groups.
-    """
+    """Texts and their ratings, in file order."""
 
     name: str
     folder: Path
     sha256: str
     texts: list[str]
-    ratings: np.ndarray
-    scale: np.ndarray
-    dropped: dict[str, int] = field(default_factory=dict)
-    groups: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class Splits:
-    """Row numbers of the four parts."""
-
-    train: np.ndarray
-    validation: np.ndarray
-    fine_tuning: np.ndarray
-    test: np.ndarray
-    judgements: np.ndarray | None = None  # (J,) the part of each human judgement, by number; -1: none
-
-    def by_name(self) -> dict[str, np.ndarray]:
-        """The parts with their names in messages."""
-        parts = self.train, self.validation, self.fine_tuning, self.test
-        return dict(zip(("training", "validation", "fine-tuning", "test"), parts, strict=True))
-
-    def part_of_rows(self) -> np.ndarray:
-        """The part (n,) of each row: 0 to 3, in the order of `by_name`."""
-        parts = list(self.by_name().values())
-        return np.repeat(range(4), [len(rows) for rows in parts])[np.argsort(np.concatenate(parts))]
+    ratings: np.ndarray  # (n,) classes 0..C-1
+    scale: np.ndarray  # (C,) the stars that each class stands for
+    dropped: dict[str, int] = field(default_factory=dict)  # reviews that were left out, by reason
+    groups: np.ndarray | None = None  # (n,) numbers of what must stay in one part of the split, where there are groups
 
 
 def find_reviews(path: Path) -> Path:
@@ -98,37 +73,45 @@ def read_reviews(
     A file of comparisons with scores, without the column of texts, gives both texts of each: see rated_texts.
     `drop_empty` leaves out rows without text, `drop_unrated` those without rating, `drop_duplicates` all but the first
     of rows with equal texts. Errors: InputError for what cannot be read, a missing column, rows without text, integer
-    rating or group (all name the first such row), fewer than two rating values, too few rows to split.
+    rating or group, fewer than two rating values, too few rows to split.
     """
-    names = [name for name in (text_column, rating_column, group_column) if name is not None]
-    if len(set(names)) < len(names):
-        raise InputError(f"--text-column, --rating-column, --group-column: {listed(names)}; they must differ")
     frame = read_table(file, "review")
-    rated = None if text_column in frame.columns else rated_texts(file, frame, group_column)
-    if rated is None:
-        columns = select_columns(file, frame, names)
-    else:
-        columns, names = rated, list(rated.columns)
-    dropped = {}
-    required = [("text", drop_empty, "empty"), ("rating", drop_unrated, "unrated"), ("group", False, "")]
-    for name, (what, drop, reason) in zip(names, required, strict=False):
-        missing = columns[name].map(has_no_text).to_numpy(dtype=bool)
-        if missing.any() and not drop:
-            way_out = f"--drop-{reason} leaves them out" if reason else "every review needs one"
-            raise InputError(
-                f"{file}: no {what} in {missing.sum():,} of {len(columns):,} reviews (column {name!r}), first in "
-                f"review {columns.index[missing][0] + 1}; {way_out}"
-            )
-        columns, dropped[reason] = columns[~missing], int(missing.sum())
-    check_texts(file, columns[names[0]])
-    duplicates = columns[names[0]].duplicated().to_numpy() & drop_duplicates
-    columns, dropped["duplicates"] = columns[~duplicates], int(duplicates.sum())
-    if len(columns) < MIN_REVIEWS:
-        raise InputError(f"{file}: too few reviews to split in four: {len(columns)}; {MIN_REVIEWS} are the least")
-    ratings, scale = classes_of(file, columns[names[1]])
-    groups = pd.factorize(columns[names[2]].astype(str))[0].astype(np.int64) if len(names) > 2 else None
-    dropped = {reason: count for reason, count in dropped.items() if count}
-    return Reviews(file.name, file.parent, sha256_of(file), columns[names[0]].tolist(), ratings, scale, dropped, groups)
+    table = None if text_column in frame.columns else rated_texts(file, frame, group_column)
+    if table is None:
+        names = [text_column, rating_column, *([group_column] if group_column else [])]
+        table = select_columns(file, frame, names).set_axis(["text", "rating", "group"][: len(names)], axis=1)
+    invalid = [first_missing(cells) for cells in table.to_dict("records")]
+    table = table.assign(invalid=pd.array(invalid, dtype=object))
+    drop = [reason for reason, chosen in (("without text", drop_empty), ("without rating", drop_unrated)) if chosen]
+    way_out = "--drop-empty leaves out those without text, --drop-unrated those without rating"
+    table, dropped = without_invalid(file, table, drop, "review", way_out)
+    check_texts(file, table["text"])
+    if drop_duplicates:
+        dropped["duplicates"] = int(table["text"].duplicated().sum())
+        table = table.drop_duplicates("text")
+    if len(table) < MIN_REVIEWS:
+        raise InputError(f"{file}: too few reviews to split in four: {len(table)}; {MIN_REVIEWS} are the least")
+    ratings, scale = classes_of(file, table["rating"])
+    groups = number(table["group"].astype(str)) if "group" in table else None
+    return Reviews(file.name, file.parent, sha256_of(file), table["text"].tolist(), ratings, scale, dropped, groups)
+
+
+def rated_texts(file: Path, frame: pd.DataFrame, group_column: str | None) -> pd.DataFrame | None:
+    """Both texts of each comparison, with their scores as ratings: columns text, rating and group.
+
+    The groups are those of `group_column`, else of group_dialogues; no column where one holds most texts. The index
+    counts the rows of the file. None where a file has no scores of chosen and rejected texts. Errors: InputError.
+    """
+    if not {"score_chosen", "score_rejected"} <= find_columns({}, set(frame.columns)).keys():
+        return None
+    table, _ = read_comparisons(file, frame, {"group": group_column})
+    if group_column is None:
+        table["group"] = group_dialogues(table)
+    sides = (table[[side, f"score_{side}", "group"]].mask(table["invalid"] == EMPTY) for side in SIDES)
+    both = pd.concat([side.set_axis(["text", "rating", "group"], axis=1) for side in sides])
+    both = both[~both.map(str).duplicated()].sort_index(kind="stable")
+    grouped = group_column is not None or table["group"].value_counts().iloc[0] <= MOST_IN_ONE_GROUP * len(table)
+    return both if grouped else both.drop(columns="group")
 
 
 def classes_of(file: Path, column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
@@ -139,13 +122,13 @@ def classes_of(file: Path, column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
         raise InputError(
             f"{file}: review {column.index[wrong][0] + 1} has the rating {repr(column[wrong].iloc[0])[:100]}; ratings "
             "must be integers: double half stars, write '4 stars', '4/5' and '4,0' as 4, and words as 1, 2, ...; empty "
-            f"what is no rating, for --drop-unrated, or name another --rating-column (column {column.name!r})"
+            "what is no rating, for --drop-unrated, or name another --rating-column"
         )
     scale, ratings = np.unique(numbers.astype(np.int64), return_inverse=True)
     if not 2 <= len(scale) <= MAX_CLASSES:
         raise InputError(
-            f"{file}: different values in column {column.name!r}: {len(scale)} ({listed(scale, most=3)}); a rating "
-            f"scale has 2 to {MAX_CLASSES}, --rating-column names another column"
+            f"{file}: {len(scale)} different ratings ({listed(scale, most=3)}); a rating scale has 2 to {MAX_CLASSES}, "
+            "--rating-column names another column"
         )
     return ratings.astype(np.int64), scale
 
@@ -155,47 +138,14 @@ def class_priors(ratings: np.ndarray, classes: int) -> np.ndarray:
     return np.bincount(ratings, minlength=classes) / len(ratings)
 
 
-def split_dataset(n: int, rng: np.random.Generator | None = None) -> Splits:
-    """40 % training, 10 % validation, 40 % fine-tuning, the rest test: in file order, or with `rng` in random order."""
-    rows = np.arange(n) if rng is None else rng.permutation(n)
-    return Splits(*np.split(rows, [n * 4 // 10, n * 5 // 10, n * 9 // 10]))
-
-
-def split_groups(groups: np.ndarray, rng: np.random.Generator | None = None, what: str = "--group-column") -> Splits:
-    """Parts that hold whole groups, of about the same shares: in the order of their numbers, or permuted by `rng`.
-
-    `groups` (n,) are numbers 0..G-1. A group goes to the part that its middle row falls into. Errors: InputError where
-    a part stays empty.
-    """
-    sizes = np.bincount(groups)
-    order = np.arange(len(sizes)) if rng is None else rng.permutation(len(sizes))
-    middle = np.empty(len(sizes))
-    middle[order] = np.cumsum(sizes[order]) - sizes[order] / 2
-    part = np.searchsorted(np.array([0.4, 0.5, 0.9]) * len(groups), middle, side="right")[groups]
-    splits = Splits(*(np.flatnonzero(part == number) for number in range(4)))
-    for name, rows in splits.by_name().items():
-        if not len(rows):
-            raise InputError(
-                f"{what}: {len(sizes)} groups leave the {name} part empty; use more or smaller groups, or --shuffle "
-                "with another --seed"
-            )
-    return splits
-
-
 def warn_about(reviews: Reviews, splits: Splits, shuffled: bool) -> list[str]:
     """One line for each property of the data that can mislead a reader of the results; empty where all is well."""
     lines = [] if shuffled else warn_sorted(reviews, splits)
     lines += warn_shared_texts(reviews.texts, splits)
     counts = np.bincount(reviews.ratings)
-    if len(single := reviews.scale[counts == 1]):  # each may be a typing error, and is one more class
-        lines.append(f"ratings of one review only: {listed(single)}; correct those that are errors")
-    if len(rare := reviews.scale[(counts > 1) & (counts < RARE)]):
-        lines.append(f"fewer than {RARE} reviews of a rating, a tenth of them in the test part: {listed(rare)}")
-    if len(np.unique(np.diff(reviews.scale))) > 1:
-        lines.append(
-            f"the rating scale {listed(reviews.scale)} has uneven steps: the reward and `adjacent` noise count places "
-            "on the scale, the metrics count stars"
-        )
+    if len(rare := np.flatnonzero(counts < RARE)):  # one of a single review may be a typing error
+        found = listed(f"{reviews.scale[place]} ({counts[place]})" for place in rare)
+        lines.append(f"ratings of fewer than {RARE} reviews, a tenth of them in the test part: {found}")
     return lines
 
 
@@ -215,8 +165,8 @@ def warn_sorted(reviews: Reviews, splits: Splits) -> list[str]:
 
 def warn_shared_texts(texts: list[str], splits: Splits) -> list[str]:
     """A text that is in two parts, word for word, is known before it is tested."""
-    parts = ({texts[row] for row in rows} for rows in splits.by_name().values())
-    shared = {text for text, count in Counter(chain(*parts)).items() if count > 1}
+    parts = pd.Series(splits.part_of_rows()).groupby(np.array(texts, dtype=object), sort=False).nunique()
+    shared = set(parts.index[parts > 1])
     if not shared:
         return []
     in_test = sum(texts[row] in shared for row in splits.test)

@@ -1,17 +1,58 @@
-"""Which part of the study each human comparison is in: training, validation, fine-tuning, test, or none."""
+"""Which part of the study each review and each human comparison is in: training, validation, fine-tuning, test."""
+
+from dataclasses import dataclass
 
 import numpy as np
 
 from noisy_feedback.config import Config
-from noisy_feedback.data.groups import MOST_IN_ONE_GROUP
-from noisy_feedback.data.preferences import Judgements
-from noisy_feedback.data.reviews import Splits, split_dataset, split_groups
+from noisy_feedback.data.preferences import MOST_IN_ONE_GROUP, Judgements
 from noisy_feedback.errors import InputError
 from noisy_feedback.rng import rng_for
 
 LEFT_OUT = -1
 TRAINING, VALIDATION, FINE_TUNING, TEST = range(4)
 PARTS = {TRAINING: "training", FINE_TUNING: "fine-tuning", VALIDATION: "validation", TEST: "test"}
+
+
+@dataclass(frozen=True)
+class Splits:
+    """Row numbers of the four parts."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    fine_tuning: np.ndarray
+    test: np.ndarray
+    judgements: np.ndarray | None = None  # (J,) the part of each human judgement, by number, or LEFT_OUT
+
+    def part_of_rows(self) -> np.ndarray:
+        """The part (n,) of each row."""
+        parts = (self.train, self.validation, self.fine_tuning, self.test)
+        return np.repeat(range(4), [len(rows) for rows in parts])[np.argsort(np.concatenate(parts))]
+
+
+def split_dataset(n: int, rng: np.random.Generator | None = None) -> Splits:
+    """40 % training, 10 % validation, 40 % fine-tuning, the rest test: in file order, or with `rng` in random order."""
+    rows = np.arange(n) if rng is None else rng.permutation(n)
+    return Splits(*np.split(rows, [n * 4 // 10, n * 5 // 10, n * 9 // 10]))
+
+
+def split_groups(groups: np.ndarray, rng: np.random.Generator | None = None, what: str = "--group-column") -> Splits:
+    """Parts that hold whole groups, of about the same shares: in the order of their numbers, or permuted by `rng`.
+
+    `groups` (n,) are numbers 0..G-1. A group goes to the part that its middle row falls into. Errors: InputError where
+    a part stays empty.
+    """
+    sizes = np.bincount(groups)
+    order = np.arange(len(sizes)) if rng is None else rng.permutation(len(sizes))
+    middle = np.empty(len(sizes))
+    middle[order] = np.cumsum(sizes[order]) - sizes[order] / 2
+    part_of_row = np.searchsorted(np.array([0.4, 0.5, 0.9]) * len(groups), middle, side="right")[groups]
+    rows = [np.flatnonzero(part_of_row == part) for part in range(4)]
+    for part, name in PARTS.items():
+        if not len(rows[part]):
+            way_out = "use more or smaller groups, or --shuffle with another --seed"
+            raise InputError(f"{what}: {len(sizes)} groups leave the {name} part empty; {way_out}")
+    return Splits(*rows)
 
 
 def split_with_reviews(judgements: Judgements, splits: Splits) -> np.ndarray:
@@ -30,13 +71,10 @@ def parts_of_texts(judgements: Judgements, splits: Splits, others: int = 0) -> n
 
 
 def split_alone(config: Config, judgements: Judgements) -> np.ndarray:
-    """The part (J,) of each judgement where there are no rated reviews, about 40, 10, 40 and 10 % of them.
+    """The part (J,) of each judgement where there are no rated reviews, in file order or shuffled by the seed.
 
-    `--split groups`: the groups that are given, else dialogues, prompts, or texts that comparisons connect, stay in one
-    part.
-    `texts`: no text of the validation and the test part is in another part; comparisons across them are left out.
-    `comparisons`: only judgements of the same pair stay together. In file order, or shuffled by the seed. Errors:
-    InputError where a part is empty, or one group holds most comparisons.
+    Which judgements stay in one part, `--split` says: see docs/human_feedback.md. Errors: InputError where a part is
+    empty, or one group holds most comparisons.
     """
     rng = rng_for(config.seed, "split") if config.shuffle else None
     if config.split == "texts":
@@ -47,9 +85,8 @@ def split_alone(config: Config, judgements: Judgements) -> np.ndarray:
         unused = (split_texts(judgements, rng) == LEFT_OUT).mean()
         raise InputError(
             f"{judgements.name}: {largest:,} of {len(groups):,} comparisons are in one group (a dialogue, a prompt, or "
-            "texts that comparisons connect), so that no split keeps groups apart; --split texts keeps texts apart and "
-            f"leaves out {unused:.0%} of the comparisons; --split comparisons uses all, but tests on texts that the "
-            "model knows"
+            f"texts that comparisons connect); --split texts keeps texts apart and leaves out {unused:.0%} of the "
+            "comparisons; --split comparisons uses all, but tests on texts that the model knows"
         )
     return split_groups(groups, rng, judgements.name).part_of_rows()
 

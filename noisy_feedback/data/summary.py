@@ -2,74 +2,54 @@
 
 import math
 import textwrap
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from noisy_feedback.data.preferences import Judgements
 
 
-@dataclass(frozen=True)
-class Summary:
-    """Counts of judgements, for the screen and run.json.
+def summarize(judgements: Judgements) -> dict[str, Any]:
+    """What run.json says of judgements: see docs/human_feedback.md, the check.
 
-    `repeated_pairs` were judged more than once; `disagreement` is the share of disagreeing ones among all pairs of
-    judgements of the same pair, `implied_flip_rate` the share of wrong judgements that it implies where errors are
-    independent: two judgements disagree with probability 2e(1 - e). `largest_group` is the share of the judgements that
-    the largest group of the split holds. `cut_alike` comparisons were left out since the encoder cuts their texts to
-    the same. None: there are none.
+    `disagreement` is the share of disagreeing ones among all pairs of judgements of the same pair, `implied_flip_rate`
+    the share of wrong judgements that it implies where errors are independent; None where no pair has two.
     """
-
-    comparisons: int
-    pairs: int
-    texts: int
-    annotators: int | None
-    prompts: int
-    repeated_pairs: int
-    disagreement: float | None
-    implied_flip_rate: float | None
-    largest_group: float
-    cut_alike: int
-    dropped: dict[str, int]
-    unused_columns: list[str]
-
-    def lines(self) -> list[str]:
-        """What the screen shows beside the number of comparisons, pairs and annotators."""
-        prompts = f"{self.prompts:,} prompts" if self.prompts else "no prompts"
-        lines = [f"{self.texts:,} texts, {prompts}; largest group: {self.largest_group:.1%} of the comparisons"]
-        if self.disagreement is not None:
-            lines.append(
-                f"{self.repeated_pairs:,} pairs were judged more than once: two judgements disagree in "
-                f"{self.disagreement:.1%} of cases, as if {self.implied_flip_rate:.1%} were wrong independently"
-            )
-        if self.dropped:
-            lines.append(f"left out: {', '.join(f'{count:,} {reason}' for reason, count in self.dropped.items())}")
-        if self.cut_alike:
-            alike = f"{self.cut_alike:,} comparisons left out: the encoder cuts their texts to the same"
-            lines.append(f"{alike} (--truncate, or a --model_name that reads more)")
-        if self.unused_columns:
-            lines.append(f"columns that are not used: {', '.join(self.unused_columns)}")
-        return [f"{'':11}{part}" for line in lines for part in textwrap.wrap(line, 69, break_on_hyphens=False)]
-
-
-def summarize(judgements: Judgements) -> Summary:
-    """Count what there is."""
     chosen, judged = judgements.chosen, np.bincount(judgements.pairs)
     disagreement = disagreement_of(chosen, judgements.pairs)
-    return Summary(
-        comparisons=len(chosen),
-        pairs=len(judged),
-        texts=len(np.unique([chosen, judgements.rejected])),
-        annotators=None if judgements.annotators is None else len(np.unique(judgements.annotators)),
-        prompts=len(np.unique(judgements.prompts[judgements.prompts >= 0])),
-        repeated_pairs=int((judged > 1).sum()),
-        disagreement=disagreement,
-        implied_flip_rate=None if disagreement is None else implied_flip_rate(disagreement),
-        largest_group=float(np.bincount(judgements.groups).max() / len(chosen)),
-        cut_alike=judgements.cut_alike,
-        dropped=judgements.dropped,
-        unused_columns=judgements.unused,
-    )
+    return {
+        "comparisons": len(chosen),
+        "pairs": len(judged),
+        "texts": len(np.unique([chosen, judgements.rejected])),
+        "annotators": None if judgements.annotators is None else len(np.unique(judgements.annotators)),
+        "prompts": len(np.unique(judgements.prompts[judgements.prompts >= 0])),
+        "repeated_pairs": int((judged > 1).sum()),
+        "disagreement": disagreement,
+        "implied_flip_rate": None if disagreement is None else implied_flip_rate(disagreement),
+        "largest_group": float(np.bincount(judgements.groups).max() / len(chosen)),
+        "cut_alike": judgements.cut_alike,
+        "dropped": judgements.dropped,
+        "unused_columns": judgements.unused,
+    }
+
+
+def summary_lines(found: dict[str, Any]) -> list[str]:
+    """What the screen shows of a summary beside the number of comparisons, pairs and annotators."""
+    prompts = f"{found['prompts']:,} prompts" if found["prompts"] else "no prompts"
+    lines = [f"{found['texts']:,} texts, {prompts}; largest group: {found['largest_group']:.1%} of the comparisons"]
+    if found["disagreement"] is not None:
+        lines.append(
+            f"{found['repeated_pairs']:,} pairs were judged more than once: two judgements disagree in "
+            f"{found['disagreement']:.1%} of cases, as if {found['implied_flip_rate']:.1%} were wrong independently"
+        )
+    if found["dropped"]:
+        lines.append(f"left out: {', '.join(f'{count:,} {reason}' for reason, count in found['dropped'].items())}")
+    if found["cut_alike"]:
+        alike = f"{found['cut_alike']:,} comparisons left out: the encoder cuts their texts to the same"
+        lines.append(f"{alike} (--truncate, or a --model_name that reads more)")
+    if found["unused_columns"]:
+        lines.append(f"columns that are not used: {', '.join(found['unused_columns'])}")
+    return [f"{'':11}{part}" for line in lines for part in textwrap.wrap(line, 69, break_on_hyphens=False)]
 
 
 def disagreement_of(chosen: np.ndarray, pairs: np.ndarray) -> float | None:

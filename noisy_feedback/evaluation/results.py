@@ -9,8 +9,7 @@ import pandas as pd
 from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.preferences import Judgements, number_pairs
-from noisy_feedback.data.reviews import Splits
-from noisy_feedback.data.splits import TEST
+from noisy_feedback.data.splits import TEST, Splits
 from noisy_feedback.data.summary import disagreement_of, implied_flip_rate
 from noisy_feedback.evaluation.statistics import interval_over_pairs
 from noisy_feedback.feedback import human

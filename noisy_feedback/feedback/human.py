@@ -11,8 +11,7 @@ import numpy as np
 
 from noisy_feedback.config import Config
 from noisy_feedback.data.preferences import Judgements
-from noisy_feedback.data.reviews import Splits
-from noisy_feedback.data.splits import FINE_TUNING
+from noisy_feedback.data.splits import FINE_TUNING, Splits
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.feedback.noise import reverse_lists

@@ -8,8 +8,7 @@ from torch import Tensor
 
 from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
-from noisy_feedback.data.reviews import Splits
-from noisy_feedback.data.splits import TRAINING, VALIDATION
+from noisy_feedback.data.splits import TRAINING, VALIDATION, Splits
 from noisy_feedback.feedback import human
 from noisy_feedback.feedback.comparisons import Feedback
 

@@ -13,9 +13,9 @@ from tqdm import tqdm
 from noisy_feedback.config import SETTING_AXES, Config
 from noisy_feedback.data.embeddings import Embeddings
 from noisy_feedback.data.preferences import Judgements
-from noisy_feedback.data.reviews import SAMPLE_FILE, Reviews, Splits
-from noisy_feedback.data.splits import LEFT_OUT, PARTS
-from noisy_feedback.data.summary import summarize
+from noisy_feedback.data.reviews import SAMPLE_FILE, Reviews
+from noisy_feedback.data.splits import LEFT_OUT, PARTS, Splits
+from noisy_feedback.data.summary import summarize, summary_lines
 from noisy_feedback.evaluation.results import RunResult, audit_record
 from noisy_feedback.evaluation.statistics import SweepTables
 from noisy_feedback.feedback.audit import Audit
@@ -82,7 +82,7 @@ def judgements(found: Judgements, splits: Splits) -> str:
     for part, so in (("validation", "ratings choose the best epoch"), ("test", "there is no preference accuracy")):
         if not counts[part]:
             lines.append(f"warning    no comparison in the {part} part: {so}")
-    return "\n".join([*lines, *summarize(found).lines()])
+    return "\n".join([*lines, *summary_lines(summarize(found))])
 
 
 def embeddings(found: Embeddings, how: str) -> str:

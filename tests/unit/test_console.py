@@ -12,7 +12,8 @@ from scipy import stats
 
 from noisy_feedback.config import LOSSES, NOISES, Config
 from noisy_feedback.data.embeddings import Embeddings, EmbeddingsInfo
-from noisy_feedback.data.reviews import Reviews, Splits
+from noisy_feedback.data.reviews import Reviews
+from noisy_feedback.data.splits import Splits
 from noisy_feedback.evaluation.statistics import SweepTables, summarise
 from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import Feedback

@@ -11,8 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.preferences import Judgements
-from noisy_feedback.data.reviews import split_dataset
-from noisy_feedback.data.splits import TRAINING, VALIDATION
+from noisy_feedback.data.splits import TRAINING, VALIDATION, split_dataset
 from noisy_feedback.learning import cross_fitting, examples
 from noisy_feedback.learning.model import RatingMLP
 from noisy_feedback.learning.training import FitResult

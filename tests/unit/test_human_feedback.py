@@ -8,8 +8,7 @@ import pytest
 from scipy import stats
 
 from noisy_feedback.config import LABELS, Config
-from noisy_feedback.data.reviews import Splits
-from noisy_feedback.data.splits import FINE_TUNING, LEFT_OUT, TEST, VALIDATION, split_with_reviews
+from noisy_feedback.data.splits import FINE_TUNING, LEFT_OUT, TEST, VALIDATION, Splits, split_with_reviews
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback import human
 from tests import conftest

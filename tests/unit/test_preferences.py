@@ -149,7 +149,7 @@ def test_dialogues_as_hh_rlhf_writes_them_are_conversations(read):
 # --- two texts and a winner
 
 
-WRITTEN = [("a", "b"), (" A", "B "), (1, 2), ("1", "2"), (1.0, 2.0), ("Model_a", "model_b"), ("text_a", "response2")]
+WRITTEN = [("a", "b"), (" A", "B "), (1, 2), ("1", "2"), (1.0, 2.0), ("Model_a", "model_b"), ("text_a", "text_b")]
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -317,19 +317,17 @@ def test_what_is_no_comparison_is_named_once_with_counts_or_left_out(read, refus
         {**wins, "winner": "a"},
     ]
     assert refused(rows) == (
-        "9 of 11 comparisons cannot be used: 2 tied (the first is comparison 2), 1 without a winner (the first is "
-        "comparison 7), 2 with an empty text (the first is comparison 4), 1 whose conversation does not end with the "
-        "assistant (the first is comparison 8), 2 of texts that are the same but for case and white space (the first "
-        "is comparison 3), 1 without annotator (the first is comparison 6); --drop-invalid leaves them out"
+        "9 of 11 comparisons cannot be used: 2 tied (the first is comparison 2), 2 of texts that are the same but for "
+        "case and white space (the first is comparison 3), 2 with an empty text (the first is comparison 4), 1 without "
+        "annotator (the first is comparison 6), 1 without a winner (the first is comparison 7), 1 whose conversation "
+        "does not end with the assistant (the first is comparison 8); --drop-invalid leaves them out"
     )
     found = read(rows, drop_invalid=True)
     assert orders(found) == [("y", "x"), ("x", "y")]
-    assert list(found.dropped.values()) == [2, 1, 2, 1, 2, 1]
+    assert list(found.dropped.values()) == [2, 2, 2, 1, 1, 1]
     assert refused(rows[1:10], drop_invalid=True) == "--drop-invalid leaves no comparison"
     rows = [{"chosen": "a", "rejected": "a", "correct": ""}, {"chosen": "a", "rejected": "b", "correct": "perhaps"}]
-    assert refused(rows, drop_invalid=True).startswith(
-        "'correct' of comparison 2 is 'perhaps'"
-    )  # by its row in the file
+    assert refused(rows, drop_invalid=True).startswith("comparison 2: 'correct' is 'perhaps'")
     for side, nothing in product(("chosen", "rejected"), (None, "", [])):  # also behind a prompt
         assert "1 with an empty text" in refused([{"prompt": "q", "chosen": "a", "rejected": "b", side: nothing}])
 
@@ -345,11 +343,11 @@ def test_integers_stay_annotators_where_others_are_left_out(read, suffix):
 UNREADABLE = {
     "a winner that is none": (
         [{"text_a": "x", "text_b": "y", "winner": wins} for wins in ("a", "c")],
-        "'winner' of comparison 2 is 'c'; it must be one of a, 1, b, 2, tie, ",
+        "comparison 2: 'winner' is 'c'; it must be empty or one of a, 1, model_a, ",
     ),
     "two winners": (
         [{"text_a": "x", "text_b": "y", "winner_model_a": 1, "winner_model_b": 1, "winner_tie": 0}],
-        "'winner_model_a, winner_model_b, winner_tie' of comparison 1 is 'a and b'; it must be one of a, 1, b, ",
+        "comparison 1: 'winner' is 'model_a and model_b'; it must be empty or one of a, ",
     ),
     "responses without their users": (
         [{**asked("response1", "response2"), "preference.responses": ["a", "b"], "preference.responses.users": ["u"]}],
@@ -357,13 +355,16 @@ UNREADABLE = {
     ),
     "other names": (
         [{"good": "x", "bad": "y"}],
-        "no column 'chosen'; it has 'good', 'bad' (a preference data set has the columns chosen and rejected; "
-        "--chosen-column and --rejected-column name others, and docs/human_feedback.md lists all layouts",
+        "no column 'chosen'; it has 'good', 'bad' (--chosen-column and --rejected-column name the texts; docs/",
     ),
     "half a character": (
         [{"chosen": said("a", "x\ud800"), "rejected": "y"}],
         r"comparison 1 is 'a\nx\ud800'; it must be text, without lone surrogates, which are half characters (column "
         "'chosen')",
+    ),
+    "half a character in a name": (
+        [{"chosen": "x", "rejected": "y", "annotator": "z\ud800"}],
+        r"comparison 1 is 'z\ud800'; it must be text, without lone surrogates",
     ),
 }
 
@@ -382,7 +383,7 @@ def test_texts_that_look_like_lists_are_texts(read):
 def test_texts_need_ids_that_are_known_and_different(refused, read, tmp_path):
     rows = [{"chosen": "1", "rejected": "2"}, {"chosen": "1", "rejected": "9"}]
     texts = write(tmp_path / "texts.csv", [{"id": n, "text": "x" * n} for n in (1, 2)])
-    assert refused(rows, texts=texts) == f"'rejected' of comparison 2 is '9'; it must be an id in {texts}"
+    assert refused(rows, texts=texts) == "comparison 2: 'rejected' is '9'; it must be empty or one of 1, 2"
     write(texts, [{"id": 1, "text": "x"}, {"id": 1, "text": "y"}])
     with pytest.raises(InputError, match=r"texts\.csv: text 2 has the id '1' of another text$"):
         read(rows, texts=texts)
@@ -428,8 +429,8 @@ def test_a_conversation_of_another_shape_is_refused_with_its_row(refused):
         rows = judged([GOOD, GOOD], [BAD, FINE], prompt=["", ""])
         rows[1][side] = shape
         message = refused(rows)
-        assert message.startswith("comparison 2 is ")
-        assert message.endswith(f"a list of messages with role and content (column {side!r})")
+        assert message.startswith(f"comparison 2: {side!r} is ")
+        assert message.endswith("a list of messages with role and content")
 
 
 # --- pairs
@@ -466,15 +467,15 @@ def test_the_truth_may_be_written_in_several_ways_or_be_missing(read, suffix):
 def test_a_truth_that_is_none_is_refused_with_its_row(refused):
     for wrong in ("yes", 2, -1, 0.5, [1], "text_1"):
         message = refused(judged([GOOD] * 2, [BAD] * 2, correct=[True, wrong]))
-        assert message == f"'correct' of comparison 2 is {str(wrong)!r}; it must be one of true, false, 1, 0, or empty"
+        assert message == f"comparison 2: 'correct' is {str(wrong)!r}; it must be empty or one of true, false, 1, 0"
 
 
 @pytest.mark.parametrize(("chosen", "rejected", "correct"), [(GOOD, BAD, False), (BAD, GOOD, True)])
 def test_judgements_of_a_pair_that_cannot_all_be_as_said_are_refused_with_both_rows(refused, chosen, rejected, correct):
     rows = judged([GOOD, FINE, chosen], [BAD, "x", rejected], correct=[True, False, correct])
-    assert refused(rows).startswith("'correct' of comparison 3 contradicts an earlier comparison of the same pair")
+    assert refused(rows).startswith("comparison 3 contradicts what an earlier one of its pair says")
     wrong = judged([GOOD, FINE, chosen], [BAD, "x", rejected], wrong=[True, False, correct])
-    assert refused(wrong).startswith("'wrong' of comparison 3 contradicts an earlier comparison of the same pair")
+    assert refused(wrong).startswith("comparison 3 contradicts what an earlier one of its pair says")
 
 
 def test_the_truth_of_one_judgement_is_that_of_its_pair_and_wrong_is_the_opposite_of_correct(read):

@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 from noisy_feedback import RatingModel
 from noisy_feedback.config import DEFAULT_ENCODER
 from noisy_feedback.data.embeddings import EmbeddingsInfo
-from noisy_feedback.data.reviews import read_reviews, split_dataset
+from noisy_feedback.data.reviews import read_reviews
+from noisy_feedback.data.splits import split_dataset
 from noisy_feedback.errors import InputError
 from noisy_feedback.learning.model import init_model
 from tests.conftest import only_folder, options, pooled, run_script

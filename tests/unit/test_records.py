@@ -16,7 +16,6 @@ from noisy_feedback.code_version import CODE_VERSION
 from noisy_feedback.config import RECORDED, SWEEP_AXES, Config
 from noisy_feedback.data.dataset import JudgementsInfo, Provenance, ReviewsInfo
 from noisy_feedback.data.embeddings import EmbeddingsInfo
-from noisy_feedback.data.summary import Summary
 from noisy_feedback.errors import InputError
 from noisy_feedback.evaluation.results import RunResult
 from noisy_feedback.feedback.annotators import Annotators
@@ -34,8 +33,7 @@ MADE_FROM = Provenance(
     encoder=EmbeddingsInfo("embeddings.pt", None, None, None, sha256="cd34", device=None, truncate=None),
     device="cpu",
 )
-CHECK = Summary(9, 9, 18, None, 0, 0, None, None, 0.5, 1, {"tied": 2}, ["source"])
-
+CHECK = {"comparisons": 9, "disagreement": None, "dropped": {"tied": 2}, "unused_columns": ["source"]}
 
 AUDIT: dict[str, float] = {"estimated_flip_rate": 0.125, "flip_rate_low": 0.1, "flip_rate_high": 0.2}
 AUDIT |= {"known": True, "true_flip_rate": 0.25, "auroc": 0.75, "precision": math.nan}

@@ -15,13 +15,12 @@ from noisy_feedback.data.reviews import (
     Reviews,
     find_reviews,
     read_reviews,
-    split_dataset,
-    split_groups,
     warn_about,
 )
+from noisy_feedback.data.splits import split_dataset, split_groups
 from noisy_feedback.errors import InputError
 from tests.conftest import content_of, message_of
-from tests.unit.test_columns import CONTENTS, REVIEWS, STARS, TEXTS, as_csv, as_jsonl
+from tests.unit.test_columns import REVIEWS, STARS, TEXTS, as_csv, as_jsonl
 
 
 def read(folder, content, name="hotels.csv", **options):
@@ -47,9 +46,6 @@ def test_columns_may_have_other_names_and_the_content_of_the_file_identifies_the
     reviews = read(tmp_path, content, text_column="what they wrote", rating_column="Stars")
     assert (reviews.texts, reviews.scale[reviews.ratings].tolist()) == (TEXTS, STARS)
     assert reviews.sha256 == hashlib.sha256(content).hexdigest()
-    for columns in ({"rating_column": "Review"}, {"group_column": "Rating"}):
-        with pytest.raises(InputError, match=r"--text-column, --rating-column, --group-column: .*; they must differ"):
-            read(tmp_path, CONTENTS[".csv"], **columns)
 
 
 def test_a_rating_that_is_no_integer_is_named_with_its_row_and_what_to_do(tmp_path):
@@ -59,9 +55,9 @@ def test_a_rating_that_is_no_integer_is_named_with_its_row_and_what_to_do(tmp_pa
 
 
 def test_a_scale_has_2_to_100_ratings(tmp_path):
-    for stars, values in (([4] * 40, "1 (4)"), (range(101), "101 (0, 1, 2, ...)")):
+    for stars, values in (([4] * 40, "1 different ratings (4)"), (range(101), "101 different ratings (0, 1, 2, ...)")):
         message = refused(tmp_path, as_csv([("good", star) for star in stars]))
-        assert f"different values in column 'Rating': {values}; a rating scale has 2 to 100" in message
+        assert message.startswith(f"{values}; a rating scale has 2 to 100")
 
 
 WITH_EMPTY = [*REVIEWS[:3], ("", 5), (" \n", "none"), *REVIEWS[3:]]
@@ -69,20 +65,21 @@ UNRATED = [*REVIEWS[:3], ("good", ""), ("", ""), ("bad", " "), *REVIEWS[3:]]
 
 
 def test_reviews_without_text_or_rating_are_all_counted_and_the_option_is_named(tmp_path):
-    says = "no text in 2 of 14 reviews (column 'Review'), first in review 4; --drop-empty leaves them out"
-    assert refused(tmp_path, as_csv(WITH_EMPTY)).endswith(says)
-    says = "no rating in 2 of 14 reviews (column 'Rating'), first in review 4; --drop-unrated leaves them out"
-    assert refused(tmp_path, as_csv(UNRATED), drop_empty=True).endswith(says)
+    says = "2 without rating (the first is review 4), 1 without text (the first is review 5)"
+    assert refused(tmp_path, as_csv(UNRATED)).startswith(f"3 of 15 reviews cannot be used: {says}; --drop-empty")
+    says = "; --drop-empty leaves out those without text, --drop-unrated those without rating"
+    message = refused(tmp_path, as_csv(UNRATED), drop_empty=True)
+    assert message == f"2 of 15 reviews cannot be used: 2 without rating (the first is review 4){says}"
 
 
 MISSING = [{"Review": text, "Rating": stars} for text, stars in [(None, 3), ("good", None), *REVIEWS]]
 DROPPED = {
-    "hotels.csv": (as_csv(UNRATED), {"empty": 1, "unrated": 2}),
-    "hotels.jsonl": (content_of(MISSING, ".jsonl"), {"empty": 1, "unrated": 1}),
-    "hotels.parquet": (content_of(MISSING, ".parquet"), {"empty": 1, "unrated": 1}),
+    "hotels.csv": (as_csv(UNRATED), {"without rating": 2, "without text": 1}),
+    "hotels.jsonl": (content_of(MISSING, ".jsonl"), {"without rating": 1, "without text": 1}),
+    "hotels.parquet": (content_of(MISSING, ".parquet"), {"without rating": 1, "without text": 1}),
     "copies.csv": (
         as_csv([("NA", ""), *WITH_EMPTY, *((text, 1) for text in TEXTS)]),
-        {"empty": 2, "unrated": 1, "duplicates": 12},
+        {"without rating": 1, "without text": 2, "duplicates": 12},
     ),
 }
 
@@ -90,7 +87,7 @@ DROPPED = {
 @pytest.mark.parametrize("name", DROPPED)
 def test_rows_are_dropped_on_request_of_equal_texts_all_but_the_first_with_a_rating(tmp_path, name):
     content, dropped = DROPPED[name]
-    reviews = read(tmp_path, content, name, **{f"drop_{reason}": True for reason in dropped})
+    reviews = read(tmp_path, content, name, drop_empty=True, drop_unrated=True, drop_duplicates="duplicates" in dropped)
     assert (reviews.texts, reviews.scale[reviews.ratings].tolist(), reviews.dropped) == (TEXTS, STARS, dropped)
 
 
@@ -148,7 +145,7 @@ def test_groups_are_numbered_in_the_order_of_their_first_reviews_without_those_t
     assert read(tmp_path, with_groups(HOTELS), drop_empty=True).groups is None
     content = with_groups(["", *HOTELS[1:4], " ", *HOTELS[5:]])
     message = refused(tmp_path, content, group_column="Hotel", drop_empty=True)
-    assert message.endswith("no group in 1 of 12 reviews (column 'Hotel'), first in review 5; every review needs one")
+    assert message.startswith("1 of 13 reviews cannot be used: 1 without group (the first is review 5)")
 
 
 def some_groups(seed, groups=200, largest=9):
@@ -209,21 +206,10 @@ def test_texts_in_two_parts_are_counted_with_their_share_of_the_test_part_and_th
 
 
 def test_ratings_that_are_rare_are_named():
-    assert warnings_of([6, 7, *MIXED[2:]])[0] == "ratings of one review only: 6, 7; correct those that are errors"
-    assert warnings_of([1, 2, 3, 3, 4, 4, 5, 5, 5, 5] * 99) == [
-        "fewer than 100 reviews of a rating, a tenth of them in the test part: 1, 2"
-    ]
+    says = "ratings of fewer than 100 reviews, a tenth of them in the test part: "
+    assert warnings_of([6, 7, *MIXED[2:]]) == [f"{says}1 (99), 2 (99), 6 (1), 7 (1)"]
     (line,) = warnings_of(list(range(100)) * 4)
-    assert line.endswith(": 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ...")
-
-
-def test_an_uneven_scale_is_warned_about():
-    assert warnings_of([1, 2, 3, 9] * 100) == [
-        "the rating scale 1, 2, 3, 9 has uneven steps: the reward and `adjacent` noise count places on the scale, "
-        "the metrics count stars"
-    ]
-    for scale in ([1, 2, 3, 4], [10, 20, 30, 40], [-1, 1]):
-        assert warnings_of(scale * 100) == []
+    assert line == says + ", ".join(f"{star} (4)" for star in range(10)) + ", ..."
 
 
 # --- comparisons with scores
@@ -264,12 +250,12 @@ def test_comparisons_are_rated_only_where_they_have_scores_and_no_column_of_text
 
 
 def test_scores_must_be_integers_and_those_that_are_missing_can_be_left_out(tmp_path):
-    with pytest.raises(InputError, match=r"review 3 .* 7\.5; .* \(column 'score_chosen, score_rejected'\)"):
+    with pytest.raises(InputError, match=r"review 3 has the rating 7\.5; "):
         scored(tmp_path, [*SCORED[:2], ("q", "a", "b", 8, 7.5), *SCORED[3:]])
     rows = [*SCORED[:10], ("q", "a", "b", 4, None), ("q", "", "c", 4, 1)]
-    with pytest.raises(InputError, match=r"no text in 1 of .* first in review 12; --drop-empty"):
+    with pytest.raises(
+        InputError, match=r"1 without rating \(the first is review 11\), 1 without text \(the first is review 12\)"
+    ):
         scored(tmp_path, rows)
-    with pytest.raises(InputError, match=r"no rating in 1 of .* first in review 11; --drop-unrated"):
-        scored(tmp_path, rows, drop_empty=True)
     found = scored(tmp_path, rows, drop_empty=True, drop_unrated=True)
-    assert (found.dropped, found.texts[-1]) == ({"empty": 1, "unrated": 1}, "q\na")
+    assert (found.dropped, found.texts[-1]) == ({"without rating": 1, "without text": 1}, "q\na")

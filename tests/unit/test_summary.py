@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from noisy_feedback.data.groups import components
-from noisy_feedback.data.summary import summarize
+from noisy_feedback.data.preferences import components
+from noisy_feedback.data.summary import summarize, summary_lines
 from tests.conftest import judgements_of
 
 
@@ -13,12 +13,21 @@ def test_a_summary_counts_what_there_is():
     more = {"annotators": np.array([0, 1, 0, 1, 0, 0, 1]), "annotator_names": ["al", "bo"]}
     prompts = np.array([0, 0, 0, 1, 1, 2, 0])
     found = summarize(judgements_of(orders, prompts=prompts, dropped={"tied": 3}, unused=["turn", "language"], **more))
-    assert (found.comparisons, found.pairs, found.texts, found.annotators, found.prompts) == (7, 4, 7, 2, 3)
-    assert found.repeated_pairs == 2
-    assert found.disagreement == 3 / 4  # two of three pairs of judgements, and the only one
-    assert found.implied_flip_rate == 0.5  # more cannot be explained by independent errors
-    assert found.largest_group == 4 / 7
-    assert found.lines() == [
+    assert found == {
+        "comparisons": 7,
+        "pairs": 4,
+        "texts": 7,
+        "annotators": 2,
+        "prompts": 3,
+        "repeated_pairs": 2,
+        "disagreement": 3 / 4,  # two of three pairs of judgements, and the only one
+        "implied_flip_rate": 0.5,  # more cannot be explained by independent errors
+        "largest_group": 4 / 7,
+        "cut_alike": 0,
+        "dropped": {"tied": 3},
+        "unused_columns": ["turn", "language"],
+    }
+    assert summary_lines(found) == [
         "           7 texts, 3 prompts; largest group: 57.1% of the comparisons",
         "           2 pairs were judged more than once: two judgements disagree in 75.0%",
         "           of cases, as if 50.0% were wrong independently",
@@ -29,8 +38,13 @@ def test_a_summary_counts_what_there_is():
 
 def test_without_repeated_judgements_nothing_is_said_of_noise():
     found = summarize(judgements_of([(0, 1), (2, 1)]))
-    assert (found.disagreement, found.implied_flip_rate, found.annotators, found.prompts) == (None, None, None, 0)
-    assert found.lines() == ["           3 texts, no prompts; largest group: 100.0% of the comparisons"]
+    assert [found[name] for name in ("disagreement", "implied_flip_rate", "annotators", "prompts")] == [
+        None,
+        None,
+        None,
+        0,
+    ]
+    assert summary_lines(found) == ["           3 texts, no prompts; largest group: 100.0% of the comparisons"]
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.3])
@@ -40,7 +54,7 @@ def test_the_implied_flip_rate_is_the_share_of_independent_errors(rate):
     wrong = rng.random(judgements.sum()) < rate
     better = np.repeat(2 * np.arange(len(judgements)), judgements)
     found = summarize(judgements_of(list(zip(better + wrong, better + 1 - wrong, strict=True))))
-    assert found.implied_flip_rate == pytest.approx(rate, abs=0.01)
+    assert found["implied_flip_rate"] == pytest.approx(rate, abs=0.01)
 
 
 def test_components_are_what_can_be_reached_over_shared_texts():
