@@ -11,7 +11,7 @@ from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.reviews import Splits
 from noisy_feedback.errors import InputError
 from noisy_feedback.evaluation.results import RunResult, evaluate_on_test, make_result
-from noisy_feedback.feedback import human, noise, protocols
+from noisy_feedback.feedback import comparisons, human, noise
 from noisy_feedback.feedback.audit import Audit, audit_feedback, fit_temperature
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.learning import cross_fitting, examples
@@ -94,7 +94,7 @@ def train_model(config: Config, dataset: Dataset, progress: Progress = lambda: N
     pairs, known_orders = validation.comparisons, 0  # judgements, some of them wrong, are no known orders
     if dataset.is_rated:
         rows = splits.validation
-        pairs = rows[protocols.known_pairs(config, dataset.ratings[rows], dataset.scale)]
+        pairs = rows[comparisons.known_pairs(config, dataset.ratings[rows], dataset.scale)]
         known_orders = min(len(pairs), len(rows))  # pairs share reviews: they count for no more than these
     temperature = fit_temperature(probabilities, *pairs.T)
     before = evaluate_on_test(fitted.best, dataset, splits)
@@ -115,7 +115,7 @@ def fine_tune_model(
 
     if dataset.judgements is None:
         noisy_ratings = noise.make_noisy(config, reviews_to_compare(dataset, trained))
-        feedback = protocols.compare(config, noisy_ratings, dataset.ratings, splits.fine_tuning, dataset.scale)
+        feedback = comparisons.compare(config, noisy_ratings, dataset.ratings, splits.fine_tuning, dataset.scale)
     else:
         feedback = human.feedback(config, dataset.judgements, splits, dataset.ratings)
     print_line(console.feedback(config, feedback))

@@ -17,8 +17,7 @@ from noisy_feedback.data.summary import summarize
 from noisy_feedback.evaluation.results import RunResult, audit_record
 from noisy_feedback.evaluation.statistics import no_information, setting_names, shown_metrics
 from noisy_feedback.feedback.audit import Audit
-from noisy_feedback.feedback.comparisons import Feedback
-from noisy_feedback.feedback.protocols import GAP
+from noisy_feedback.feedback.comparisons import GAP, Feedback
 from noisy_feedback.metrics import METRICS, STAGES, Metrics
 
 WIDTH = 80  # columns
