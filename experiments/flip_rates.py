@@ -21,9 +21,9 @@ from noisy_feedback.config import PROTOCOLS, RATIOS, Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.evaluation.results import audit_record
 from noisy_feedback.experiment import Trained, reviews_to_compare, train_model
-from noisy_feedback.feedback import human, noise, protocols
+from noisy_feedback.feedback import comparisons, human, noise
 from noisy_feedback.feedback.audit import audit_feedback, audit_scores
-from noisy_feedback.feedback.comparisons import Feedback
+from noisy_feedback.feedback.comparisons import Feedback, adjacent_pairs
 from noisy_feedback.learning.training import single_threaded
 from noisy_feedback.metrics import expected_class
 from noisy_feedback.prepare import prepare
@@ -49,7 +49,7 @@ def collect_feedback(config: Config, dataset: Dataset, trained: Trained) -> Feed
     if dataset.judgements is not None:
         return human.feedback(config, dataset.judgements, trained.splits, dataset.ratings)
     noisy = noise.make_noisy(config, reviews_to_compare(dataset, trained))
-    return protocols.compare(config, noisy, dataset.ratings, trained.splits.fine_tuning, dataset.scale)
+    return comparisons.compare(config, noisy, dataset.ratings, trained.splits.fine_tuning, dataset.scale)
 
 
 def work(given: Namespace) -> None:
@@ -65,7 +65,7 @@ def work(given: Namespace) -> None:
                 feedback = collect_feedback(config, dataset, own)
                 audit = audit_feedback(feedback, own.probabilities, own.temperature, own.calibration_pairs)
                 scores = audit_record(feedback, audit)
-                better, worse = feedback.adjacent_pairs()
+                better, worse = adjacent_pairs(feedback.lists).T
                 rewards = expected_class(own.probabilities)
                 of_margin, _ = audit_scores(rewards[worse] - rewards[better], feedback.flipped.ravel())
                 known = ("true_flip_rate", "estimated_flip_rate", "auroc")

@@ -11,7 +11,7 @@ from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.splits import Splits
 from noisy_feedback.errors import InputError
 from noisy_feedback.evaluation.results import RunResult, evaluate_on_test, result_of_fine_tuning, result_of_training
-from noisy_feedback.feedback import human, noise, protocols
+from noisy_feedback.feedback import comparisons, human, noise
 from noisy_feedback.feedback.audit import Audit, audit_feedback, fit_temperature
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.learning import cross_fitting, examples
@@ -19,7 +19,8 @@ from noisy_feedback.learning.model import RatingMLP, init_model, predict
 from noisy_feedback.learning.objective import TRAINING_OBJECTIVES, fine_tuning_objective, resolve_kl_weight
 from noisy_feedback.learning.training import FitResult, TrainingTask, fit, select_rows, single_threaded
 from noisy_feedback.metrics import Metrics
-from noisy_feedback.output import comparisons, console, records
+from noisy_feedback.output import console, records
+from noisy_feedback.output.comparisons import export_comparisons
 from noisy_feedback.prepare import prepare
 from noisy_feedback.rng import rng_for
 
@@ -66,7 +67,7 @@ def run(config: Config, embeddings_sha256: str | None = None) -> Path:
             with console.epoch_bar(total=cross_fitting.steps(epochs), desc="cross-fitting") as bar:
                 feedback, audit = cross_fitting.audit_out_of_sample(config, dataset, epochs, bar.update)
     if config.export is not None and feedback is not None and audit is not None:
-        comparisons.export_comparisons(config.export, feedback, audit, dataset)
+        export_comparisons(config.export, feedback, audit, dataset)
     folder = records.save_run(tuned.result, tuned.models, dataset, tuned.feedback, tuned.audit)
     print(console.run_tables(tuned.result, dataset.scale))
     print(f"results    {folder}")
@@ -95,7 +96,7 @@ def train_model(config: Config, dataset: Dataset, progress: Progress = lambda: N
     pairs, known_orders = validation.comparisons, 0  # judgements, some of them wrong, are no known orders
     if dataset.is_rated:
         rows = splits.validation
-        pairs = rows[protocols.known_pairs(config, dataset.ratings[rows], dataset.scale)]
+        pairs = rows[comparisons.known_pairs(config, dataset.ratings[rows], dataset.scale)]
         known_orders = min(len(pairs), len(rows))  # pairs share reviews: they count for no more than these
     temperature = fit_temperature(probabilities, *pairs.T)
     before = evaluate_on_test(fitted.best, dataset, splits)
@@ -117,7 +118,7 @@ def fine_tune_model(
 
     if dataset.judgements is None:
         noisy_ratings = noise.make_noisy(config, reviews_to_compare(dataset, trained))
-        feedback = protocols.compare(config, noisy_ratings, dataset.ratings, splits.fine_tuning, dataset.scale)
+        feedback = comparisons.compare(config, noisy_ratings, dataset.ratings, splits.fine_tuning, dataset.scale)
     else:
         feedback = human.feedback(config, dataset.judgements, splits, dataset.ratings)
     print_line(console.feedback(config, feedback))

@@ -15,7 +15,7 @@ from noisy_feedback.data.preferences import Judgements, read_judgements
 from noisy_feedback.data.reviews import Reviews, class_priors, find_reviews, read_reviews, warn_about
 from noisy_feedback.data.truncation import find_alike
 from noisy_feedback.errors import InputError
-from noisy_feedback.feedback import human, noise, protocols
+from noisy_feedback.feedback import comparisons, human, noise
 from noisy_feedback.files import check_writable
 from noisy_feedback.learning.losses import LOSS_FUNCTIONS
 from noisy_feedback.learning.objective import check_loss, fine_tuning_objective
@@ -133,6 +133,6 @@ def check_feedback(config: Config, reviews: Reviews, judgements: Judgements | No
         noisy = noise.make_noisy(config, noise.RatedReviews(reviews.ratings[rows], len(scale), texts, *equal))
     except InputError:
         return
-    feedback = protocols.compare(config, noisy, reviews.ratings, rows, scale)
+    feedback = comparisons.compare(config, noisy, reviews.ratings, rows, scale)
     if loss.parameter and config.flip_rate != ESTIMATED:
         fine_tuning_objective(config, feedback, class_priors(reviews.ratings[splits.train], len(scale)))

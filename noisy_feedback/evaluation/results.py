@@ -103,7 +103,8 @@ def evaluate_on_test(model: RatingMLP, dataset: Dataset, splits: Splits) -> Metr
     if dataset.is_rated:
         output = predict(model, select_rows(dataset.embeddings, splits.test)).cpu().numpy()
         found = evaluate(output, dataset.ratings[splits.test], dataset.scale)
-    if (compared := human.comparisons_to_score(dataset.judgements, splits, TEST)) is None:
+    compared = human.comparisons_to_score(dataset.judgements, splits, TEST)
+    if not len(compared):
         return found
     rewards = expected_class(predict(model, dataset.embeddings).cpu().numpy())
     margins = rewards[compared[:, 0]] - rewards[compared[:, 1]]

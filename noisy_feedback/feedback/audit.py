@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import expit, logit, ndtr, softmax
 
 from noisy_feedback.feedback.annotators import Annotators, fit_annotators
-from noisy_feedback.feedback.comparisons import Feedback
+from noisy_feedback.feedback.comparisons import Feedback, adjacent_pairs
 from noisy_feedback.feedback.difficulty import (
     Pairs,
     Posterior,
@@ -82,7 +82,7 @@ def audit_feedback(feedback: Feedback, output: np.ndarray, temperature: float, c
     `output` (n, C or 1) is the model's of all texts; `temperature` was fitted on `calibration_pairs` known orders.
     """
     judged = feedback.judged or feedback
-    better, worse = judged.adjacent_pairs()
+    better, worse = adjacent_pairs(judged.lists).T
     rows = None
     if feedback.judged is not None:  # one that says the same order
         orders = np.concatenate([np.column_stack([np.asarray(of.pairs), of.lists]) for of in (judged, feedback)])

@@ -1,11 +1,21 @@
-"""What fine-tuning learns from; and how it is built from ratings: lists of row numbers, best first."""
+"""What fine-tuning learns from, and how each protocol makes it from ratings: lists of row numbers, best first.
 
+To add a protocol, write a function and add it to BUILDERS.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
+from noisy_feedback.config import Config
 from noisy_feedback.errors import InputError
+from noisy_feedback.rng import rng_for
+
+GAP = 3  # stars between the reviews of a selective pair: 1 against 4, 2 against 5
+CALIBRATION_DRAWS = 10  # each uses every review once at most
 
 
 @dataclass(frozen=True)
@@ -30,10 +40,6 @@ class Feedback:
     ties: int = 0
     judged: "Feedback | None" = None
 
-    def adjacent_pairs(self) -> tuple[np.ndarray, np.ndarray]:
-        """The better and the worse text (L * k,) of every two adjacent items in a list, as the annotators say."""
-        return self.lists[:, :-1].ravel(), self.lists[:, 1:].ravel()
-
     def subset(self, which: np.ndarray) -> "Feedback":
         """The lists at `which` alone."""
         chosen: dict[str, Any] = {
@@ -47,6 +53,61 @@ class Feedback:
         lists[which] = lists[which, ::-1]
         flipped[which] = 1 - flipped[which, ::-1]
         return replace(self, lists=lists, flipped=flipped, judged=None if len(which) else self.judged)
+
+    def reverse_share(self, ratio: float, rng: np.random.Generator) -> "Feedback":
+        """The noise `reversed`: a share of the lists, drawn at random, in reversed order."""
+        count = len(self.lists)
+        chosen = rng.permutation(count)[: round(ratio * count)]
+        return replace(self.reverse(chosen), changed=len(chosen), total=count)
+
+
+def adjacent_pairs(lists: np.ndarray) -> np.ndarray:
+    """Every two adjacent items (L * k, 2) of lists (L, k+1)."""
+    return sliding_window_view(lists, 2, axis=1).reshape(-1, 2)
+
+
+def compare(config: Config, noisy: np.ndarray, ratings: np.ndarray, rows: np.ndarray, scale: np.ndarray) -> Feedback:
+    """The comparisons that follow from the noisy ratings (m,) of the reviews `rows` (m,); their lists hold rows.
+
+    `ratings` (n,) are the true ones of all reviews. With `reversed` noise, `ratio` of the lists are reversed. Errors:
+    InputError where no comparison is possible.
+    """
+    lists = build_comparisons(config, noisy, scale, rng_for(config.seed, "comparisons"))
+    wrong = (1 + np.sign(np.diff(ratings[rows[lists]], axis=1))) / 2  # a half where the two are truly alike
+    found = Feedback(rows[lists], noisy[lists], int((noisy != ratings[rows]).sum()), len(noisy), wrong)
+    if config.noise != "reversed":
+        return found
+    # The annotator who reverses a list claims that its worst review is the best.
+    return found.reverse_share(config.ratio, rng_for(config.seed, "noise"))
+
+
+def build_comparisons(config: Config, ratings: np.ndarray, scale: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Lists (L, k+1) of positions, best rating first; at most `config.lists` of them, drawn at random.
+
+    With `lists_per_review` above 1 they are drawn as often anew, so that a review is in up to so many lists; those
+    that are kept are then of all rounds.
+    """
+    on_scale = np.flatnonzero(ratings >= 0)
+    build = BUILDERS[config.protocol]
+    rounds = [build(config, ratings[on_scale], scale, rng) for _ in range(config.lists_per_review)]
+    found = on_scale[np.concatenate(rounds)]
+    if len(rounds) > 1:  # the lists of one round are in random order, but all rounds together are not
+        found = found[np.sort(rng.permutation(len(found))[: config.lists])]
+    found = found[: config.lists]
+    return np.sort(found, axis=1) if config.list_order == "row" else found
+
+
+def known_pairs(config: Config, ratings: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Pairs (P, 2) of positions, the better first, that the protocol compares where these ratings (n,) are the truth.
+
+    Drawn CALIBRATION_DRAWS times; none where no comparison is possible.
+    """
+    rng, build = rng_for(config.seed, "calibration"), BUILDERS[config.protocol]
+    try:
+        lists = np.concatenate([build(config, ratings, scale, rng) for _ in range(CALIBRATION_DRAWS)])
+    except InputError:
+        return np.empty((0, 2), dtype=np.int64)
+    return adjacent_pairs(lists)
 
 
 def build_lists(ratings: np.ndarray, k: int, classes: int, rng: np.random.Generator) -> np.ndarray:
@@ -141,3 +202,13 @@ def sample_membership(used: np.ndarray, length: int, size: int, rng: np.random.G
         membership[first] = common | to_first
         membership[second] = common | (contested & ~to_first)
     return membership
+
+
+# From ratings (n,), classes 0..C-1, and their stars, the scale (C,): lists (L, k+1) of positions, best first, in random
+# order. Errors: InputError where there is none.
+Builder = Callable[[Config, np.ndarray, np.ndarray, np.random.Generator], np.ndarray]
+BUILDERS: dict[str, Builder] = {
+    "multiclass": lambda config, ratings, scale, rng: build_lists(ratings, config.k, len(scale), rng),
+    "binary": lambda config, ratings, scale, rng: build_pairs(scale[ratings], GAP, rng),
+}
+BUILDERS["human"] = BUILDERS["multiclass"]  # for its audit's calibration alone

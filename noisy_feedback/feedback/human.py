@@ -14,7 +14,6 @@ from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.splits import FINE_TUNING, Splits
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback.comparisons import Feedback
-from noisy_feedback.feedback.noise import reverse_lists
 from noisy_feedback.rng import rng_for
 
 
@@ -24,50 +23,18 @@ def feedback(config: Config, judgements: Judgements, splits: Splits, ratings: np
     `ratings` (n,) are those of the reviews, which `--loss study` needs. Errors: InputError where there is none.
     """
     rng = rng_for(config.seed, "comparisons")
-    rows = np.flatnonzero(splits.judgements == FINE_TUNING)
-    found = select_judgements(config.labels, judgements, rows, rng)
+    everything = feedback_of(judgements, np.flatnonzero(splits.judgements == FINE_TUNING))
+    found = select(config.labels, everything, rng)
+    if not len(found.lists):
+        raise InputError(
+            f"{judgements.name}: no comparison in the fine-tuning part for --labels {config.labels}; both texts must "
+            "be in it (--group-column keeps the texts of a topic together, --shuffle puts them in random order), a "
+            "majority is no tie, and gold and flipped need the column 'correct'"
+        )
     if config.lists is not None:
         found = found.subset(rng.permutation(len(found.lists))[: config.lists])
-    noisy = reverse_lists(found, config.ratio, rng_for(config.seed, "noise"))  # as simulated ones
+    noisy = found.reverse_share(config.ratio, rng_for(config.seed, "noise"))
     return replace(noisy, ratings=np.append(ratings, np.full(len(judgements.texts), -1))[noisy.lists])
-
-
-def comparisons_to_score(judgements: Judgements | None, splits: Splits, part: int) -> np.ndarray | None:
-    """Comparisons (V, 2) of a part that predictions are scored against, the better first, for all `labels`.
-
-    The true order of a pair, or each of its judgements where that is not known. None where there are none.
-    """
-    if judgements is None:
-        return None
-    rows = np.flatnonzero(splits.judgements == part)
-    known = rows[:0] if judgements.correct is None else rows[~np.isnan(judgements.correct[rows])]
-    judged = rows[~np.isin(judgements.pairs[rows], judgements.pairs[known])]
-    found = feedback_of(judgements, judged).lists
-    if len(known):
-        found = np.concatenate([true_orders(judgements, known, "gold").lists, found])
-    return found if len(found) else None
-
-
-def select_judgements(labels: str, judgements: Judgements, rows: np.ndarray, rng: np.random.Generator) -> Feedback:
-    """Comparisons of the judgements `rows`, as `labels` says. Errors: InputError for none, or if no truth is known."""
-    if not len(rows):
-        raise InputError(
-            f"{judgements.name}: no comparison has both texts in the fine-tuning part; --group-column keeps the texts "
-            "of a topic together, --shuffle puts them in random order"
-        )
-    if labels == "all":
-        return feedback_of(judgements, rows)
-    if labels == "majority":
-        return majority(judgements, rows)
-    if labels == "gold":
-        return true_orders(judgements, rows, labels)
-    mixed = rng.permutation(rows)
-    drawn = mixed[np.unique(judgements.pairs[mixed], return_index=True)[1]]  # one of each pair, in the order of pairs
-    one = feedback_of(judgements, drawn)
-    if labels == "one":
-        return replace(one, judged=feedback_of(judgements, rows))
-    gold = true_orders(judgements, rows, labels)
-    return gold.reverse(rng.permutation(len(gold.lists))[: int(np.nansum(one.flipped))])
 
 
 def feedback_of(judgements: Judgements, rows: np.ndarray) -> Feedback:
@@ -84,29 +51,52 @@ def feedback_of(judgements: Judgements, rows: np.ndarray) -> Feedback:
     )
 
 
-def majority(judgements: Judgements, rows: np.ndarray) -> Feedback:
-    """The order that most judgements of a pair say; pairs with as many for either order are left out and counted.
+def comparisons_to_score(judgements: Judgements | None, splits: Splits, part: int) -> np.ndarray:
+    """Comparisons (V, 2) of a part that predictions are scored against, the better first, for all `labels`.
 
-    Errors: InputError where every pair is such a tie.
+    The true order of a pair, or each of its judgements where that is not known.
     """
-    _, first, own = np.unique(judgements.pairs[rows], return_index=True, return_inverse=True)
-    reference = rows[first]
-    agrees = judgements.chosen[rows] == judgements.chosen[reference][own]
+    if judgements is None:
+        return np.empty((0, 2), dtype=np.int64)
+    everything = feedback_of(judgements, np.flatnonzero(splits.judgements == part))
+    known = true_orders(everything)
+    assert everything.pairs is not None and known.pairs is not None
+    return np.concatenate([known.lists, everything.lists[~np.isin(everything.pairs, known.pairs)]])
+
+
+def select(labels: str, everything: Feedback, rng: np.random.Generator) -> Feedback:
+    """What `labels` chooses of the comparisons that all judgements make."""
+    if labels == "all":
+        return everything
+    if labels == "majority":
+        return majority(everything)
+    gold = true_orders(everything)
+    if labels == "gold":
+        return gold
+    order = rng.permutation(len(everything.lists))
+    one = first_of_pairs(everything, order)
+    if labels == "one":
+        return replace(one, judged=everything)
+    return gold.reverse(rng.permutation(len(gold.lists))[: int(np.nansum(one.flipped))])
+
+
+def first_of_pairs(given: Feedback, order: np.ndarray) -> Feedback:
+    """The first comparison of each pair in this order (some of the places in `given`), by the numbers of the pairs."""
+    assert given.pairs is not None
+    return given.subset(order[np.unique(given.pairs[order], return_index=True)[1]])
+
+
+def true_orders(given: Feedback) -> Feedback:
+    """The true order of every pair whose truth is known."""
+    found = first_of_pairs(given, np.flatnonzero(~np.isnan(given.flipped[:, 0])))
+    return replace(found.reverse(np.flatnonzero(found.flipped[:, 0])), annotators=None)
+
+
+def majority(given: Feedback) -> Feedback:
+    """The order that most judgements of a pair say; pairs with as many for either order are left out and counted."""
+    assert given.pairs is not None
+    _, first, own = np.unique(given.pairs, return_index=True, return_inverse=True)
+    agrees = given.lists[:, 0] == given.lists[first, 0][own]
     votes = np.bincount(own, np.where(agrees, 1, -1))  # for the first judgement's order, minus those against it
-    if not votes.any():
-        raise InputError(f"{judgements.name}: every pair of the fine-tuning part is a tie; --labels majority has none")
-    decided = reference[votes != 0]
-    found = feedback_of(judgements, decided).reverse(np.flatnonzero(votes[votes != 0] < 0))
-    return replace(found, annotators=None, ties=int((votes == 0).sum()), judged=feedback_of(judgements, rows))
-
-
-def true_orders(judgements: Judgements, rows: np.ndarray, labels: str) -> Feedback:
-    """The true order of every pair whose truth is known. Errors: InputError where none is."""
-    if judgements.correct is None or np.isnan(judgements.correct[rows]).all():
-        raise InputError(
-            f"--labels {labels}: {judgements.name} does not say which judgements are right (column 'correct')"
-        )
-    known = rows[~np.isnan(judgements.correct[rows])]
-    first = known[np.unique(judgements.pairs[known], return_index=True)[1]]
-    found = feedback_of(judgements, first).reverse(np.flatnonzero(judgements.correct[first] == 0))
-    return replace(found, annotators=None)
+    found = given.subset(first[votes != 0]).reverse(np.flatnonzero(votes[votes != 0] < 0))
+    return replace(found, annotators=None, ties=int((votes == 0).sum()), judged=given)

@@ -1,4 +1,4 @@
-"""Noise in ratings and in comparisons.
+"""Noise in ratings. (`reversed` noise is in comparisons: `Feedback.reverse_share`.)
 
 To add a kind, write a function with the signature of `uniform`, and add it to RATING_NOISE below and to NOISES in
 config.py.
@@ -17,7 +17,6 @@ from torch import Tensor
 
 from noisy_feedback.config import Config
 from noisy_feedback.errors import InputError
-from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.rng import rng_for
 
 
@@ -73,13 +72,6 @@ def redrawn_off_scale(reviews: RatedReviews, ratio: float, rng: np.random.Genera
     return redrawn(reviews, ratio, rng, lowest=1)
 
 
-def reverse_lists(feedback: Feedback, ratio: float, rng: np.random.Generator) -> Feedback:
-    """Reverse the order of some lists, drawn at random: the kind `reversed`. It keeps the ratings that are claimed."""
-    count = len(feedback.lists)
-    chosen = rng.permutation(count)[: round(ratio * count)]
-    return replace(feedback.reverse(chosen), changed=len(chosen), total=count)
-
-
 def shift(reviews: RatedReviews, order: np.ndarray, ratio: float, shifts: np.ndarray) -> np.ndarray:
     """The ratings (n,), of which the first round(ratio * n) in `order` are shifted, around the scale."""
     chosen = order[: round(ratio * len(order))]
@@ -104,7 +96,7 @@ class RatingNoise(NamedTuple):
     matrix: Callable[[float, int], np.ndarray] | None = None
 
 
-RATING_NOISE = {  # by the names in NOISES; `reversed` is noise in comparisons, reverse_lists
+RATING_NOISE = {  # by the names in NOISES
     "uniform": RatingNoise(uniform, uniform_matrix),
     "adjacent": RatingNoise(adjacent, lambda ratio, c: transition_matrix(ratio, np.eye(c, k=1) + np.eye(c, k=-1))),
     # Counts as uniform: which reviews it changes depends on the texts, which ratings alone do not show.

@@ -55,9 +55,8 @@ def single_reviews(dataset: Dataset, rows: np.ndarray) -> Examples:
 
 def validation_part(config: Config, dataset: Dataset, splits: Splits) -> Validation:
     """The validation part, with its ratings, or as published with those of the first training reviews."""
-    compared = human.comparisons_to_score(dataset.judgements, splits, VALIDATION)
+    comparisons = human.comparisons_to_score(dataset.judgements, splits, VALIDATION)
     rated = splits.validation if config.validation_ratings == "own" else splits.train[: len(splits.validation)]
-    comparisons = np.empty((0, 2), dtype=np.int64) if compared is None else compared
     return Validation(splits.validation, dataset.ratings[rated], dataset.scale, comparisons)
 
 

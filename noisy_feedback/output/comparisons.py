@@ -11,7 +11,7 @@ from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.preferences import number_pairs
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback.audit import Audit
-from noisy_feedback.feedback.comparisons import Feedback
+from noisy_feedback.feedback.comparisons import Feedback, adjacent_pairs
 from noisy_feedback.files import atomic_write, check_writable
 
 EXPORT_FORMATS = (".jsonl", ".parquet")
@@ -25,7 +25,7 @@ def feedback_table(
     Margins are the reward of the better text minus that of the worse, from the rewards (n,) of all texts before
     fine-tuning and after its last epoch. `names` are those of the annotators.
     """
-    better, worse = feedback.adjacent_pairs()
+    better, worse = adjacent_pairs(feedback.lists).T
     return pd.DataFrame(
         {
             "better": better,
@@ -66,14 +66,15 @@ def known_wrong(feedback: Feedback) -> np.ndarray:
 
 def export_comparisons(file: Path, feedback: Feedback, audit: Audit, dataset: Dataset) -> None:
     """Write the comparisons as a preference data set, .jsonl or .parquet: `--comparisons` reads the same ones back."""
-    better, worse = feedback.adjacent_pairs()
+    better, worse = adjacent_pairs(feedback.lists).T
     stars = np.append(dataset.scale.astype(float), np.nan)  # of a rating; at -1: it is not known
+    chosen_stars, rejected_stars = stars[adjacent_pairs(feedback.ratings).T]
     table = pd.DataFrame(
         {
             "chosen": [dataset.texts[row] for row in better],
             "rejected": [dataset.texts[row] for row in worse],
-            "chosen_rating": pd.array(stars[feedback.ratings[:, :-1].ravel()], dtype="Int64"),
-            "rejected_rating": pd.array(stars[feedback.ratings[:, 1:].ravel()], dtype="Int64"),
+            "chosen_rating": pd.array(chosen_stars, dtype="Int64"),
+            "rejected_rating": pd.array(rejected_stars, dtype="Int64"),
             "p_wrong": audit.p_wrong,
             "wrong": pd.array(known_wrong(feedback), dtype="boolean"),
             # By rows: other reviews with the same texts are another pair, whose true order may be the opposite.

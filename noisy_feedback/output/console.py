@@ -19,8 +19,7 @@ from noisy_feedback.data.summary import summarize, summary_lines
 from noisy_feedback.evaluation.results import RunResult, audit_record
 from noisy_feedback.evaluation.statistics import SweepTables
 from noisy_feedback.feedback.audit import Audit
-from noisy_feedback.feedback.comparisons import Feedback
-from noisy_feedback.feedback.protocols import GAP
+from noisy_feedback.feedback.comparisons import GAP, Feedback
 from noisy_feedback.metrics import METRICS, STAGES
 
 WIDTH = 80  # columns

@@ -44,7 +44,7 @@ ADDED = {  # file -> the tuple of names in config.py, the function, and what is 
         opposite,
         'RATING_NOISE["opposite"] = RatingNoise(opposite, lambda ratio, c: transition_matrix(ratio, np.eye(c)[::-1]))',
     ),
-    "feedback/protocols.py": ("SIMULATED", extremes, 'BUILDERS["extremes"] = extremes'),
+    "feedback/comparisons.py": ("SIMULATED", extremes, 'BUILDERS["extremes"] = extremes'),
 }
 
 

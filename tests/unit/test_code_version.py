@@ -60,7 +60,7 @@ def test_numbers_and_texts_that_are_used_change_the_version_and_comments_docstri
     assert code_digest() == CODE_VERSION  # wherever the package lies
     for name in MODULES:
         append(package / name, "\n\n\n# a comment\n")
-    replace(package / "feedback/noise.py", '"""Noise in ratings and in comparisons.', '"""Another text.')
+    replace(package / "feedback/noise.py", '"""Noise in ratings.', '"""Another text.')
     replace(package / "feedback/noise.py", '"""Noisy ratings (n,): some reviews, drawn at random', '"""Another text.')
     assert code_digest() == CODE_VERSION
     replace(package / "learning/losses.py", "beta=0.1)", "beta=0.2)")

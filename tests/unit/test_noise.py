@@ -28,7 +28,7 @@ def add(kind, reviews, ratio, seed=0):
     """The ratings with noise; with the kind `reversed` they stand for lists (L, k+1)."""
     rng, given = np.random.default_rng(seed), reviews.ratings
     if kind == "reversed":
-        return noise.reverse_lists(Feedback(given, given, 0, 0, given[:, 1:]), ratio, rng).lists
+        return Feedback(given, given, 0, 0, given[:, 1:]).reverse_share(ratio, rng).lists
     return RATING_NOISE[kind].add(reviews, ratio, rng)
 
 

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from noisy_feedback.config import LOSSES, Config
 from noisy_feedback.errors import InputError
-from noisy_feedback.feedback import protocols
+from noisy_feedback.feedback import comparisons
 from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.learning.examples import compared_reviews
@@ -64,7 +64,7 @@ def test_the_flip_rate_of_reversed_noise_is_the_share_that_is_wrong_in_a_simulat
     ratings = np.random.default_rng(0).integers(5, size=30_000)
     ratings[20_000:].sort()
     config = Config("multiclass", noise="reversed", ratio=ratio, k=k, list_order=order)
-    feedback = protocols.compare(config, ratings, ratings, np.arange(30_000), np.arange(5))
+    feedback = comparisons.compare(config, ratings, ratings, np.arange(30_000), np.arange(5))
     assert flip_rates(config, feedback, EQUAL_SHARES) == pytest.approx([feedback.flipped.mean()] * 2, abs=0.005)
 
 

@@ -158,12 +158,12 @@ def test_judgements_are_read_with_the_reviews_and_said_by_part(human, capsys):
 
 
 def test_human_comparisons_that_cannot_be_learned_from_are_refused(human, never_embeds):
-    with pytest.raises(InputError, match=r"judged\.jsonl: no comparison has both texts in the fine-tuning part"):
+    with pytest.raises(InputError, match=r"judged\.jsonl: no comparison in the fine-tuning part"):
         prepare([human((0, 1), (41, 42))])
     with pytest.raises(InputError, match="--loss study needs the rating of the chosen text, and 2 chosen texts are"):
         prepare([human(*PAIRS, (1000, 50), (1001, 51), (52, 1002), loss="study")])
     for labels in LABELS:
-        says = f"--labels {labels}: " if labels in ("gold", "flipped") else "embedding has begun"
+        says = f"--labels {labels}; " if labels in ("gold", "flipped") else "embedding has begun"
         with pytest.raises((InputError, AssertionError), match=says):
             prepare([human(*PAIRS, correct=None, labels=labels)])
 
