@@ -116,5 +116,8 @@ def to_configs(protocol: str, values: dict[str, Any], given: dict[str, Any]) -> 
         values |= {"path": None, "head": "scalar"}
     if protocol == "human" and "path" in given and "comparisons" not in given:
         raise InputError("--path: name the human comparisons of these reviews, too, with --comparisons")
+    losses = given.get("loss", "")
+    if "kl_weight" in given and isinstance(losses, list) and all(":" in loss for loss in losses):
+        raise InputError("--kl-weight: every --loss has a KL weight of its own; leave out one of them")
     values |= given
     return grid({**values, "hidden": tuple(values["hidden"])})

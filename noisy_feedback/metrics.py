@@ -26,7 +26,9 @@ class Metrics:
 
 # The numbers among them: field -> its name on the screen and in figures.
 METRICS = {
-    metric.name: metric.name.replace("_", " ").replace("f1", "F1") for metric in fields(Metrics) if metric.type is float
+    metric.name: metric.name.replace("_", " ").replace("f1", "F1").replace("error", "error (stars)")
+    for metric in fields(Metrics)
+    if metric.type is float
 }
 
 

@@ -57,6 +57,8 @@ class Option:
 
     def problem(self, value: Any) -> str:
         """Why a value is refused; empty where it is allowed."""
+        if self.values is Path and str(value).startswith(("http:/", "https:/")):  # Path joins slashes
+            return f"{str(value).replace(':/', '://', 1)} is a web address; download the file first"
         if value is self.default or value in self.also or isinstance(self.values, type) or value in self.values:
             return ""
         allowed = (self.values.words, *self.also) if isinstance(self.values, Numbers) else map(str, self.values)

@@ -17,6 +17,7 @@ FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 COMMA_BETWEEN_FIELDS = r"(?<![0-9]),(?! )|,(?! |[0-9]{3}\b)"  # not those of "1,000, or so"
 INTEGER = re.compile(r"\s*[+-]?[0-9]+(\.0*)?\s*")
+LONG_TEXT = 20  # characters: no usual name of a column
 HINT = "--text-column, --rating-column and --group-column name others"
 
 
@@ -67,6 +68,10 @@ def select_columns(
     for column in wanted:
         if list(frame.columns).count(column) != 1:
             found = "no column" if column not in frame.columns else "more than one column"
+            names = [str(name) for name in frame.columns]
+            has_rating, has_text = any(map(INTEGER.fullmatch, names)), any(len(name) > LONG_TEXT for name in names)
+            if format_of(file) in SEPARATORS and has_rating and has_text:
+                hint = f"its first line looks like a {row}; add a line of column names above it"
             raise InputError(f"{file}: {found} {column!r}; it has {listed(map(repr, frame.columns))[:300]} ({hint})")
         cells = frame[column]
         check_texts(file, cells[[isinstance(cell, str) for cell in cells]], row)

@@ -146,6 +146,11 @@ def warn_about(reviews: Reviews, splits: Splits, shuffled: bool) -> list[str]:
     if len(rare := np.flatnonzero(counts < RARE)):  # one of a single review may be a typing error
         found = listed(f"{reviews.scale[place]} ({counts[place]})" for place in rare)
         lines.append(f"ratings of fewer than {RARE} reviews, a tenth of them in the test part: {found}")
+    if len(np.unique(np.diff(reviews.scale))) > 1:
+        lines.append(
+            f"the rating scale {listed(reviews.scale)} has uneven steps: the reward and `adjacent` noise count places "
+            "on the scale, the metrics count stars"
+        )
     return lines
 
 

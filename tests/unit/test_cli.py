@@ -156,6 +156,7 @@ REFUSED = {  # by both scripts of multiclass
     "--lr-f 0": "--lr-f: 0.0 is not allowed (allowed: a number above 0",
     "--kl-weight inf": "--kl-weight: inf is not allowed (allowed: a number of at least 0, adaptive",
     "--loss bradley": f"--loss: 'bradley' is not allowed (allowed: {', '.join(LOSSES)}",
+    "--path https://a.org/b.csv": "--path: https://a.org/b.csv is a web address; download the file first",
     "--loss robust --flip-rate 0.5": "--flip-rate 0.5: --loss robust needs one below 0.5",
     "--head scalar --loss study": "--loss study and --noise least-confident need a distribution",
     "--head scalar --noise least-confident": "--loss study and --noise least-confident need a distribution",
@@ -185,6 +186,7 @@ OTHERS_REFUSED = [
         ("config.py", "human", "--as-published", "unrecognized arguments: --as-published"),
         ("config.py", "human", "--export a.jsonl", "unrecognized arguments: --export"),
         ("config.py", "multiclass", "--loss hinge:x", "--kl-weight: 'x' is not allowed"),
+        ("config.py", "multiclass", "--loss hinge:1 --kl-weight 2", "--kl-weight: every --loss has a KL weight"),
         ("config.py", "multiclass", "--loss study hing:1", "--loss: 'hing' is not allowed"),
         ("config.py", "multiclass", "--head scalar --loss robust:1 robust", "give a --kl-weight above 0"),
 ]  # fmt: skip

@@ -147,6 +147,17 @@ def test_columns_are_separated_by_what_the_first_line_has_where_it_lacks_what_th
             assert texts_of(tmp_path, content, f"hotels{suffix}") == [text.strip('"')] * 20
 
 
+def test_a_first_line_that_looks_like_a_row_is_named_so(tmp_path):
+    long = "A text of more than twenty characters"
+    for first in ((long, 4), ("1", long)):
+        message = refused(tmp_path, as_csv(REVIEWS, columns=first), row="text")
+        assert message.endswith("(its first line looks like a text; add a line of column names above it)")
+    for columns in ((long, long), ("1", "2")):  # the questions of a survey, numbered columns
+        assert refused(tmp_path, as_csv(REVIEWS, columns=columns), hint="a hint").endswith("(a hint)")
+    named = ("A text of more than twenty characters", "4")
+    assert refused(tmp_path, as_jsonl(REVIEWS, named), "hotels.jsonl", hint="a hint").endswith("(a hint)")
+
+
 def test_text_that_is_not_utf8_is_named_by_its_line_with_a_way_to_convert_it(tmp_path):
     for text in (b"it\x92s", b'"two\n\nlines, ""it\x92s"""'):
         before = unquoted([('"two\n\nlines"', 4), ("été", 4), *[("good", 5)] * 20], ",")

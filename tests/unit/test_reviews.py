@@ -212,6 +212,15 @@ def test_ratings_that_are_rare_are_named():
     assert line == says + ", ".join(f"{star} (4)" for star in range(10)) + ", ..."
 
 
+def test_an_uneven_scale_is_warned_about():
+    assert warnings_of([1, 2, 3, 9] * 100) == [
+        "the rating scale 1, 2, 3, 9 has uneven steps: the reward and `adjacent` noise count places on the scale, "
+        "the metrics count stars"
+    ]
+    for scale in ([1, 2, 3, 4], [10, 20, 30, 40], [-1, 1]):
+        assert warnings_of(scale * 100) == []
+
+
 # --- comparisons with scores
 
 
