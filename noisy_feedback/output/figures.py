@@ -61,7 +61,7 @@ def draw_curves(sweep: SweepTables) -> Figure:
         plots.add_legend(figure, handles, sweep.ticks, columns=5, title=sweep.axis)
     if ADAPTIVE in set(fine_tuning["kl_weight"]):
         notes.append(f"KL weight {ADAPTIVE}: no line where nothing was fine-tuned")
-    add_notes(figure, sweep, ["band: one standard deviation; black: training", *notes])
+    add_notes(figure, sweep, ["black: training", *notes], of_seeds="band: one standard deviation")
     return figure
 
 
@@ -116,9 +116,9 @@ def draw_metrics(sweep: SweepTables) -> Figure:
     figure.align_ylabels()
     handles, labels = panels[0].get_legend_handles_labels()
     plots.add_legend(figure, handles, labels, columns=1 if max(map(len, labels)) > 20 else 2, fontsize=6)
-    notes = ["bars: 95 % intervals of the mean; small dots: seeds"]
-    notes.append("paired differences have narrower intervals (summary.csv)")
-    add_notes(figure, sweep, notes if len(stages) > 1 else [*notes, "last epoch of fine-tuning"])
+    notes = [] if len(stages) > 1 else ["last epoch of fine-tuning"]
+    bars = "bars: 95 % intervals of the mean; small dots: seeds"
+    add_notes(figure, sweep, notes, f"{bars}\npaired differences have narrower intervals (summary.csv)")
     return figure
 
 
@@ -189,7 +189,7 @@ def draw_audit(sweep: SweepTables) -> Figure:
     rates.set(xlabel="true flip rate", ylabel="estimated flip rate")
     scores.set(ylabel="AUROC of p_wrong")
     set_places(scores, sweep)
-    add_notes(figure, sweep, ["small dots: single seeds", "dotted: a right estimate, and chance"])
+    add_notes(figure, sweep, ["dotted: a right estimate, and chance"], of_seeds="small dots: single seeds")
     return figure
 
 
@@ -199,6 +199,11 @@ def set_places(axes: Axes, sweep: SweepTables) -> None:
     axes.set(xlabel=sweep.axis, xlim=(-0.5, len(sweep.ticks) - 0.5))
 
 
-def add_notes(figure: Figure, sweep: SweepTables, notes: Sequence[str]) -> None:
-    """Below a figure: how many seeds stand behind every point, `notes`, and which ratios leave no information."""
-    plots.add_notes(figure, [f"{sweep.seeds}; {notes[0]}", *notes[1:], *sweep.information_notes()])
+def add_notes(figure: Figure, sweep: SweepTables, notes: Sequence[str], of_seeds: str = "") -> None:
+    """Below a figure: how many seeds stand behind every point, what shows that they differ (`of_seeds`), and `notes`.
+
+    The last lines say which ratios leave no information.
+    """
+    several = of_seeds and sweep.runs["seed"].nunique() > 1
+    seeds = f"{sweep.seeds}; {of_seeds}" if several else sweep.seeds
+    plots.add_notes(figure, [seeds, *notes, *sweep.information_notes()])

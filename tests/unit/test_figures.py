@@ -348,7 +348,10 @@ def test_where_there_is_one_ratio_every_figure_shows_the_labels_in_its_place():
 def test_every_figure_of_means_says_how_many_seeds_it_shows():
     two = axes_of_runs(losses=("hinge", "study"))
     for axes, text in ((axes_of_runs(1), "1 seed"), (two, "mean of 3 seeds"), (lacking(two), "mean of 2 to 3 seeds")):
-        assert all(text in figure.get_supxlabel() for figure in all_figures(axes))
+        notes = [figure.get_supxlabel() for figure in all_figures(axes)]
+        assert all(text in note for note in notes)
+        of_seeds = ["band: " in notes[0], "bars: " in notes[1], "small dots: " in notes[3]]
+        assert of_seeds == [text != "1 seed"] * 3  # which has none
 
 
 def test_a_metric_that_is_nowhere_defined_leaves_an_empty_panel_and_the_same_table_gives_the_same_bytes(tmp_path):
