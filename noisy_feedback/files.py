@@ -47,7 +47,7 @@ def write_tensors(path: Path, tensors: "dict[str, Tensor]", metadata: str) -> No
 
 
 def check_writable(folder: Path, option: str = "--output") -> None:
-    """Refuse a folder, given by an option, that cannot be written before the long work starts.
+    """Refuse a folder, given by an option, that cannot be written, before anything expensive runs.
 
     Errors: InputError where `folder`, or the nearest of its parents that exists, is not a writable folder: a file, say,
     or a link that points nowhere.

@@ -77,7 +77,7 @@ def beta_prior(others: np.ndarray, annotators: np.ndarray, mean: float, kappa: f
     expected = float(weight**2 @ (known**2 - np.bincount(annotators, information**2)))
     kappa = spread * expected / products - 1 if products > 0 else KAPPAS[1]
     # A step of EM: mean + spread * s is the posterior, at the mean, that a judgement is right. Fisher scoring can
-    # go to and fro for ever near 1.
+    # oscillate near 1.
     step = spread * (weight @ of_annotator) + USUAL_RELIABILITY - mean
     mean += float(step / (weight @ np.bincount(annotators) + 1))
     return float(np.clip(mean, *RELIABILITIES)), float(np.clip(kappa, *KAPPAS))

@@ -132,7 +132,7 @@ def build_lists(ratings: np.ndarray, k: int, classes: int, rng: np.random.Genera
     usable = np.minimum(available, length)  # a list holds a rating once
     spare = usable.sum() - (k + 1) * length
     used = usable - rng.multivariate_hypergeometric(usable, spare)
-    membership = sample_membership(used, length, k + 1, rng)
+    membership = sample_membership(used, length, rng)
     # From the highest rating down, so that each list comes out best first.
     rating = classes - 1 - np.nonzero(membership[:, ::-1])[1].reshape(length, k + 1)
     result = np.empty_like(rating)
@@ -175,17 +175,17 @@ def max_lists(available: np.ndarray, size: int) -> int:
     return int(lengths[usable >= size * lengths].max())
 
 
-def sample_membership(used: np.ndarray, length: int, size: int, rng: np.random.Generator) -> np.ndarray:
+def sample_membership(used: np.ndarray, length: int, rng: np.random.Generator) -> np.ndarray:
     """Which ratings each list holds: a table (length, C) of booleans, uniform over those with these sums.
 
-    Each row sums to `size`, column c to `used[c]`. Ratings are dealt out in turn; then, round after round, lists form
-    random pairs, and the two lists of a pair redistribute at random the ratings that only one of them holds (global
-    curveball trades: Carstens et al. 2018, ESA; uniformity: Carstens 2015, Phys. Rev. E 91, 042812).
+    All rows have the same sum, column c sums to `used[c]`. Ratings are dealt out in turn; then, round after round,
+    lists form random pairs, and the two lists of a pair redistribute at random the ratings that only one of them holds
+    (global curveball trades: Carstens et al. 2018, ESA; uniformity: Carstens 2015, Phys. Rev. E 91, 042812).
     """
     dealt = np.repeat(np.arange(len(used)), used)
     membership = np.zeros((length, len(used)), dtype=bool)
     membership[np.arange(len(dealt)) % length, dealt] = True
-    if size == len(used):
+    if (used == length).all():
         return membership  # every list holds every rating: there is nothing to trade
     # A rating can reach every list in log2(length) rounds: twice that, and a few more.
     for _ in range(8 + 2 * max(length, 2).bit_length()):

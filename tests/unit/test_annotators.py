@@ -40,6 +40,12 @@ def test_the_prior_of_the_reliabilities_is_found():
     assert np.mean(found, axis=0) == pytest.approx([0.8, 10], rel=0.1)
 
 
+def test_the_prior_is_exact_where_the_numbers_of_right_judgements_have_a_beta_binomial_distribution():
+    right = np.repeat(np.arange(5), [5, 8, 9, 8, 5])  # of four judgements of each of 35 annotators: of Beta(2, 2)
+    others = np.where(np.arange(4) < right[:, None], np.inf, -np.inf).ravel()
+    assert beta_prior(others, np.repeat(np.arange(35), 4), 0.5, 10.0)[1] == pytest.approx(4)
+
+
 def test_where_each_annotator_has_one_judgement_the_mean_is_their_share_with_one_more_of_09_and_all_are_alike():
     mean, kappa = 0.7, 10.0
     for _ in range(100):

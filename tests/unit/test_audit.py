@@ -372,3 +372,20 @@ def test_a_part_of_the_grid_that_is_very_unlikely_has_a_flip_rate_of_its_own():
         assert rate == pytest.approx(expected)
         assert low < rate < high
         assert high - low == pytest.approx(2 * 1.96 * 0.01, rel=0.01)
+
+
+def test_many_points_that_are_as_likely_all_count():
+    rates = np.linspace(0.1, 0.3, 2000)
+    points = np.zeros(2000), 100 * (1 - 2 * rates), np.full(2000, 1e-4)
+    found = difficulty.posterior_at_points(np.zeros(0), *points, np.nan, np.nan, np.nan)
+    assert audit.flip_rate(found, 100) == pytest.approx((0.2, 0.105, 0.295), abs=1e-3)
+
+
+def test_steps_are_those_of_the_log_odds_that_a_judgement_is_right_whatever_its_evidence():
+    p_better, better, pair, _, _ = planted(0, 300)
+    prior, sign = logit(p_better.clip(0.01, 0.99)), np.where(better % 2, -1.0, 1.0)
+    small, large = (
+        difficulty.posterior_of_changing_easiness(difficulty.Pairs(sign * prior, sign, pair, size * sign, 0.0)).p_first
+        for size in (0.5, 2.0)
+    )
+    np.testing.assert_allclose(small, large, atol=0.04)

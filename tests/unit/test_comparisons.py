@@ -79,6 +79,7 @@ def documented_probabilities(ratings, k):
         ((3, 2, 2), 1),  # one review is spare: of any rating
         ((3, 2, 2, 1), 2),  # and a rating has more reviews than there are lists
         ((2, 2, 2, 2), 2),  # two are spare
+        ((2, 1, 1, 1, 1), 2),  # none is spare, and one rating is in every list
         ((4, 1, 1), 1),  # none is spare, but a rating has more reviews than there are lists
     ],
 )
@@ -153,14 +154,14 @@ def compared(protocol="multiclass", ratings=RATINGS, rows=None, **options):
     return compare(config, noisy[rows], ratings, rows, SCALE), noisy
 
 
-@pytest.mark.parametrize("protocol", ["multiclass", "binary"])
+@pytest.mark.parametrize(("protocol", "k"), [("multiclass", 2), ("binary", 1)])
 @pytest.mark.parametrize("kind", NOISES)
 @pytest.mark.parametrize("order", ["rating", "row"])
 def test_comparisons_claim_the_noisy_ratings_and_are_flipped_where_the_true_ones_say_the_opposite(
-    protocol, kind, order
+    protocol, k, kind, order
 ):
     rows = np.random.default_rng(2).permutation(200)[:160]
-    found, noisy = compared(protocol, rows=rows, noise=kind, ratio=0.5, list_order=order)
+    found, noisy = compared(protocol, rows=rows, k=k, noise=kind, ratio=0.5, list_order=order)
     assert set(found.lists.ravel()) <= set(rows)
     better, worse = (RATINGS[items] for items in (found.lists[:, :-1], found.lists[:, 1:]))
     assert (found.flipped == np.where(better == worse, 0.5, better < worse)).all()

@@ -12,6 +12,7 @@ from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.preferences import Judgements
 from noisy_feedback.data.splits import TRAINING, VALIDATION, split_dataset
+from noisy_feedback.experiment import train_model
 from noisy_feedback.learning import cross_fitting, examples
 from noisy_feedback.learning.model import RatingMLP
 from noisy_feedback.learning.training import FitResult
@@ -72,6 +73,7 @@ def test_without_ratings_a_model_learns_the_judgements_of_the_training_part_and_
     assert examples.training_part(DATASET, splits).rows.tolist() == pairs[parts == TRAINING].tolist()
     scored = examples.validation_part(CONFIG, DATASET, splits).comparisons
     assert scored.tolist() == pairs[parts == VALIDATION].tolist()
+    assert train_model(CONFIG, DATASET).calibration_pairs == 0  # judgements are no known orders
 
 
 # --- texts that are in several pairs

@@ -52,10 +52,10 @@ def test_a_metric_that_is_not_defined_is_nan():
 
 
 def test_a_scalar_output_between_classes_is_between_their_stars_and_beyond_the_ends_a_class_is_a_star():
-    output, scale = np.array([[0.4], [1.5], [-1.0], [3.0]]), np.array([1, 2, 10])  # in stars 1.4, 6, 0 and 11
-    assert metrics.expected_rating(output, scale).tolist() == pytest.approx([1.4, 6, 0, 11])
+    output, scale = np.array([[0.4], [1.5], [-1.0], [3.0]]), np.array([1, 3, 10])  # in stars 1.8, 6.5, 0 and 11
+    assert metrics.expected_rating(output, scale).tolist() == pytest.approx([1.8, 6.5, 0, 11])
     found = metrics.evaluate(output, np.array([0, 1, 0, 2]), scale)
-    assert (found.accuracy, found.mean_absolute_error) == (1, pytest.approx((0.4 + 4 + 1 + 1) / 4))
+    assert (found.accuracy, found.mean_absolute_error) == (1, pytest.approx((0.8 + 3.5 + 1 + 1) / 4))
 
 
 @given(st.lists(st.sampled_from([-2.0, -0.5, 0.0, 0.5, 1.0]), min_size=1))
