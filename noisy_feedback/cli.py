@@ -99,7 +99,7 @@ def add_option(group: Any, name: str, option: Option, default: Any, is_axis: boo
         dest=name,
         type=option.parse,
         nargs="+" if is_axis or isinstance(default, tuple) else None,
-        metavar=values.metavar if isinstance(values, Numbers) else "PATH" if values is Path else "NAME",
+        metavar=values.metavar if isinstance(values, Numbers) else "PATH" if values is Path else option.metavar,
         help=f"{option.help} ({'; '.join(notes)})" if notes else option.help,
     )
 

@@ -21,7 +21,7 @@ LOSSES = (
 NOISES = ("uniform", "adjacent", "reversed", "least-confident", "redrawn", "redrawn-off-scale")
 LABELS = ("all", "one", "majority", "gold", "flipped")  # judgements to learn from: feedback/human.py
 ESTIMATED = "estimated"  # a flip rate: that of the audit
-ADAPTIVE = "adaptive"  # a KL weight: it follows from the flip rate of the audit
+ADAPTIVE = "adaptive"  # a KL weight: it follows from the upper limit of the flip rate in the audit
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
 SEEDS = (84, 42, 21, 2, 1)  # of the study's sweep; main.py takes the first
 RATIOS = (0.0, 0.2, 0.4, 0.6, 0.8)  # of the study's sweep
@@ -146,7 +146,7 @@ class Config:
     )
     kl_weight: float | str = option(
         0.0,
-        "weight of the KL divergence from the model before fine-tuning; 'adaptive': from the audit's flip rate",
+        "weight of the KL divergence from the model before fine-tuning; 'adaptive': from the audit's highest flip rate",
         values=WEIGHT,
         also=(ADAPTIVE,),
     )
@@ -167,7 +167,11 @@ class Config:
         None, "write the comparisons to this file (.jsonl, .parquet)", values=Path, script="main.py"
     )
     dask: str | None = option(
-        None, "address of the Dask cluster that computes, or 'local' to start one", script="config.py", recorded=False
+        None,
+        "address of the Dask cluster that computes, or 'local' to start one",
+        script="config.py",
+        recorded=False,
+        metavar="ADDRESS",
     )
 
     def __post_init__(self) -> None:
@@ -223,5 +227,7 @@ def grid(options: Mapping[str, Any]) -> list[Config]:
         loss, colon, weight = chosen.get("loss", "").partition(":")
         if colon:
             chosen |= {"loss": loss, "kl_weight": OPTIONS["kl_weight"].parse(weight)}
+            if problem := OPTIONS["kl_weight"].problem(chosen["kl_weight"]):
+                raise InputError(f"--loss {loss}:{weight}: {problem}")
         runs.add(Config(**{**options, **chosen}))
     return sorted(runs, key=Config.sort_key)

@@ -45,10 +45,11 @@ class Option:
     study: bool = False  # one of the study's own options
     protocols: Sequence[str] = ()  # that have it; none: all
     script: str = ""  # the only script that has it
+    metavar: str = "NAME"
     recorded: bool = True  # False: where files lie, or what the record of the encoder holds
 
     def parse(self, text: str) -> Any:
-        """The value that an argument gives; a text that should be a number, and is none, is refused by Config."""
+        """The value that an argument gives; a text that is not a number is left for Config to refuse."""
         if isinstance(self.values, tuple):
             return text
         with suppress(ValueError):
@@ -57,12 +58,17 @@ class Option:
 
     def problem(self, value: Any) -> str:
         """Why a value is refused; empty where it is allowed."""
+        if value is self.default or value in self.also:
+            return ""
         if self.values is Path and str(value).startswith(("http:/", "https:/")):  # Path joins slashes
             return f"{str(value).replace(':/', '://', 1)} is a web address; download the file first"
-        if value is self.default or value in self.also or isinstance(self.values, type) or value in self.values:
+        if isinstance(self.values, type):
+            return "" if isinstance(value, self.values | None) else f"{value!r} is no {self.values.__name__.lower()}"
+        if value in self.values:
             return ""
         allowed = (self.values.words, *self.also) if isinstance(self.values, Numbers) else map(str, self.values)
-        return f"{value!r} is not allowed (allowed: {', '.join(allowed)})"
+        hint = "; separate several by spaces" if isinstance(value, str) and "," in value else ""
+        return f"{value!r} is not allowed (allowed: {', '.join(allowed)}{hint})"
 
 
 def option(default: Any, help: str = "", values: Any = str, **details: Any) -> Any:

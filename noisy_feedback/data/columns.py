@@ -17,6 +17,7 @@ FORMATS = (".csv", ".tsv", ".json", ".jsonl", ".parquet")
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 COMMA_BETWEEN_FIELDS = r"(?<![0-9]),(?! )|,(?! |[0-9]{3}\b)"  # not those of "1,000, or so"
 INTEGER = re.compile(r"\s*[+-]?[0-9]+(\.0*)?\s*")
+LINE_BREAK = re.compile(r"\r\n|\r|\n")  # str.splitlines has more
 LONG_TEXT = 20  # characters: no usual name of a column
 HINT = "--text-column, --rating-column and --group-column name others"
 
@@ -43,12 +44,12 @@ def read_table(file: Path, row: str) -> pd.DataFrame:
     try:
         if file.suffix.lower() == ".gz":
             content = gzip.decompress(content)
-        if not content.strip():
+        if not content or content.isspace():
             raise InputError(f"{file}: the file is empty")
         if suffix == ".parquet":
             frame = pd.read_parquet(io.BytesIO(content))
         elif suffix in SEPARATORS:
-            frame = parse_separated(file, decode(file, content), SEPARATORS[suffix], row)
+            frame = parse_separated(file, content, SEPARATORS[suffix], row)
         else:
             frame = parse_json(decode(file, content))
         # As Python objects, at once: Arrow checks that texts are UTF-8 only when they are used.
@@ -103,14 +104,17 @@ def first_missing(cells: Mapping[Any, Any]) -> str | None:
 
 
 def decode(file: Path, content: bytes) -> str:
-    """The text of a file. Errors: InputError where it is not UTF-8, naming the line and the way out."""
+    """The text of a file. Errors: InputError where there is none, or it is not UTF-8, with the line and the way out."""
     try:
-        return content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = 1 + error.object[: error.start].count(b"\n")
         encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "cp1252"
         way_out = f"convert the file, for example with iconv -f {encoding} -t utf-8"
         raise InputError(f"{file}: line {line} is not UTF-8 text; {way_out}") from None
+    if not text or text.isspace():
+        raise InputError(f"{file}: the file is empty")
+    return text
 
 
 def parse_json(text: str) -> pd.DataFrame:
@@ -121,15 +125,15 @@ def parse_json(text: str) -> pd.DataFrame:
     return pd.DataFrame(json.loads(text), dtype=object)  # pd.read_json takes half characters out of texts
 
 
-def parse_separated(file: Path, text: str, separator: str, row: str) -> pd.DataFrame:
+def parse_separated(file: Path, content: bytes, separator: str, row: str) -> pd.DataFrame:
     """The columns of a .csv or .tsv file. Errors: InputError where a stray quote has joined rows to one.
 
     They are separated by `separator`, or where the first line lacks it by the tabs, commas or semicolons that it has.
     """
-    header = text[:10_000].lstrip().splitlines()[0]
+    header = LINE_BREAK.split(decode(file, content).lstrip()[:10_000], maxsplit=1)[0]
     if separator not in header:
         separator = max(f"{separator},\t;", key=header.count)
-    frame = pd.read_csv(io.StringIO(text), sep=separator, header=None, dtype=str, keep_default_na=False)
+    frame = pd.read_csv(io.BytesIO(content), sep=separator, header=None, dtype=str, keep_default_na=False)
     frame = frame.iloc[1:].set_axis(frame.iloc[0], axis=1)  # pandas would rename the second column of the same name
     between = re.compile(f"\0|{COMMA_BETWEEN_FIELDS if separator == ',' else separator}")
     for number, cells in enumerate(frame.itertuples(index=False, name=None), start=1):
@@ -144,12 +148,15 @@ def joins_rows(cells: Sequence[str], between: re.Pattern[str]) -> bool:
 
     Then a stray quote has joined them: it is closed by the next quote, rows later if need be.
     """
-    lines = [line for line in "\0".join(cells).splitlines() if line]
-    if len(cells) == 1 or len(lines) < 2:
+    text = "\0".join(cells)
+    if len(cells) == 1 or not ("\n" in text or "\r" in text):
         return False
+    lines = [line for line in LINE_BREAK.split(text) if line]
     rows = [between.split(line) for line in lines]
     integers = [place for place, cell in enumerate(cells) if INTEGER.fullmatch(cell)]
-    return all(len(row) == len(cells) and all(INTEGER.fullmatch(row[n]) for n in integers) for row in rows)
+    return len(rows) > 1 and all(
+        len(row) == len(cells) and all(INTEGER.fullmatch(row[n]) for n in integers) for row in rows
+    )
 
 
 def has_no_text(value: Any) -> bool:

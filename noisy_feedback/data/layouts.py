@@ -72,10 +72,12 @@ def read_comparisons(
     columns = find_columns(names, set(frame.columns))
     unused = [str(name) for name in frame.columns if name not in columns.values()]
     table = select_columns(file, frame, list(columns.values()), FORMAT, "comparison").set_axis(list(columns), axis=1)
-    meanings: dict[str, Mapping[str, Any]] = {} if texts is None else dict.fromkeys(SIDES, read_texts(texts))
+    if texts is not None:
+        table = with_texts(file, table, texts)
+    meanings: dict[str, Mapping[str, Any]] = {}
     if winner := columns.get("winner"):
         by_name = {columns["chosen"].lower(): 1, columns["rejected"].lower(): -1}
-        meanings["winner"] = OUTCOMES.get(winner, WINNERS) | by_name
+        meanings["winner"] = by_name | OUTCOMES.get(winner, WINNERS)
     if truth := columns.get("correct"):
         meanings["correct"] = TRUTHS[truth]
     rows = []
@@ -120,14 +122,24 @@ def one_winner_a_row(file: Path, frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def read_texts(file: Path) -> dict[str, str]:
-    """The texts of a file of columns id and text, by their ids. Errors: InputError, also where two have one id."""
+def with_texts(file: Path, table: pd.DataFrame, texts: Path) -> pd.DataFrame:
+    """The comparisons with the texts that their ids stand for, of the file `texts` with the columns id and text.
+
+    Errors: InputError, also for an unknown id, and where two texts have one id.
+    """
     hint = "a file of texts has the columns id and text"
-    table = select_columns(file, read_table(file, "text"), ("id", "text"), hint, "text")
-    ids = table["id"].map(as_id)
-    if (again := ids.duplicated()).any():
-        raise InputError(f"{file}: text {again.argmax() + 1} has the id {ids[again.argmax()][:100]!r} of another text")
-    return dict(zip(ids, table["text"], strict=True))
+    known = select_columns(texts, read_table(texts, "text"), ("id", "text"), hint, "text")
+    known["id"] = known["id"].map(as_id)
+    if (again := known["id"].duplicated()).any():
+        row = again.argmax()
+        raise InputError(f"{texts}: text {row + 1} has the id {known['id'][row][:100]!r} of another text")
+    for side in SIDES:
+        ids = table[side][~table[side].map(has_no_text)].map(as_id)
+        if (unknown := ~ids.isin(known["id"])).any():
+            row, name = ids.index[unknown][0] + 1, ids[unknown].iloc[0][:100]
+            raise InputError(f"{file}: comparison {row}: {texts} has no text with the id {name!r}")
+        table = table.assign(**{side: ids.map(known.set_index("id")["text"])})  # NaN where there is no id
+    return table
 
 
 # --- one row
@@ -173,13 +185,12 @@ def read_row(
 
 
 def look_up(cell: Any, meaning: Mapping[str, Any], column: str) -> Any:
-    """What a cell means, however its word is written; None where it is empty. Errors: InputError where it is none."""
+    """What a word means, however it is written; None where a cell is empty. Errors: InputError for an unknown word."""
     if has_no_text(cell):
         return None
-    word = as_id(cell)
-    if (key := word if word in meaning else word.strip().lower()) not in meaning:
+    if (word := as_id(str(cell).strip().lower())) not in meaning:
         raise InputError(f"{column!r} is {str(cell)[:100]!r}; it must be empty or one of {listed(meaning)}")
-    return meaning[key]
+    return meaning[word]
 
 
 def as_id(cell: Any) -> str:
@@ -192,9 +203,11 @@ def read_turns(cells: Mapping[str, Any]) -> list[Messages] | None:
     asked, *answers = lists = [parse(cells.get(role)) for role in ("prompt", *SIDES)]
     if not all(isinstance(turns, list) and len(turns) == len(asked) for turns in lists):
         return None
+    if not all(isinstance(turn, str | None) for turn in chain(*lists)):  # messages, which are read as such
+        return None
     conversations = (chain.from_iterable(zip(asked, turns, strict=True)) for turns in answers)
     roles = ("user", "assistant")
-    return [[], *([(role, str(turn or "")) for role, turn in zip(cycle(roles), turns)] for turns in conversations)]
+    return [[], *([(role, turn or "") for role, turn in zip(cycle(roles), turns)] for turns in conversations)]
 
 
 def read_cell(cell: Any, column: str | None) -> Messages:
@@ -216,7 +229,7 @@ def parse(cell: Any) -> Any:
     if isinstance(cell, np.ndarray):
         return cell.tolist()
     if isinstance(cell, str) and cell.lstrip().startswith("["):
-        for read in (json.loads, ast.literal_eval):
+        for read in (json.loads, ast.literal_eval) if OBJECTS.match(cell.lstrip()) else (json.loads,):
             with suppress(ValueError, SyntaxError, RecursionError, MemoryError):
                 return read(cell.strip())
     return cell

@@ -79,19 +79,24 @@ def read_reviews(
     table = None if text_column in frame.columns else rated_texts(file, frame, group_column)
     if table is None:
         names = [text_column, rating_column, *([group_column] if group_column else [])]
+        if len(set(names)) < len(names):
+            options = "--text-column, --rating-column and --group-column"
+            raise InputError(f"{file}: {options} must differ, and are {listed(names)}")
         table = select_columns(file, frame, names).set_axis(["text", "rating", "group"][: len(names)], axis=1)
     invalid = [first_missing(cells) for cells in table.to_dict("records")]
     table = table.assign(invalid=pd.array(invalid, dtype=object))
     drop = [reason for reason, chosen in (("without text", drop_empty), ("without rating", drop_unrated)) if chosen]
-    way_out = "--drop-empty leaves out those without text, --drop-unrated those without rating"
+    way_out = "--drop-empty leaves out those without text, --drop-unrated those without rating; all need a group"
+    way_out = way_out if "group" in table else way_out.partition(";")[0]
     table, dropped = without_invalid(file, table, drop, "review", way_out)
-    check_texts(file, table["text"])
+    check_texts(file, table["text"].rename(None))
     if drop_duplicates:
         dropped["duplicates"] = int(table["text"].duplicated().sum())
         table = table.drop_duplicates("text")
     if len(table) < MIN_REVIEWS:
         raise InputError(f"{file}: too few reviews to split in four: {len(table)}; {MIN_REVIEWS} are the least")
-    ratings, scale = classes_of(file, table["rating"])
+    column = rating_column if rating_column in frame.columns else "score_chosen, score_rejected"
+    ratings, scale = classes_of(file, table["rating"].rename(column))
     groups = number(table["group"].astype(str)) if "group" in table else None
     return Reviews(file.name, file.parent, sha256_of(file), table["text"].tolist(), ratings, scale, dropped, groups)
 
@@ -102,7 +107,8 @@ def rated_texts(file: Path, frame: pd.DataFrame, group_column: str | None) -> pd
     The groups are those of `group_column`, else of group_dialogues; no column where one holds most texts. The index
     counts the rows of the file. None where a file has no scores of chosen and rejected texts. Errors: InputError.
     """
-    if not {"score_chosen", "score_rejected"} <= find_columns({}, set(frame.columns)).keys():
+    columns = find_columns({}, set(frame.columns))
+    if not {columns.get(role) for role in (*SIDES, "score_chosen", "score_rejected")} <= set(frame.columns):
         return None
     table, _ = read_comparisons(file, frame, {"group": group_column})
     if group_column is None:
@@ -120,15 +126,15 @@ def classes_of(file: Path, column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     wrong = ~((numbers == np.floor(numbers)) & (np.abs(numbers) < 2**53))
     if wrong.any():
         raise InputError(
-            f"{file}: review {column.index[wrong][0] + 1} has the rating {repr(column[wrong].iloc[0])[:100]}; ratings "
-            "must be integers: double half stars, write '4 stars', '4/5' and '4,0' as 4, and words as 1, 2, ...; empty "
-            "what is no rating, for --drop-unrated, or name another --rating-column"
+            f"{file}: review {column.index[wrong][0] + 1} has the rating {repr(column[wrong].iloc[0])[:100]} (column "
+            f"{column.name!r}); ratings must be integers: double half stars, write '4 stars', '4/5' and '4,0' as 4, "
+            "and words as 1, 2, ...; empty what is no rating, for --drop-unrated, or name another --rating-column"
         )
     scale, ratings = np.unique(numbers.astype(np.int64), return_inverse=True)
     if not 2 <= len(scale) <= MAX_CLASSES:
         raise InputError(
-            f"{file}: {len(scale)} different ratings ({listed(scale, most=3)}); a rating scale has 2 to {MAX_CLASSES}, "
-            "--rating-column names another column"
+            f"{file}: column {column.name!r} has too few or too many different values, {len(scale)} ("
+            f"{listed(scale, most=3)}); a rating scale has 2 to {MAX_CLASSES}, --rating-column names another column"
         )
     return ratings.astype(np.int64), scale
 
@@ -145,7 +151,7 @@ def warn_about(reviews: Reviews, splits: Splits, shuffled: bool) -> list[str]:
     counts = np.bincount(reviews.ratings)
     if len(rare := np.flatnonzero(counts < RARE)):  # one of a single review may be a typing error
         found = listed(f"{reviews.scale[place]} ({counts[place]})" for place in rare)
-        lines.append(f"ratings of fewer than {RARE} reviews, a tenth of them in the test part: {found}")
+        lines.append(f"ratings with fewer than {RARE} reviews, of which a tenth is in the test part: {found}")
     if len(np.unique(np.diff(reviews.scale))) > 1:
         lines.append(
             f"the rating scale {listed(reviews.scale)} has uneven steps: the reward and `adjacent` noise count places "

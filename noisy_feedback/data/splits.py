@@ -47,12 +47,16 @@ def split_groups(groups: np.ndarray, rng: np.random.Generator | None = None, wha
     middle = np.empty(len(sizes))
     middle[order] = np.cumsum(sizes[order]) - sizes[order] / 2
     part_of_row = np.searchsorted(np.array([0.4, 0.5, 0.9]) * len(groups), middle, side="right")[groups]
-    rows = [np.flatnonzero(part_of_row == part) for part in range(4)]
+    refuse_empty_parts(part_of_row, what, f"groups ({len(sizes)})")
+    return Splits(*(np.flatnonzero(part_of_row == part) for part in range(4)))
+
+
+def refuse_empty_parts(part_of_row: np.ndarray, what: str, rows: str) -> None:
+    """Errors: InputError where a part is empty."""
     for part, name in PARTS.items():
-        if not len(rows[part]):
-            way_out = "use more or smaller groups, or --shuffle with another --seed"
-            raise InputError(f"{what}: {len(sizes)} groups leave the {name} part empty; {way_out}")
-    return Splits(*rows)
+        if not (part_of_row == part).any():
+            way_out = "use more or smaller ones, or --shuffle with another --seed"
+            raise InputError(f"{what}: too few {rows}: the {name} part is empty; {way_out}")
 
 
 def split_with_reviews(judgements: Judgements, splits: Splits) -> np.ndarray:
@@ -78,7 +82,9 @@ def split_alone(config: Config, judgements: Judgements) -> np.ndarray:
     """
     rng = rng_for(config.seed, "split") if config.shuffle else None
     if config.split == "texts":
-        return split_texts(judgements, rng)
+        parts = split_texts(judgements, rng)
+        refuse_empty_parts(parts, judgements.name, f"comparisons ({len(parts)})")
+        return parts
     groups = kept_together(config, judgements)
     largest = np.bincount(groups).max()
     if largest > MOST_IN_ONE_GROUP * len(groups):

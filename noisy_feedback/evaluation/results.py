@@ -20,22 +20,22 @@ from noisy_feedback.learning.training import EpochStats, FitResult, select_rows
 from noisy_feedback.metrics import Metrics, evaluate, expected_class, majority_baseline, preference_accuracy
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RunResult:
     """Everything that one run found. What is not defined is NaN, and None where nothing was fine-tuned."""
 
     config: Config
     noise: dict[str, Any]  # ratio, changed, total
     comparisons: dict[str, Any]  # count, k, reviews_used, ties, attainable_accuracy
+    audit: dict[str, Any] | None = None  # what audit_record says
     best_epochs: dict[str, int]  # training, fine_tuning; 0 where no epoch was run
+    kl_weight_used: float | None = None
     training: list[EpochStats]
     majority: Metrics  # of always predicting the most frequent rating of the training part
     before: Metrics
-    audit: dict[str, Any] | None = None  # what audit_record says
     fine_tuning: list[EpochStats] = field(default_factory=list)
     best: Metrics | None = None
     last: Metrics | None = None
-    kl_weight_used: float | None = None
 
 
 def result_of_training(

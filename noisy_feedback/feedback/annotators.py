@@ -35,7 +35,7 @@ class Annotators:
 
 
 def fit_annotators(judged: Pairs, annotators: np.ndarray) -> tuple[np.ndarray, Annotators]:
-    """The signed evidence of each judgement (J,), and the annotators (J,), where all pairs are as easy to judge.
+    """The signed evidence of each judgement (J,), and the annotators (J,), where all pairs are equally easy.
 
     It starts from the means of the posterior in which all annotators are alike.
     """

@@ -5,9 +5,9 @@ its annotator (GLAD: Whitehill et al. 2009, *Whose vote should count more*). The
 log-odds times a temperature. Neither the temperature nor the easiness is known: the posterior is computed at all
 points of a grid, so that what the judgements do not show makes the flip rate uncertain.
 
-Several judgements of a pair show how easy it is: easiness is hidden for each pair. One or two do not: easiness is one
-level in each of six bins, from the pairs of which the model is most sure to the least sure, with random steps between
-them. Where the model is unsure, the levels of other bins and the walk decide, and the interval of the flip rate is
+Several judgements of a pair show how easy it is: easiness is hidden for each pair. One or two do not: the pairs are
+sorted by how sure the model is and put into six bins; easiness is one level in each bin, with a random step from bin to
+bin. Where the model is unsure, the levels of other bins and the walk decide, and the interval of the flip rate is
 wide. The posterior of a walk is that of the forward-backward algorithm (Rabiner 1989, *A tutorial on hidden Markov
 models*).
 """
@@ -38,8 +38,8 @@ EASINESS = np.arange(-45, 46) * STEP  # (E,) a distribution of easiness has weig
 BINS = 6
 STEPS = (0.5, 1.0)  # standard deviations of a step; here a level is the log-odds that a judgement is right
 LEAST = -0.5  # the lowest level: below 0, so that guessing lies inside the grid
-# Weight of the posterior in which all pairs are as easy. That has a prior of NO_SPREAD * NO_MISLEADING = 0.4 in itself,
-# so that the probability is 0.04 against 0.9, the sum of the walks.
+# Weight of the posterior in which all pairs are equally easy. That has a prior of NO_SPREAD * NO_MISLEADING = 0.4 in
+# itself, so that the probability is 0.04 against 0.9, the sum of the walks.
 EQUAL = 0.1
 
 
@@ -70,7 +70,7 @@ class Pairs(NamedTuple):
 
 
 class Easiness(NamedTuple):
-    """Distributions of easiness with any mean; by default all pairs are as easy to judge."""
+    """Distributions of easiness with any mean; by default all pairs are equally easy to judge."""
 
     spread: float = 0.0
     shares: np.ndarray = SHARES[:1]  # (H, 2) of misleading pairs
@@ -101,7 +101,7 @@ class Posterior(NamedTuple):
     variance: np.ndarray  # (S,) of the number of right claimed orders
     level: np.ndarray  # (S,) of a walk, that of its last bin
     log_temperature: np.ndarray  # (S,)
-    independent: np.ndarray  # (S,) of each other are the errors of a pair: no spread of easiness, nothing misleading
+    independent: np.ndarray  # (S,) whether errors are independent: no spread of easiness, nothing misleading
 
 
 def posterior_at_points(p_first: np.ndarray, *columns: ArrayLike) -> Posterior:
@@ -195,11 +195,11 @@ def log_likelihood(pairs: Pairs, easiness: Easiness, level: float, prior: np.nda
 
 
 def likelihood(pairs: Pairs, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of the judgements of each pair, if its easiness is one of the points (K,), and (N,) what it is divided by.
+    """The likelihood of each pair's judgements at points of easiness (K,), divided by a scale, and its logarithm (N,).
 
     The first has the shape (2, K, N): if the first item is better, and if the second is.
     """
-    log_right = -np.log(1 + np.exp(-np.multiply.outer(points, pairs.evidence)))  # of log_expit's time a third
+    log_right = -np.log(1 + np.exp(-np.multiply.outer(points, pairs.evidence)))  # takes a third of log_expit's time
     log_first, evidence = pairs.sums(log_right), pairs.sums(pairs.evidence)
     log_both = np.stack([log_first, log_first - np.multiply.outer(points, evidence)])  # log s(-x) = log s(x) - x
     log_scale = log_both.max(axis=(0, 1))

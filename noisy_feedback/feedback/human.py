@@ -26,11 +26,14 @@ def feedback(config: Config, judgements: Judgements, splits: Splits, ratings: np
     everything = feedback_of(judgements, np.flatnonzero(splits.judgements == FINE_TUNING))
     found = select(config.labels, everything, rng)
     if not len(found.lists):
-        raise InputError(
-            f"{judgements.name}: no comparison in the fine-tuning part for --labels {config.labels}; both texts must "
-            "be in it (--group-column keeps the texts of a topic together, --shuffle puts them in random order), a "
-            "majority is no tie, and gold and flipped need the column 'correct'"
+        reason = (
+            "no comparison has both texts in the fine-tuning part (--group-column keeps the texts of a topic together, "
+            "--shuffle puts them in random order)"
         )
+        if len(everything.lists):
+            ties = "every pair of the fine-tuning part is a tie; give others"
+            reason = ties if config.labels == "majority" else "its column 'correct' must say which judgements are right"
+        raise InputError(f"--labels {config.labels}: {judgements.name}: {reason}")
     if config.lists is not None:
         found = found.subset(rng.permutation(len(found.lists))[: config.lists])
     noisy = found.reverse_share(config.ratio, rng_for(config.seed, "noise"))

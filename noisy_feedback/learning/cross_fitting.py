@@ -8,7 +8,7 @@ from scipy.special import expit
 from noisy_feedback.config import Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.data.splits import kept_together
-from noisy_feedback.feedback.audit import Audit, audit_comparisons, fit_temperature
+from noisy_feedback.feedback.audit import Audit, audit_comparisons, fit_temperature, p_better
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.feedback.human import feedback_of
 from noisy_feedback.learning.examples import Examples, Validation
@@ -39,9 +39,9 @@ def audit_out_of_sample(
     margins = cross_fitted_margins(config, dataset, epochs, progress)
     rng = rng_for(config.seed, "text effects")
     margins = add_text_effects(margins, everything.lists, dataset.judgements.pairs, rng, progress)
-    rewards, places = np.stack([margins, np.zeros_like(margins)], axis=1).reshape(-1, 1), np.arange(len(margins))
-    temperature = fit_temperature(rewards, 2 * places, 2 * places + 1)
-    prior, better = expit(margins / temperature), everything.lists[:, 0]
+    rewards, none = np.append(margins, 0)[:, None], np.full(len(margins), len(margins))
+    compared = rewards, np.arange(len(margins)), none
+    prior, better = p_better(*compared, fit_temperature(*compared)), everything.lists[:, 0]
     audit = audit_comparisons(prior, better, everything.pairs, everything.annotators, calibration_pairs=0)
     return everything, audit
 

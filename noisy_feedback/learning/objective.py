@@ -13,7 +13,7 @@ from noisy_feedback.config import ADAPTIVE, ESTIMATED, Config
 from noisy_feedback.errors import InputError
 from noisy_feedback.feedback import noise
 from noisy_feedback.feedback.audit import Audit
-from noisy_feedback.feedback.comparisons import Feedback
+from noisy_feedback.feedback.comparisons import Feedback, adjacent_pairs
 from noisy_feedback.learning.losses import LOSS_FUNCTIONS, bradley_terry, margins
 from noisy_feedback.learning.model import is_scalar
 
@@ -123,17 +123,16 @@ def flip_rates(
     given = min(estimated, MAX_ESTIMATE) if config.flip_rate == ESTIMATED else config.flip_rate
     if isinstance(given, float):
         return given, given
-    claimed_better, claimed_worse = feedback.ratings[:, :-1].ravel(), feedback.ratings[:, 1:].ravel()
+    claimed = adjacent_pairs(feedback.ratings)
     if config.noise == "reversed":  # its pairs have different true ratings
         # As published, lists are in row order: some pairs are in wrong order before any list is reversed.
-        q = float((claimed_better < claimed_worse).mean()) if config.list_order == "row" else 0.0
+        q = float((claimed[:, 0] < claimed[:, 1]).mean()) if config.list_order == "row" else 0.0
         rate = q * (1 - config.ratio) + (1 - q) * config.ratio
         return rate, rate
     if (matrix := noise.RATING_NOISE[config.noise].matrix) is None:
         needs = f"--loss {config.loss} needs one, or --flip-rate"
         raise InputError(f"--noise {config.noise} has no transition matrix in noise.py; {needs}")
-    adjacent_pairs = np.stack([claimed_better, claimed_worse], axis=1)
-    return noise.expected_flip_rates(matrix(config.ratio, len(class_priors)), class_priors, adjacent_pairs)
+    return noise.expected_flip_rates(matrix(config.ratio, len(class_priors)), class_priors, claimed)
 
 
 def resolve_kl_weight(config: Config, audit: Audit) -> Config:

@@ -2,7 +2,7 @@
 
 import math
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -17,10 +17,11 @@ from noisy_feedback.data.reviews import SAMPLE_FILE, Reviews
 from noisy_feedback.data.splits import LEFT_OUT, PARTS, Splits
 from noisy_feedback.data.summary import summarize, summary_lines
 from noisy_feedback.evaluation.results import RunResult, audit_record
-from noisy_feedback.evaluation.statistics import SweepTables
+from noisy_feedback.evaluation.statistics import mean_and_interval
 from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import GAP, Feedback
-from noisy_feedback.metrics import METRICS, STAGES
+from noisy_feedback.metrics import METRICS
+from noisy_feedback.output.sweep_tables import SweepTables
 
 WIDTH = 80  # columns
 FEW_COMPARISONS = 10
@@ -70,7 +71,7 @@ def judgements(found: Judgements, splits: Splits) -> str:
     """How many human comparisons there are, by whom, in which parts of the split they are, and what they are like."""
     by = f" by {count(len(found.annotator_names), 'annotator')}" if found.annotators is not None else ""
     counts = {name: np.count_nonzero(splits.judgements == part) for part, name in PARTS.items()}
-    in_part = ", ".join(f"{number:,} {name}" for name, number in counts.items() if number)
+    in_part = ", ".join(f"{number:,} {name}" for name, number in counts.items() if number) or "none in any part"
     where = "texts in two parts, or in training" if len(splits.train) else "texts in two parts"
     lines = [
         f"judgements {len(found.chosen):,} of {count(found.pairs.max() + 1, 'pair')}{by} from {found.name}",
@@ -179,7 +180,7 @@ def summary_tables(sweep: SweepTables, results: Sequence[RunResult]) -> str:
     lines = [f"the tables cover all {count(len(results), 'run')} in the folder: {count(seeds, 'seed')}"]
     if sweep.summary["seeds"].min() < 2:
         lines.append("note       one seed has no 95 % interval")
-    lines += [f"note       {note}" for note in sweep.information_notes()]
+    lines += [f"note       {note} in the ratings" for note in sweep.information_notes()]
     for metric in sweep.metrics:
         lines += ["", f"test {METRICS[metric]}: mean over seeds [95 % interval]; p: paired t-test"]
         baseline = "chance" if metric == "preference_accuracy" else "most frequent rating"
@@ -196,12 +197,15 @@ def summary_tables(sweep: SweepTables, results: Sequence[RunResult]) -> str:
 
 def setting_lines(sweep: SweepTables, setting: str, metric: str) -> list[str]:
     """The lines of one metric of one setting."""
-    rows = sweep.summary.query("setting == @setting and metric == @metric")
-    before, best, last = (rows[rows["stage"] == stage] for stage in STAGES)
-    lines = [f"  {setting}", f"  before fine-tuning {interval(before.iloc[0])}"]
+    rows = sweep.summary.query("setting == @setting and metric == @metric").sort_values("place")
+    best, last = (rows[rows["stage"] == stage] for stage in ("best", "last"))
+    own = sweep.runs[sweep.runs["setting"] == setting].drop_duplicates("seed")  # which places may not have in common
+    before = mean_and_interval(own[f"before_{metric}"].to_numpy())
+    by_labels = f", noise ratio {own['ratio'].iloc[0]:g}" if sweep.axis == "labels" else ""
+    lines = [f"  {setting}{by_labels}", f"  before fine-tuning {interval(before)}"]
     axis, width = sweep.axis.split()[0], max(5, *map(len, sweep.ticks))
     if len(last):
-        header = f"{'best':>7}  {'last epoch':20}  {'vs before':>14}  {'vs noise 0':>14}"
+        header = f"{'best':>7}  {'last epoch':20}  {'vs before':>14}" + ("" if by_labels else f"  {'vs noise 0':>14}")
         lines.append(f"  {axis:>{width}}{'lists':>7}{header}")
     for (_, row), best_mean in zip(last.iterrows(), best["mean"], strict=True):
         lines.append(
@@ -263,7 +267,7 @@ def warning(text: str) -> str:
     return textwrap.fill(text, WIDTH, initial_indent="warning    ", subsequent_indent=indent, break_on_hyphens=False)
 
 
-def interval(row: pd.Series) -> str:
+def interval(row: Mapping[str, float] | pd.Series) -> str:
     return f"{number(row['mean'])} [{number(row['ci_low'])}, {number(row['ci_high'])}]"
 
 

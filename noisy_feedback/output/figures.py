@@ -14,9 +14,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from noisy_feedback.config import ADAPTIVE
-from noisy_feedback.evaluation.statistics import SweepTables, setting_names
 from noisy_feedback.metrics import METRICS
 from noisy_feedback.output import plots
+from noisy_feedback.output.sweep_tables import ONE_SEED, SweepTables, setting_names
 
 DOTS: Any = {"linestyle": "", "markersize": 2, "alpha": 0.35, "zorder": 1}  # single seeds, behind their mean
 BEST: Any = {"linestyle": ":", "markerfacecolor": "white"}
@@ -47,7 +47,7 @@ def draw_curves(sweep: SweepTables) -> Figure:
         own = fine_tuning[fine_tuning["setting"] == name]
         trained = training[training["seed"].isin(own["seed"])] if name else training
         draw_curve_panel(axes, score, trained, [own[own["place"] == place] for place in places], lengths[0])
-        axes.set_title(fill(name, 34, break_on_hyphens=False) if len(settings) > 1 else "", fontsize=7)
+        axes.set_title(fill(name, 34, break_on_hyphens=False) if len(sweep.settings) > 1 else "", fontsize=7)
         axes.set(ylabel=fill(score.replace("_", " "), 22))
         plots.set_epochs(axes, *lengths)
         axes.label_outer()
@@ -60,8 +60,8 @@ def draw_curves(sweep: SweepTables) -> Figure:
         handles = [Line2D([], [], **style) for style in plots.ratio_styles(len(places))]
         plots.add_legend(figure, handles, sweep.ticks, columns=5, title=sweep.axis)
     if ADAPTIVE in set(fine_tuning["kl_weight"]):
-        notes.append(f"KL weight {ADAPTIVE}: no line where nothing was fine-tuned")
-    add_notes(figure, sweep, ["black: training", *notes], of_seeds="band: one standard deviation")
+        notes.append(f"KL weight {ADAPTIVE}: lines leave out seeds that were not fine-tuned")
+    add_notes(figure, sweep, notes, "band: one standard deviation", "black: training")
     return figure
 
 
@@ -117,8 +117,8 @@ def draw_metrics(sweep: SweepTables) -> Figure:
     handles, labels = panels[0].get_legend_handles_labels()
     plots.add_legend(figure, handles, labels, columns=1 if max(map(len, labels)) > 20 else 2, fontsize=6)
     notes = [] if len(stages) > 1 else ["last epoch of fine-tuning"]
-    bars = "bars: 95 % intervals of the mean; small dots: seeds"
-    add_notes(figure, sweep, notes, f"{bars}\npaired differences have narrower intervals (summary.csv)")
+    notes.append("paired differences have narrower intervals (summary.csv)")
+    add_notes(figure, sweep, notes, "bars: 95 % intervals of the mean; small dots: seeds")
     return figure
 
 
@@ -158,7 +158,7 @@ def draw_change(sweep: SweepTables) -> Figure:
         axes.set_title(f"test {METRICS[metric]}", fontsize=8)
     set_places(axes, sweep)
     test = "bold: significant (paired t-test, p < 0.05); ?: no test (one seed, or equal changes)"
-    add_notes(figure, sweep, ["change from before fine-tuning to the last epoch", test])
+    add_notes(figure, sweep, [test], always="change from before fine-tuning to the last epoch")
     return figure
 
 
@@ -189,7 +189,7 @@ def draw_audit(sweep: SweepTables) -> Figure:
     rates.set(xlabel="true flip rate", ylabel="estimated flip rate")
     scores.set(ylabel="AUROC of p_wrong")
     set_places(scores, sweep)
-    add_notes(figure, sweep, ["dotted: a right estimate, and chance"], of_seeds="small dots: single seeds")
+    add_notes(figure, sweep, ["dotted: a right estimate, and chance"], "small dots: single seeds")
     return figure
 
 
@@ -199,11 +199,10 @@ def set_places(axes: Axes, sweep: SweepTables) -> None:
     axes.set(xlabel=sweep.axis, xlim=(-0.5, len(sweep.ticks) - 0.5))
 
 
-def add_notes(figure: Figure, sweep: SweepTables, notes: Sequence[str], of_seeds: str = "") -> None:
-    """Below a figure: how many seeds stand behind every point, what shows that they differ (`of_seeds`), and `notes`.
+def add_notes(figure: Figure, sweep: SweepTables, notes: Sequence[str], of_seeds: str = "", always: str = "") -> None:
+    """Below a figure: how many seeds a point has, how several are shown (`of_seeds`), `always`; then `notes`.
 
     The last lines say which ratios leave no information.
     """
-    several = of_seeds and sweep.runs["seed"].nunique() > 1
-    seeds = f"{sweep.seeds}; {of_seeds}" if several else sweep.seeds
-    plots.add_notes(figure, [seeds, *notes, *sweep.information_notes()])
+    first = (sweep.seeds, of_seeds if sweep.seeds != ONE_SEED else "", always)
+    plots.add_notes(figure, ["; ".join(filter(None, first)), *notes, *sweep.information_notes()])

@@ -65,7 +65,8 @@ class ResultsFolder:
     def refuse_another_result(self) -> None:
         """Errors: InputError where the folder holds another result, with what differs of options, versions and code."""
         here = {**self.options, **self.versions}
-        for file in (*self.path.glob(RECORDS), *self.path.glob(f"runs/{RECORDS}")):
+        results = (self.path / "run.json", self.path / "sweep.json", *self.path.glob(f"runs/{RECORDS}"))
+        for file in filter(Path.is_file, results):
             record = read_record(file)
             damaged_run = not record and file.parent != self.path  # is computed again, as in any sweep
             if record.get("identity") != self.identity and not damaged_run:

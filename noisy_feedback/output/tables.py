@@ -8,10 +8,11 @@ import pandas as pd
 
 from noisy_feedback.config import SETTING_AXES, SWEEP_AXES
 from noisy_feedback.evaluation.results import RunResult
-from noisy_feedback.evaluation.statistics import SweepTables, summarise
+from noisy_feedback.evaluation.statistics import summarise
 from noisy_feedback.files import atomic_write
 from noisy_feedback.metrics import METRICS, STAGES
 from noisy_feedback.output.records import SweepFolder, axes_of, curves_table, write_table, write_text
+from noisy_feedback.output.sweep_tables import SweepTables
 
 RUN_COLUMNS = {  # of runs.csv: parts of a run's result
     **{axis: f"config.{axis}" for axis in SWEEP_AXES},

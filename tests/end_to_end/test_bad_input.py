@@ -63,7 +63,7 @@ def test_a_wrong_argument_ends_the_program_with_status_2(tmp_path):
 
 WRONG_FILES = {
     "--path {data}/nowhere": "{data}/nowhere: no such file or directory ({data}/nowhere)",
-    "--path {data}/half-stars.csv": "{data}/half-stars.csv: review 3 has the rating '4.5'; ratings must be integers: ",
+    "--path {data}/half-stars.csv": "{data}/half-stars.csv: review 3 has the rating '4.5' (column 'Rating'); ",
     "--path {data}/hotels.csv --output {data}/hotels.csv": "--output {data}/hotels.csv: {data}/hotels.csv is not a fol",
     "--path {data}/hotels.csv --export {data}/hotels.csv": "--export {data}/hotels.csv: ",
     "--path {data}/hotels.csv --pc": "no {data}/embeddings.pt",

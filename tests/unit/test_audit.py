@@ -96,7 +96,9 @@ def test_the_temperature_of_a_scalar_head_is_found():
 @pytest.mark.parametrize("flip_rate", [0, 0.5, 1])
 def test_the_flip_rate_is_found(flip_rate):
     p_better, better, _, _, wrong = planted(0, 10000, 1, [1 - flip_rate])
-    assert audit_comparisons(p_better, better).estimated_flip_rate == pytest.approx(wrong.mean(), abs=0.015)
+    found = audit_comparisons(p_better, better)
+    assert found.estimated_flip_rate == pytest.approx(wrong.mean(), abs=0.015)
+    assert 0 <= found.flip_rate_low <= found.flip_rate_high <= 1
 
 
 def test_the_interval_of_the_flip_rate_is_that_of_simulated_errors():

@@ -150,7 +150,7 @@ def test_as_published_repeats_the_departures_that_are_named_and_all_where_none_i
 REFUSED = {  # by both scripts of multiclass
     "--ratio nan": "--ratio: nan is not allowed (allowed: a number from 0 to 1",
     "--ratio 1.5": "--ratio: 1.5 is not allowed",
-    "--ratio 0,2": "--ratio: '0,2' is not allowed",
+    "--ratio 0,2": "--ratio: '0,2' is not allowed (allowed: a number from 0 to 1; separate several by spaces)",
     "--k 2.5": "--k: '2.5' is not allowed (allowed: an integer of at least 1",
     "--flip-rate guessed": "--flip-rate: 'guessed' is not allowed (allowed: a number from 0 to 1, estimated",
     "--lr-f 0": "--lr-f: 0.0 is not allowed (allowed: a number above 0",
@@ -185,7 +185,7 @@ OTHERS_REFUSED = [
         ("main.py", "human", "--noise uniform", "unrecognized arguments: --noise"),
         ("config.py", "human", "--as-published", "unrecognized arguments: --as-published"),
         ("config.py", "human", "--export a.jsonl", "unrecognized arguments: --export"),
-        ("config.py", "multiclass", "--loss hinge:x", "--kl-weight: 'x' is not allowed"),
+        ("config.py", "multiclass", "--loss hinge:x", "--loss hinge:x: 'x' is not allowed"),
         ("config.py", "multiclass", "--loss hinge:1 --kl-weight 2", "--kl-weight: every --loss has a KL weight"),
         ("config.py", "multiclass", "--loss study hing:1", "--loss: 'hing' is not allowed"),
         ("config.py", "multiclass", "--head scalar --loss robust:1 robust", "give a --kl-weight above 0"),

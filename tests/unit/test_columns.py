@@ -60,6 +60,9 @@ def texts_of(*given, **options):
     return read(*given, **options)["Review"].tolist()
 
 
+BOM = b"\xef\xbb\xbf"
+
+
 def refused(folder, content, name="hotels.csv", **options):
     return message_of(folder, name, read, folder, content, name, **options)
 
@@ -73,7 +76,7 @@ def test_every_format_gives_the_same_columns(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".json"])
 def test_a_byte_order_mark_is_no_part_of_a_column_and_json_may_be_an_array_or_one_object_per_line(tmp_path, suffix):
-    assert texts_of(tmp_path, b"\xef\xbb\xbf" + CONTENTS[suffix], f"hotels{suffix}") == TEXTS
+    assert texts_of(tmp_path, BOM + CONTENTS[suffix], f"hotels{suffix}") == TEXTS
     if suffix.startswith(".json"):
         assert texts_of(tmp_path, CONTENTS[suffix], {".json": "a.jsonl", ".jsonl": "a.json"}[suffix]) == TEXTS
 
@@ -106,7 +109,8 @@ def test_what_is_not_text_or_half_a_character_is_refused_with_its_row_and_column
 
 def test_an_empty_or_unknown_kind_of_file_is_refused_with_the_way_out(tmp_path):
     for suffix in (".csv", ".jsonl", ".parquet"):
-        for content, kind in ((b"", suffix), (b"\n", suffix), (gzip.compress(b""), f"{suffix}.gz")):
+        blank = [(b"", suffix), (b"\n", suffix), (BOM, ".csv"), (BOM + b"\n", ".jsonl")]
+        for content, kind in (*blank, (gzip.compress(b""), f"{suffix}.gz")):
             assert refused(tmp_path, content, f"hotels{kind}") == "the file is empty"
     for name in ("hotels.xlsx", "hotels.csv.zip", "hotels.gz", "hotels"):
         says = "unknown kind of file; save it as CSV, or if it is an archive unzip it (readable: .csv, .tsv, .json, "
@@ -179,7 +183,7 @@ def test_a_stray_quote_is_found_in_whatever_column_and_wherever_it_is_closed_if_
     for place in range(4):
         rows = [[row, row % 5 + 1, "x"] for row in range(40)]
         for number, row in enumerate(rows):
-            row.insert(place, {10: '"good', 12: '"bad'}.get(number, "fine"))
+            row.insert(place, {10: '"good', 11: "so\u2028so", 12: '"bad'}.get(number, "fine"))
         content = "\n".join(separator.join(map(str, row)) for row in ["abcd", *rows])
         assert "review 11 joins rows" in refused(tmp_path, content.encode(), f"hotels{suffix}")
     rows = [('"good', 4), ("fine", 3), ('not so good"', 2), *REVIEWS[:3] * 4]

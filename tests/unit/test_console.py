@@ -14,11 +14,12 @@ from noisy_feedback.config import LOSSES, NOISES, Config
 from noisy_feedback.data.embeddings import Embeddings, EmbeddingsInfo
 from noisy_feedback.data.reviews import Reviews
 from noisy_feedback.data.splits import Splits
-from noisy_feedback.evaluation.statistics import SweepTables, summarise
+from noisy_feedback.evaluation.statistics import summarise
 from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import Feedback
 from noisy_feedback.metrics import METRICS, STAGES
 from noisy_feedback.output import console, tables
+from noisy_feedback.output.sweep_tables import SweepTables
 from tests.conftest import judgements_of
 from tests.unit.test_records import distinct, metrics_of, result_of
 
@@ -186,6 +187,13 @@ def test_differences_have_the_p_values_of_paired_tests():
     ]
     assert rows["0.4"].split("]")[1].split() == " ".join(expected).split()
     assert "-0.500 p<0.001" in rows["0.8"]
+
+
+def test_before_fine_tuning_is_that_of_the_seeds_of_all_places():
+    runs = [run for run in results_of(ratios=(0.0, 0.4)) if run.config.seed == 1 or run.config.ratio]
+    assert "before fine-tuning 0.400 [" in tables_of(
+        [replace(run, before=metrics_of(0.2 * run.config.seed)) for run in runs]
+    )
 
 
 def test_one_seed_has_no_interval_and_the_ratio_at_which_ratings_hold_no_information_is_noted():

@@ -12,10 +12,11 @@ from scipy import stats
 
 from noisy_feedback.config import SWEEP_AXES, Config
 from noisy_feedback.evaluation import statistics
-from noisy_feedback.evaluation.statistics import SweepTables, summarise
+from noisy_feedback.evaluation.statistics import summarise
 from noisy_feedback.learning.training import EpochStats
 from noisy_feedback.metrics import METRICS
 from noisy_feedback.output import figures, plots
+from noisy_feedback.output.sweep_tables import SweepTables
 from tests.unit.test_records import result_of
 
 SHOWN = ["macro_f1", "quadratic_weighted_kappa", "pairwise_accuracy"]
@@ -178,7 +179,7 @@ def test_a_sweep_of_one_phase_is_drawn_from_epoch_1_on():
         assert points[:, 0].tolist() == [1, 2, 3]
         assert ("nothing was fine-tuned" in figure.get_supxlabel()) == (epochs == (3, 0))
     adaptive = runs_of([{**run, "kl_weight": "adaptive"} for run in axes])
-    assert "no line where nothing was fine-tuned" in figures.draw_curves(tables_of(adaptive)).get_supxlabel()
+    assert "leave out seeds that were not fine-tuned" in figures.draw_curves(tables_of(adaptive)).get_supxlabel()
 
 
 # --- metrics

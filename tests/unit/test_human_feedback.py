@@ -137,12 +137,11 @@ def test_predictions_are_scored_by_the_truth_and_where_it_is_not_known_by_every_
 
 
 def test_judgements_outside_the_fine_tuning_part_or_all_ties_are_no_feedback_and_true_orders_need_the_truth():
-    cases = [("majority", judgements_of((4, 5, 0, 1), (5, 4, 1, 0)))]
-    cases += [(labels, judgements_of((2, 3, 0, 1), (4, 2, 0, 1))) for labels in LABELS]
+    cases = [("majority", judgements_of((4, 5, 0, 1), (5, 4, 1, 0)), "every pair of the fine-tuning part is a tie")]
+    cases += [(labels, judgements_of((2, 3, 0, 1), (4, 2, 0, 1)), "no comparison has both texts") for labels in LABELS]
     for labels, known in product(("gold", "flipped"), (True, False)):
-        cases.append((labels, judgements_of((4, 5, 0, UNKNOWN), (2, 3, 0, 1), known=known)))
-    for labels, judgements in cases:
-        with pytest.raises(
-            InputError, match=rf"^judged\.csv: no comparison in the fine-tuning .*--labels {labels}; both"
-        ):
+        judgements = judgements_of((4, 5, 0, UNKNOWN), (2, 3, 0, 1), known=known)
+        cases.append((labels, judgements, "its column 'correct' must say which judgements are right"))
+    for labels, judgements, says in cases:
+        with pytest.raises(InputError, match=rf"^--labels {labels}: judged\.csv: {says}"):
             feedback_of(judgements, labels=labels)

@@ -343,11 +343,11 @@ def test_integers_stay_annotators_where_others_are_left_out(read, suffix):
 UNREADABLE = {
     "a winner that is none": (
         [{"text_a": "x", "text_b": "y", "winner": wins} for wins in ("a", "c")],
-        "comparison 2: 'winner' is 'c'; it must be empty or one of a, 1, model_a, ",
+        "comparison 2: 'winner' is 'c'; it must be empty or one of text_a, text_b, a, 1, model_a, ",
     ),
     "two winners": (
         [{"text_a": "x", "text_b": "y", "winner_model_a": 1, "winner_model_b": 1, "winner_tie": 0}],
-        "comparison 1: 'winner' is 'model_a and model_b'; it must be empty or one of a, ",
+        "comparison 1: 'winner' is 'model_a and model_b'; it must be empty or one of text_a, ",
     ),
     "responses without their users": (
         [{**asked("response1", "response2"), "preference.responses": ["a", "b"], "preference.responses.users": ["u"]}],
@@ -378,12 +378,18 @@ def test_what_cannot_be_read_is_one_line_with_the_way_out(refused):
 def test_texts_that_look_like_lists_are_texts(read):
     rows = [{"chosen": '[{"from": 1}]', "rejected": "[deleted]"}, {"chosen": "[{'a': 1", "rejected": '["x"]'}]
     assert orders(read(rows)) == [('[{"from": 1}]', "[deleted]"), ("[{'a': 1", '["x"]')]
+    for written in ("['{}']", "[1, 2{}]"):  # no turns
+        asks, one, other = map(written.format, range(3))
+        found = read([{"prompt": asks, "response_a": one, "response_b": other, "winner": "a"}])
+        assert orders(found) == [(f"{asks}\n{one}", f"{asks}\n{other}")]
 
 
 def test_texts_need_ids_that_are_known_and_different(refused, read, tmp_path):
     rows = [{"chosen": "1", "rejected": "2"}, {"chosen": "1", "rejected": "9"}]
-    texts = write(tmp_path / "texts.csv", [{"id": n, "text": "x" * n} for n in (1, 2)])
-    assert refused(rows, texts=texts) == "comparison 2: 'rejected' is '9'; it must be empty or one of 1, 2"
+    texts = write(tmp_path / "texts.csv", [{"id": n, "text": "x"} for n in (1, 2, "x1")])
+    for name in ("9", "X1"):  # an id is found as it is written
+        rows[1]["rejected"] = name
+        assert refused(rows, texts=texts) == f"comparison 2: {texts} has no text with the id {name!r}"
     write(texts, [{"id": 1, "text": "x"}, {"id": 1, "text": "y"}])
     with pytest.raises(InputError, match=r"texts\.csv: text 2 has the id '1' of another text$"):
         read(rows, texts=texts)

@@ -53,7 +53,7 @@ def test_a_data_set_is_read_with_its_embeddings_and_what_is_odd_about_it_is_said
     prepare(sweep_of(make_config(sorted(EVERY_RATING), k=1, shuffle=True), seed=[1, 2, 3]))
     screen = capsys.readouterr().out
     assert "differ by" not in screen
-    assert "ratings of fewer than 100 reviews" in screen
+    assert "ratings with fewer than 100 reviews" in screen
 
 
 def test_reviews_are_read_and_split_as_the_options_say_from_the_file_of_a_folder(tmp_path, tiny_encoder, capsys):
@@ -158,12 +158,12 @@ def test_judgements_are_read_with_the_reviews_and_said_by_part(human, capsys):
 
 
 def test_human_comparisons_that_cannot_be_learned_from_are_refused(human, never_embeds):
-    with pytest.raises(InputError, match=r"judged\.jsonl: no comparison in the fine-tuning part"):
+    with pytest.raises(InputError, match=r"judged\.jsonl: no comparison has both texts in the fine-tuning part"):
         prepare([human((0, 1), (41, 42))])
     with pytest.raises(InputError, match="--loss study needs the rating of the chosen text, and 2 chosen texts are"):
         prepare([human(*PAIRS, (1000, 50), (1001, 51), (52, 1002), loss="study")])
     for labels in LABELS:
-        says = f"--labels {labels}; " if labels in ("gold", "flipped") else "embedding has begun"
+        says = f"--labels {labels}: " if labels in ("gold", "flipped") else "embedding has begun"
         with pytest.raises((InputError, AssertionError), match=says):
             prepare([human(*PAIRS, correct=None, labels=labels)])
 
@@ -196,7 +196,7 @@ def test_a_seed_whose_groups_leave_a_part_empty_is_refused_though_another_seed_c
     file = tmp_path / "hotels.csv"
     file.write_text("Review,Rating,Hotel\n" + "".join(f"r{n},{n % 2},{hotel}\n" for n, hotel in enumerate(hotels)))
     config = Config("multiclass", path=file, group_column="Hotel", shuffle=True)
-    with pytest.raises(InputError, match=r"--group-column: 4 groups leave the .* part empty; .* \(seed [1-9]"):
+    with pytest.raises(InputError, match=r"--group-column: too few groups \(4\): .* \(seed [1-9]"):
         prepare(sweep_of(config, seed=[*range(12)]))
 
 

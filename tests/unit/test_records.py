@@ -205,6 +205,8 @@ def test_a_name_is_that_of_one_result_which_may_be_repeated_or_extended_and_its_
     config, monkeypatch, kept
 ):
     named = replace(config, name="mine")
+    (config.output / "mine").mkdir(parents=True)
+    (config.output / "mine/notes.json").write_text("[]")  # somebody's own
     KEPT[kept](named)
     before = files_of(config.output / "mine")
     KEPT[kept](named)

@@ -32,6 +32,11 @@ def refused(folder, content, name="hotels.csv", **options):
     return message_of(folder, name, read, folder, content, name, **options)
 
 
+def test_columns_of_texts_ratings_and_groups_differ(tmp_path):
+    for columns in ({"rating_column": "Review"}, {"group_column": "Rating"}):
+        assert "must differ, and are Review, R" in refused(tmp_path, as_csv(REVIEWS), **columns)
+
+
 def test_any_scale_of_integers_however_written_becomes_classes_from_0(tmp_path):
     for scale, form in product((range(4), (-1, 1), (10, 20, 50)), ("{}", "{}.0", " {} ")):
         stars = [scale[row % len(scale)] for row in range(20)]
@@ -51,13 +56,13 @@ def test_columns_may_have_other_names_and_the_content_of_the_file_identifies_the
 def test_a_rating_that_is_no_integer_is_named_with_its_row_and_what_to_do(tmp_path):
     for rating in ("4 stars", "4/5", "4,0", "4.5", "True", "nan", "1e300", 4.5, [5], {"stars": 5}, True, "inf"):
         message = refused(tmp_path, as_jsonl([*REVIEWS[:3], ("good", rating), *REVIEWS]), "hotels.jsonl")
-        assert message.startswith(f"review 4 has the rating {rating!r}; ratings must be integers: double half stars")
+        assert message.startswith(f"review 4 has the rating {rating!r} (column 'Rating'); ratings must be integers: ")
 
 
 def test_a_scale_has_2_to_100_ratings(tmp_path):
-    for stars, values in (([4] * 40, "1 different ratings (4)"), (range(101), "101 different ratings (0, 1, 2, ...)")):
+    for stars, values in (([4] * 40, "1 (4)"), (range(101), "101 (0, 1, 2, ...)")):
         message = refused(tmp_path, as_csv([("good", star) for star in stars]))
-        assert message.startswith(f"{values}; a rating scale has 2 to 100")
+        assert message.startswith(f"column 'Rating' has too few or too many different values, {values}; ")
 
 
 WITH_EMPTY = [*REVIEWS[:3], ("", 5), (" \n", "none"), *REVIEWS[3:]]
@@ -174,7 +179,7 @@ EMPTY_PARTS = {"training": [9, 1], "validation": [1, 98, 1], "fine-tuning": [1, 
 
 def test_groups_that_leave_a_part_empty_are_refused_with_its_name():
     for part, sizes in EMPTY_PARTS.items():
-        with pytest.raises(InputError, match=f"^--group-column: {len(sizes)} groups leave the {part} part empty; use"):
+        with pytest.raises(InputError, match=rf"^--group-column: .* \({len(sizes)}\): the {part} part is empty"):
             split_groups(np.repeat(np.arange(len(sizes)), sizes))
 
 
@@ -206,7 +211,7 @@ def test_texts_in_two_parts_are_counted_with_their_share_of_the_test_part_and_th
 
 
 def test_ratings_that_are_rare_are_named():
-    says = "ratings of fewer than 100 reviews, a tenth of them in the test part: "
+    says = "ratings with fewer than 100 reviews, of which a tenth is in the test part: "
     assert warnings_of([6, 7, *MIXED[2:]]) == [f"{says}1 (99), 2 (99), 6 (1), 7 (1)"]
     (line,) = warnings_of(list(range(100)) * 4)
     assert line == says + ", ".join(f"{star} (4)" for star in range(10)) + ", ..."
@@ -259,7 +264,7 @@ def test_comparisons_are_rated_only_where_they_have_scores_and_no_column_of_text
 
 
 def test_scores_must_be_integers_and_those_that_are_missing_can_be_left_out(tmp_path):
-    with pytest.raises(InputError, match=r"review 3 has the rating 7\.5; "):
+    with pytest.raises(InputError, match=r"review 3 has the rating 7\.5 \(column 'score_chosen, score_rejected'\); "):
         scored(tmp_path, [*SCORED[:2], ("q", "a", "b", 8, 7.5), *SCORED[3:]])
     rows = [*SCORED[:10], ("q", "a", "b", 4, None), ("q", "", "c", 4, 1)]
     with pytest.raises(

@@ -45,8 +45,9 @@ def test_one_large_group_is_refused_with_both_ways_out_and_what_they_cost():
     says = rf"500 of 500 comparisons are in one group .* leaves out {unused:.0%} of .*--split comparisons"
     with pytest.raises(InputError, match=says):
         split_alone(alone(), judgements)
-    with pytest.raises(InputError, match=r"^judged.csv: 3 groups leave the .* part empty"):
-        split_alone(alone(), judgements_of([(0, 1), (2, 3), (4, 5)]))
+    for split, what in (("groups", "groups"), ("texts", "comparisons")):
+        with pytest.raises(InputError, match=rf"^judged.csv: too few {what} \(3\): the .* part is empty"):
+            split_alone(alone(split), judgements_of([(0, 1), (2, 3), (4, 5)]))
 
 
 @EITHER

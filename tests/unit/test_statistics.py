@@ -9,7 +9,6 @@ from scipy import stats
 from noisy_feedback.config import NOISES, Config
 from noisy_feedback.data.dataset import Dataset
 from noisy_feedback.evaluation.statistics import (
-    SweepTables,
     interval_over_pairs,
     mean_and_interval,
     paired_t_test,
@@ -20,6 +19,7 @@ from noisy_feedback.experiment import fine_tune_model, train_model
 from noisy_feedback.feedback.noise import RATING_NOISE
 from noisy_feedback.learning.training import single_threaded
 from noisy_feedback.metrics import METRICS
+from noisy_feedback.output.sweep_tables import SweepTables
 
 STAGES = ("before", "best", "last")
 

@@ -38,12 +38,8 @@ def test_a_summary_counts_what_there_is():
 
 def test_without_repeated_judgements_nothing_is_said_of_noise():
     found = summarize(judgements_of([(0, 1), (2, 1)]))
-    assert [found[name] for name in ("disagreement", "implied_flip_rate", "annotators", "prompts")] == [
-        None,
-        None,
-        None,
-        0,
-    ]
+    counted = [found[name] for name in ("disagreement", "implied_flip_rate", "annotators", "prompts")]
+    assert counted == [None, None, None, 0]
     assert summary_lines(found) == ["           3 texts, no prompts; largest group: 100.0% of the comparisons"]
 
 
