@@ -58,9 +58,8 @@ def own_project(tmp_path_factory):
     for file, (tuple_name, function, entry) in ADDED.items():
         with (folder / "noisy_feedback" / file).open("a") as module:
             module.write(f"\n\n{inspect.getsource(function)}\n\n{entry}\n")
-        text, count = re.subn(
-            rf"(\n{tuple_name} = \([^)]*?),?\s*\)", rf'\1, "{function.__name__}")', config.read_text()
-        )
+        found, more = rf"(\n{tuple_name} = \([^)]*?),?\s*\)", rf'\1, "{function.__name__}")'
+        text, count = re.subn(found, more, config.read_text())
         assert count == 1
         config.write_text(text)
     before = '    "binary": {"main.py": '  # in PROTOCOLS

@@ -189,9 +189,8 @@ def test_a_stray_quote_is_found_in_whatever_column_and_wherever_it_is_closed_if_
     rows = [('"good', 4), ("fine", 3), ('not so good"', 2), *REVIEWS[:3] * 4]
     assert "review 1 joins rows" in refused(tmp_path, unquoted(rows, separator), f"hotels{suffix}")
     rows = [("good", 4)] * 10 + [('"bad', 1)] + [("good", 5)] * 10
-    assert 'a quote (") that opens in review 11 is not closed' in refused(
-        tmp_path, unquoted(rows, separator), f"hotels{suffix}"
-    )
+    message = refused(tmp_path, unquoted(rows, separator), f"hotels{suffix}")
+    assert 'a quote (") that opens in review 11 is not closed' in message
 
 
 LINES = ["lines\nand\ta tab", "a\tb\nc\td", "1\t2\n3", 'she said "good"\nand left', "two\nlines"]

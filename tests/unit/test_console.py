@@ -191,9 +191,8 @@ def test_differences_have_the_p_values_of_paired_tests():
 
 def test_before_fine_tuning_is_that_of_the_seeds_of_all_places():
     runs = [run for run in results_of(ratios=(0.0, 0.4)) if run.config.seed == 1 or run.config.ratio]
-    assert "before fine-tuning 0.400 [" in tables_of(
-        [replace(run, before=metrics_of(0.2 * run.config.seed)) for run in runs]
-    )
+    runs = [replace(run, before=metrics_of(0.2 * run.config.seed)) for run in runs]
+    assert "before fine-tuning 0.400 [" in tables_of(runs)
 
 
 def test_one_seed_has_no_interval_and_the_ratio_at_which_ratings_hold_no_information_is_noted():

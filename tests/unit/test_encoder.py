@@ -155,11 +155,8 @@ def test_the_packaged_encoder_stands_for_its_own_revision_only_by_both_names(hub
     for name in ("sentence-transformers/all-MiniLM-L6-v2", "all-MiniLM-L6-v2"):
         for revision in (None, module.PACKAGED_REVISION):
             found = find_encoder(name, "model", revision)
-            assert (found.name, found.revision, found.folder) == (
-                DEFAULT_ENCODER,
-                module.PACKAGED_REVISION,
-                MODEL_FOLDER,
-            )
+            expected = DEFAULT_ENCODER, module.PACKAGED_REVISION, MODEL_FOLDER
+            assert (found.name, found.revision, found.folder) == expected
         assert find_encoder(name, "model", OTHER_COMMIT).folder is None
 
 

@@ -46,10 +46,8 @@ def test_an_error_that_no_user_caused_keeps_its_traceback():
 @pytest.mark.parametrize(("unbuffered", "lines"), [("", 1), ("", 10_000), ("1", 1)])
 def test_a_closed_pipe_ends_the_program_quietly(unbuffered, lines):
     """At the first line, in the middle, or when what is buffered is written at the end."""
-    program = (
-        "import sys; from noisy_feedback.errors import run_with_error_messages as run; sys.stdin.read();"
-        f"sys.exit(run('main.py', lambda: [print('a line') for _ in range({lines})]))"
-    )
+    program = "import sys; from noisy_feedback.errors import run_with_error_messages as run; sys.stdin.read();"
+    program += f"sys.exit(run('main.py', lambda: [print('a line') for _ in range({lines})]))"
     process = subprocess.Popen(
         [sys.executable, "-c", program],
         env={**os.environ, "PYTHONUNBUFFERED": unbuffered},

@@ -340,37 +340,24 @@ def test_integers_stay_annotators_where_others_are_left_out(read, suffix):
     assert found.dropped == {"without annotator": 1}
 
 
-UNREADABLE = {
-    "a winner that is none": (
-        [{"text_a": "x", "text_b": "y", "winner": wins} for wins in ("a", "c")],
-        "comparison 2: 'winner' is 'c'; it must be empty or one of text_a, text_b, a, 1, model_a, ",
-    ),
-    "two winners": (
-        [{"text_a": "x", "text_b": "y", "winner_model_a": 1, "winner_model_b": 1, "winner_tie": 0}],
-        "comparison 1: 'winner' is 'model_a and model_b'; it must be empty or one of text_a, ",
-    ),
-    "responses without their users": (
-        [{**asked("response1", "response2"), "preference.responses": ["a", "b"], "preference.responses.users": ["u"]}],
-        "'preference.responses' and 'preference.responses.users' must be lists of the same length",
-    ),
-    "other names": (
-        [{"good": "x", "bad": "y"}],
-        "no column 'chosen'; it has 'good', 'bad' (--chosen-column and --rejected-column name the texts; docs/",
-    ),
-    "half a character": (
-        [{"chosen": said("a", "x\ud800"), "rejected": "y"}],
-        r"comparison 1 is 'a\nx\ud800'; it must be text, without lone surrogates, which are half characters (column "
-        "'chosen')",
-    ),
-    "half a character in a name": (
-        [{"chosen": "x", "rejected": "y", "annotator": "z\ud800"}],
-        r"comparison 1 is 'z\ud800'; it must be text, without lone surrogates",
-    ),
-}
+UNREADABLE = [
+    ([{"text_a": "x", "text_b": "y", "winner": wins} for wins in ("a", "c")],
+     "comparison 2: 'winner' is 'c'; it must be empty or one of text_a, text_b, a, 1, model_a, "),
+    ([{"text_a": "x", "text_b": "y", "winner_model_a": 1, "winner_model_b": 1, "winner_tie": 0}],
+     "comparison 1: 'winner' is 'model_a and model_b'; it must be empty or one of text_a, "),
+    ([{**asked("response1", "response2"), "preference.responses": ["a", "b"], "preference.responses.users": ["u"]}],
+     "'preference.responses' and 'preference.responses.users' must be lists of the same length"),
+    ([{"good": "x", "bad": "y"}],
+     "no column 'chosen'; it has 'good', 'bad' (--chosen-column and --rejected-column name the texts; docs/"),
+    ([{"chosen": said("a", "x\ud800"), "rejected": "y"}],
+     r"comparison 1 is 'a\nx\ud800'; it must be text, without lone surrogates, which are half characters (column "),
+    ([{"chosen": "x", "rejected": "y", "annotator": "z\ud800"}],
+     r"comparison 1 is 'z\ud800'; it must be text, without lone surrogates"),
+]  # fmt: skip
 
 
 def test_what_cannot_be_read_is_one_line_with_the_way_out(refused):
-    for rows, says in UNREADABLE.values():
+    for rows, says in UNREADABLE:
         assert refused(rows).startswith(says)
     assert refused([], ".json") == "holds no comparison"
 
@@ -451,9 +438,8 @@ def test_judgements_of_the_same_two_texts_are_of_one_pair_whatever_their_order_u
 
 
 def test_a_pair_that_is_missing_or_has_other_texts_is_refused_with_its_row(refused):
-    assert refused(judged([GOOD, GOOD, BAD], [BAD, FINE, FINE], pair=["p", "q", "p"])) == (
-        "comparison 3 has other texts than the first of its pair 'p'; correct or remove the column 'pair'"
-    )
+    message = refused(judged([GOOD, GOOD, BAD], [BAD, FINE, FINE], pair=["p", "q", "p"]))
+    assert message == "comparison 3 has other texts than the first of its pair 'p'; correct or remove the column 'pair'"
 
 
 # --- the truth

@@ -255,9 +255,8 @@ def test_both_texts_of_a_comparison_are_reviews_whose_ratings_are_the_scores(tmp
 
 
 def test_comparisons_are_rated_only_where_they_have_scores_and_no_column_of_texts_is_named(tmp_path):
-    assert "no column 'Review'; it has 'chosen', 'rejected'" in refused(
-        tmp_path, as_jsonl([("a", "b")] * 12, columns=("chosen", "rejected")), "judged.jsonl"
-    )
+    content = as_jsonl([("a", "b")] * 12, columns=("chosen", "rejected"))
+    assert "no column 'Review'; it has 'chosen', 'rejected'" in refused(tmp_path, content, "judged.jsonl")
     rows = [(f"q{n}", f"good {n}", "b", n % 3, 1) for n in range(12)]
     one_side = scored(tmp_path, rows, text_column="chosen", rating_column="score_chosen")
     assert one_side.texts == [f"good {n}" for n in range(12)]
@@ -267,9 +266,8 @@ def test_scores_must_be_integers_and_those_that_are_missing_can_be_left_out(tmp_
     with pytest.raises(InputError, match=r"review 3 has the rating 7\.5 \(column 'score_chosen, score_rejected'\); "):
         scored(tmp_path, [*SCORED[:2], ("q", "a", "b", 8, 7.5), *SCORED[3:]])
     rows = [*SCORED[:10], ("q", "a", "b", 4, None), ("q", "", "c", 4, 1)]
-    with pytest.raises(
-        InputError, match=r"1 without rating \(the first is review 11\), 1 without text \(the first is review 12\)"
-    ):
+    says = r"1 without rating \(the first is review 11\), 1 without text \(the first is review 12\)"
+    with pytest.raises(InputError, match=says):
         scored(tmp_path, rows)
     found = scored(tmp_path, rows, drop_empty=True, drop_unrated=True)
     assert (found.dropped, found.texts[-1]) == ({"without rating": 1, "without text": 1}, "q\na")

@@ -70,13 +70,14 @@ def test_the_kappa_that_chooses_an_epoch_counts_stars_and_not_places():
     assert learned(training_task(), epochs=6, select="kappa").best_epoch == np.argmax(in_stars) + 1
 
 
-@pytest.mark.parametrize(
-    ("scores", "best"), [([0.1, 0.3, 0.2, 0.3], 2), ([0.5] * 4, 1), ([math.nan] * 3 + [0.0], 4), ([math.nan] * 4, 1)]
-)
+ORDERED = [([0.1, 0.3, 0.2, 0.3], 2), ([0.5] * 4, 1), ([math.nan] * 3 + [0.0], 4), ([math.nan] * 4, 1), ([], 0)]
+
+
+@pytest.mark.parametrize(("scores", "best"), ORDERED)
 def test_of_equal_scores_the_first_is_the_best_and_one_that_is_not_defined_is_the_lowest(scores, best, monkeypatch):
     given = iter(scores)
     monkeypatch.setattr("noisy_feedback.metrics.quadratic_weighted_kappa", lambda *_: next(given))
-    assert learned(training_task(), epochs=4, select="kappa").best_epoch == best
+    assert learned(training_task(), epochs=len(scores), select="kappa").best_epoch == best
 
 
 def test_what_is_passed_in_is_unchanged_and_progress_is_reported_after_every_epoch():
