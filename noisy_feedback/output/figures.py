@@ -117,7 +117,8 @@ def draw_metrics(sweep: SweepTables) -> Figure:
     handles, labels = panels[0].get_legend_handles_labels()
     plots.add_legend(figure, handles, labels, columns=1 if max(map(len, labels)) > 20 else 2, fontsize=6)
     notes = [] if len(stages) > 1 else ["last epoch of fine-tuning"]
-    notes.append("paired differences have narrower intervals (summary.csv)")
+    if sweep.seeds != ONE_SEED:
+        notes.append("paired differences have narrower intervals (summary.csv)")
     add_notes(figure, sweep, notes, "bars: 95 % intervals of the mean; small dots: seeds")
     return figure
 
