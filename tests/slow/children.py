@@ -90,6 +90,9 @@ class Child:
 
 def work(script, arguments, stderr, faults):
     os.setsid()
+    # A shell's background jobs ignore Ctrl-C; the server of an earlier sweep in this process blocks it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     os.dup2(stderr.fileno(), 2)
     os.environ["HF_HUB_OFFLINE"] = "1"

@@ -33,14 +33,6 @@ def wait_until(condition):
     return found
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _interruptible():
-    """A shell's background jobs ignore SIGINT, and so would the programs."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.fixture(autouse=True)
 def _patience():
     with patience():
