@@ -108,7 +108,7 @@ def decode(file: Path, content: bytes) -> str:
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = 1 + error.object[: error.start].count(b"\n")
+        line = len(LINE_BREAK.split(error.object[: error.start].decode(errors="ignore")))
         encoding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "cp1252"
         way_out = f"convert the file, for example with iconv -f {encoding} -t utf-8"
         raise InputError(f"{file}: line {line} is not UTF-8 text; {way_out}") from None

@@ -86,8 +86,8 @@ def read_reviews(
     invalid = [first_missing(cells) for cells in table.to_dict("records")]
     table = table.assign(invalid=pd.array(invalid, dtype=object))
     drop = [reason for reason, chosen in (("without text", drop_empty), ("without rating", drop_unrated)) if chosen]
-    way_out = "--drop-empty leaves out those without text, --drop-unrated those without rating; all need a group"
-    way_out = way_out if "group" in table else way_out.partition(";")[0]
+    way_out = "--drop-empty leaves out those without text, --drop-unrated those without rating"
+    way_out += "; all need a group" if group_column else ""
     table, dropped = without_invalid(file, table, drop, "review", way_out)
     check_texts(file, table["text"].rename(None))
     if drop_duplicates:

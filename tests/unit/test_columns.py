@@ -166,7 +166,9 @@ def test_text_that_is_not_utf8_is_named_by_its_line_with_a_way_to_convert_it(tmp
     for text in (b"it\x92s", b'"two\n\nlines, ""it\x92s"""'):
         before = unquoted([('"two\n\nlines"', 4), ("été", 4), *[("good", 5)] * 20], ",")
         line = 1 + (before + text.partition(b"\x92")[0]).count(b"\n")
-        assert f"line {line} is not UTF-8 text; " in refused(tmp_path, before + text + b",3\n" + b"more,4\n" * 20)
+        content = before + text + b",3\n" + b"more,4\n" * 20
+        for line_end in (b"\n", b"\r"):
+            assert f"line {line} is not UTF-8 text; " in refused(tmp_path, content.replace(b"\n", line_end))
     lines = b'{"Review": "good", "Rating": 4}\n' * 20 + b'{"Review": "it\x92s", "Rating": 4}\n'
     assert "line 21 is not UTF-8 text" in refused(tmp_path, lines, "hotels.jsonl")
     for content in (b"Review,Rat\x92ing\ngood,4\n", CONTENTS[".csv"].decode().encode("utf-16")):
