@@ -19,8 +19,7 @@ from noisy_feedback.learning.model import RatingMLP, init_model, predict
 from noisy_feedback.learning.objective import TRAINING_OBJECTIVES, fine_tuning_objective, resolve_kl_weight
 from noisy_feedback.learning.training import FitResult, TrainingTask, fit, select_rows, single_threaded
 from noisy_feedback.metrics import Metrics
-from noisy_feedback.output import console, records
-from noisy_feedback.output.comparisons import export_comparisons
+from noisy_feedback.output import console, feedback_tables, records
 from noisy_feedback.prepare import prepare
 from noisy_feedback.rng import rng_for
 
@@ -67,7 +66,7 @@ def run(config: Config, embeddings_sha256: str | None = None) -> Path:
             with console.epoch_bar(total=cross_fitting.steps(epochs), desc="cross-fitting") as bar:
                 feedback, audit = cross_fitting.audit_out_of_sample(config, dataset, epochs, bar.update)
     if config.export is not None and feedback is not None and audit is not None:
-        export_comparisons(config.export, feedback, audit, dataset)
+        feedback_tables.export_comparisons(config.export, feedback, audit, dataset)
     folder = records.save_run(tuned.result, tuned.models, dataset, tuned.feedback, tuned.audit)
     print(console.run_tables(tuned.result, dataset.scale))
     print(f"results    {folder}")

@@ -20,7 +20,7 @@ from noisy_feedback.files import check_writable
 from noisy_feedback.learning.losses import LOSS_FUNCTIONS
 from noisy_feedback.learning.objective import check_loss, fine_tuning_objective
 from noisy_feedback.output import console
-from noisy_feedback.output.comparisons import check_export
+from noisy_feedback.output.feedback_tables import check_export
 
 
 def prepare(runs: Sequence[Config], embeddings_sha256: str | None = None) -> data.Dataset:

@@ -24,7 +24,7 @@ from noisy_feedback.files import atomic_write, write_tensors
 from noisy_feedback.learning.model import RatingMLP, predict, state_dict
 from noisy_feedback.learning.training import EpochStats
 from noisy_feedback.metrics import STAGES, Metrics, expected_class
-from noisy_feedback.output.comparisons import annotator_table, feedback_table
+from noisy_feedback.output.feedback_tables import annotator_table, feedback_table
 
 PACKAGES = ("noisy-feedback", "torch", "numpy", "pandas", "scipy", "sentence-transformers", "safetensors")
 CURVE_COLUMNS = ("phase", "epoch", *(field.name for field in fields(EpochStats)))

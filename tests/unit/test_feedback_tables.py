@@ -11,7 +11,7 @@ from noisy_feedback.errors import InputError
 from noisy_feedback.feedback.annotators import Annotators
 from noisy_feedback.feedback.audit import Audit
 from noisy_feedback.feedback.comparisons import Feedback
-from noisy_feedback.output.comparisons import annotator_table, check_export, export_comparisons, feedback_table
+from noisy_feedback.output.feedback_tables import annotator_table, check_export, export_comparisons, feedback_table
 
 BEFORE, AFTER = np.array([0, 0.5, 1, 2]), np.array([2, 1, 0.5, 0])  # rewards of the texts
 NAMES = ["al", "bo", "nobody", "zoe"]
