@@ -1,7 +1,10 @@
 """The command line of `main.py` and `config.py`: arguments -> Config; every mistake is one line and exit status 2."""
 
 import argparse
+import json
 import textwrap
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -56,14 +59,24 @@ def run_config(protocol: str) -> int:
         runs = read_arguments(protocol, "config.py", about)
         with processes.uninterrupted():
             # Workers import what this process does, at the same time. A finished sweep that is repeated needs none.
-            finished = any(runs[0].output.glob("*/sweep.json"))
-            if runs[0].dask is None and processes.available_cores() > 1 and not finished:
+            if runs[0].dask is None and processes.available_cores() > 1 and not is_finished(runs):
                 processes.start_server()
             from noisy_feedback.sweep import run_sweep
 
         run_sweep(runs)
 
     return run_with_error_messages("config.py", work)
+
+
+def is_finished(runs: Sequence[Config]) -> bool:
+    """Whether a sweep of the same seeds, losses, noise and ratios is in the results; its other options may differ."""
+    wanted = [{axis: getattr(run, axis) for axis in SWEEP_AXES} for run in runs]
+    for file in runs[0].output.glob("*/sweep.json"):
+        with suppress(OSError, ValueError, LookupError, TypeError, RecursionError):  # damaged
+            kept = json.loads(file.read_text(encoding="utf-8"))["runs"]
+            if all(axes in kept for axes in wanted):
+                return True
+    return False
 
 
 def read_arguments(protocol: str, script: str, about: str) -> list[Config]:

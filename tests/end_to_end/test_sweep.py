@@ -11,7 +11,8 @@ import torch
 from filelock import FileLock
 from matplotlib.image import imread
 
-from noisy_feedback.config import SWEEP_AXES
+from noisy_feedback.cli import is_finished
+from noisy_feedback.config import SWEEP_AXES, Config
 from noisy_feedback.learning.objective import KL_BASE, KL_POWER
 from noisy_feedback.output import records
 from tests.conftest import assert_same_cell, only_folder, options, run_script, write_overlapping
@@ -68,6 +69,11 @@ def complete(overlapping_reviews, tmp_path_factory):
         patch.setattr("noisy_feedback.processes.available_cores", lambda: 1)
         screen = run_script(CONFIG, options(overlapping_reviews, output, *SIX_RUNS))
     return output, screen
+
+
+def test_a_finished_sweep_is_known_before_its_libraries_are_imported(complete):
+    runs = [Config("multiclass", seed=seed, ratio=0.5, output=complete[0]) for seed in (1, 2, 3, 4)]
+    assert (is_finished(runs[:3]), is_finished(runs)) == (True, False)
 
 
 @pytest.fixture

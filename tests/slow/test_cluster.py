@@ -53,11 +53,8 @@ def block():
 
 def test_a_cluster_gives_the_bytes_of_this_machine_though_a_worker_is_killed(overlapping_reviews, tmp_path):
     """Dask starts another worker in place of one that was killed."""
-    sweep, taken, preload = (
-        ("--k", 2, "--seeds", *range(4), "--ratio", 0, 0.5),
-        tmp_path / "taken",
-        tmp_path / "block.py",
-    )
+    sweep = ("--k", 2, "--seeds", *range(4), "--ratio", 0, 0.5)
+    taken, preload = tmp_path / "taken", tmp_path / "block.py"
     run_script("multiclass/config.py", options(overlapping_reviews, tmp_path / "here", *sweep))
     body = textwrap.dedent(inspect.getsource(block).partition("\n")[2])
     preload.write_text(f"taken = {str(taken)!r}\n{body}")
