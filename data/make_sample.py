@@ -8,7 +8,7 @@ reviews. The ratings are distributed as in the TripAdvisor data set (Alam, Ryu a
 The comparisons are judgements of pairs of these reviews by made-up annotators. An annotator chooses the review with
 the higher rating with a probability of their own, the reliability.
 
-    python make_sample.py
+    python data/make_sample.py
 """
 
 import csv

@@ -78,7 +78,7 @@ def check_worker(expected: Mapping[str, str]) -> None:
 def run_seed(
     runs: Sequence[Config], dataset: Dataset, expected: Mapping[str, str]
 ) -> list[tuple[Config, RunResult | InputError]]:
-    """One task: a training and its fine-tunings, on one thread of a worker, which may have come after the others."""
+    """One task: a training and its fine-tunings, on one thread of a worker, which may have joined after connect."""
     check_worker(expected)
     torch.set_num_threads(1)
     here = replace(dataset, embeddings=dataset.embeddings.to("cpu" if expected["device"] == "cpu" else "cuda"))

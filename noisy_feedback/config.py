@@ -66,8 +66,8 @@ class Config:
     texts: Path | None = option(None, "file of texts whose ids are compared", values=Path, protocols=JUDGED)
     split: str = option(
         "groups",
-        "of comparisons alone (no --path): keep dialogues, prompts, and texts that comparisons connect, in one part "
-        "(groups), no text in two parts (texts), or only the judgements of a pair together (comparisons)",
+        "how comparisons without --path are split: keep dialogues, prompts, and texts that comparisons connect, in one "
+        "part (groups), each text in one part (texts), or only the judgements of a pair together (comparisons)",
         values=("groups", "texts", "comparisons"),
         protocols=JUDGED,
     )
@@ -94,7 +94,7 @@ class Config:
         None,
         "side at which texts beyond the encoder's limit are cut: right keeps their beginning, left their end",
         values=("right", "left"),
-        unset="right; of conversations, what keeps more comparisons apart",
+        unset="right; for conversations, the side that keeps the texts of more comparisons different",
         recorded=False,
     )
     pc: bool = option(False, "read embeddings, stored or in embeddings.pt; never embed", study=True, recorded=False)
@@ -112,7 +112,7 @@ class Config:
     batch_t: int = option(64, "reviews per training batch", values=COUNT)
     select: str = option(
         "accuracy",
-        "validation score that chooses the best epoch (of fine-tuning in `human`, the preference accuracy does)",
+        "validation score that chooses the best epoch (in `human`, preference accuracy chooses that of fine-tuning)",
         values=("accuracy", "macro_f1", "kappa"),
     )
     validation_ratings: str = option("own", values=("own", "misaligned"))  # misaligned: the published code's
@@ -146,7 +146,8 @@ class Config:
     )
     kl_weight: float | str = option(
         0.0,
-        "weight of the KL divergence from the model before fine-tuning; 'adaptive': from the audit's highest flip rate",
+        "weight of the KL divergence from the model before fine-tuning; 'adaptive': from the upper limit of the "
+        "audit's flip rate",
         values=WEIGHT,
         also=(ADAPTIVE,),
     )
@@ -186,7 +187,7 @@ class Config:
                     raise InputError(f"--{name.replace('_', '-')}: {problem}")
         scalar, robust = self.head == "scalar", self.loss == "robust"
         if scalar and (self.loss == "study" or self.noise == "least-confident"):
-            raise InputError("--head scalar: --loss study and --noise least-confident need a distribution; give others")
+            raise InputError("--head scalar: --loss study and --noise least-confident need a distribution; use others")
         if scalar and robust and not self.kl_weight:
             raise InputError("--head scalar: --loss robust falls without limit; give a --kl-weight above 0")
         if robust and isinstance(self.flip_rate, float) and self.flip_rate >= 0.5:

@@ -19,7 +19,7 @@ class Metrics:
     mean_absolute_error: float = math.nan  # of the expected rating, in stars
     quadratic_weighted_kappa: float = math.nan  # of the expected rating, rounded to the nearest on the scale
     pairwise_accuracy: float = math.nan
-    preference_accuracy: float = math.nan  # of human comparisons, by the expected ratings
+    preference_accuracy: float = math.nan  # of human comparisons, by the reward
     confusion_matrix: list[list[int]] = field(default_factory=list)  # true class down, most probable class across
     preference_interval: list[float] | None = None  # 95 %, over pairs of texts
 

@@ -36,7 +36,7 @@ from noisy_feedback.prepare import prepare
 def run_sweep(runs: Sequence[Config], embeddings_sha256: str | None = None) -> Path:
     """Run what is missing of a sweep, write its tables and figures, print the summary; returns the sweep's folder.
 
-    `runs` are sorted and differ in SWEEP_AXES alone. A run that cannot be fine-tuned keeps no other from being made.
+    `runs` are sorted and differ in SWEEP_AXES alone. A run that cannot be fine-tuned does not stop the others.
     Errors: InputError at the end that names such runs.
     """
     with ExitStack() as stack:

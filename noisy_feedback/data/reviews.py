@@ -87,7 +87,7 @@ def read_reviews(
     table = table.assign(invalid=pd.array(invalid, dtype=object))
     drop = [reason for reason, chosen in (("without text", drop_empty), ("without rating", drop_unrated)) if chosen]
     way_out = "--drop-empty leaves out those without text, --drop-unrated those without rating"
-    way_out += "; all need a group" if group_column else ""
+    way_out += "; a group cannot be missing" if group_column else ""
     table, dropped = without_invalid(file, table, drop, "review", way_out)
     check_texts(file, table["text"].rename(None))
     if drop_duplicates:
@@ -127,8 +127,9 @@ def classes_of(file: Path, column: pd.Series) -> tuple[np.ndarray, np.ndarray]:
     if wrong.any():
         raise InputError(
             f"{file}: review {column.index[wrong][0] + 1} has the rating {repr(column[wrong].iloc[0])[:100]} (column "
-            f"{column.name!r}); ratings must be integers: double half stars, write '4 stars', '4/5' and '4,0' as 4, "
-            "and words as 1, 2, ...; empty what is no rating, for --drop-unrated, or name another --rating-column"
+            f"{column.name!r}); ratings must be integers: multiply half stars by two; write '4 stars', '4/5' and '4,0' "
+            "as 4, and words as 1, 2, ...; leave the cell empty where there is no rating, and add --drop-unrated; or "
+            "name another --rating-column"
         )
     scale, ratings = np.unique(numbers.astype(np.int64), return_inverse=True)
     if not 2 <= len(scale) <= MAX_CLASSES:

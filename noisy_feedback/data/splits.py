@@ -55,7 +55,7 @@ def refuse_empty_parts(part_of_row: np.ndarray, what: str, rows: str) -> None:
     """Errors: InputError where a part is empty."""
     for part, name in PARTS.items():
         if not (part_of_row == part).any():
-            way_out = "use more or smaller ones, or --shuffle with another --seed"
+            way_out = "use more data, smaller groups where there are groups, or --shuffle with another --seed"
             raise InputError(f"{what}: too few {rows}: the {name} part is empty; {way_out}")
 
 

@@ -38,8 +38,8 @@ EASINESS = np.arange(-45, 46) * STEP  # (E,) a distribution of easiness has weig
 BINS = 6
 STEPS = (0.5, 1.0)  # standard deviations of a step; here a level is the log-odds that a judgement is right
 LEAST = -0.5  # the lowest level: below 0, so that guessing lies inside the grid
-# Weight of the posterior in which all pairs are equally easy. That has a prior of NO_SPREAD * NO_MISLEADING = 0.4 in
-# itself, so that the probability is 0.04 against 0.9, the sum of the walks.
+# Weight of the posterior in which all pairs are equally easy. Its own prior is NO_SPREAD * NO_MISLEADING = 0.4, so its
+# total prior weight is 0.1 * 0.4 = 0.04, against 0.9 for all walks together.
 EQUAL = 0.1
 
 
@@ -134,7 +134,7 @@ def log_widths(axis: np.ndarray) -> np.ndarray:
 
 
 def refined(axes: Sequence[np.ndarray], log_weights: Sequence[np.ndarray]) -> tuple[list[np.ndarray], bool]:
-    """As many points on each axis, where its weight is; and whether all were there already."""
+    """Axes of the same length that cover only where the weight is; and whether none had to be narrowed."""
     found, fine = [], True
     for axis, log_weight in zip(axes, log_weights, strict=True):
         kept = np.flatnonzero(log_weight > log_weight.max() + LIKELY)
@@ -239,7 +239,7 @@ def posterior_of_changing_easiness(pairs: Pairs) -> Posterior:
 
 
 def make_bins(pairs: Pairs, least: float) -> tuple[list[Bin], np.ndarray]:
-    """The bins, from the surest, and the temperatures (T,); both grids are where the likelihood is."""
+    """The bins, surest first, and the temperatures (T,); all grids cover only where the likelihood is large."""
     order = np.argsort(-np.abs(pairs.prior), kind="stable")
     parts = [np.sort(part) for part in np.array_split(order, min(BINS, len(order)))]
     of_parts = [pairs.select(rows) for rows in parts]

@@ -31,7 +31,7 @@ def feedback(config: Config, judgements: Judgements, splits: Splits, ratings: np
             "--shuffle puts them in random order)"
         )
         if len(everything.lists):
-            ties = "every pair of the fine-tuning part is a tie; give others"
+            ties = "every pair of the fine-tuning part is a tie; choose other --labels"
             reason = ties if config.labels == "majority" else "its column 'correct' must say which judgements are right"
         raise InputError(f"--labels {config.labels}: {judgements.name}: {reason}")
     if config.lists is not None:

@@ -30,7 +30,7 @@ def steps(epochs: int) -> int:
 def audit_out_of_sample(
     config: Config, dataset: Dataset, epochs: int, progress: Callable[[], object] = lambda: None
 ) -> tuple[Feedback, Audit]:
-    """All human comparisons as they are, and their audit by models that were trained on others for so many epochs.
+    """All human comparisons as they are, and their audit by models trained on others, for `epochs` epochs each.
 
     The temperature is that at which the margins best predict the judgements: no true order is known.
     """
@@ -51,7 +51,7 @@ def cross_fitted_margins(
 ) -> np.ndarray:
     """The margin (J,) of every human comparison, by a reward model that was trained on the other folds.
 
-    A fold holds whole groups, as the parts of the split do (`--split`). Each model is trained for so many epochs.
+    A fold holds whole groups, as the parts of the split do (`--split`). Each model is trained for `epochs` epochs.
     Source: Northcutt, Jiang and Chuang 2021, Confident learning, section 4.
     """
     judgements = dataset.judgements
